@@ -1,0 +1,1 @@
+"""The experiment behind the page: fit a noisy sine three times. No Gradio here."""

@@ -1,0 +1,20 @@
+"""Quantized models as ONNX files that onnxruntime answers as PyTorch did, and the proof of it."""
+
+from export.audit import Audit, audit
+from export.files import FileError
+from export.parity import LevelParity, ParityError, ParityReport, check_parity
+from export.qdq import export_onnx
+from export.receipt import ReceiptError, check
+
+__all__ = [
+    "Audit",
+    "FileError",
+    "LevelParity",
+    "ParityError",
+    "ParityReport",
+    "ReceiptError",
+    "audit",
+    "check",
+    "check_parity",
+    "export_onnx",
+]

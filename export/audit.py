@@ -1,0 +1,111 @@
+"""What is really in the file: every initializer with its type, its shape and its bytes."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from export.files import load
+
+INTEGER_BITS = {
+    TensorProto.INT2: 2,
+    TensorProto.UINT2: 2,
+    TensorProto.INT4: 4,
+    TensorProto.UINT4: 4,
+    TensorProto.INT8: 8,
+    TensorProto.UINT8: 8,
+    TensorProto.INT32: 32,
+    TensorProto.INT64: 64,
+}
+FLOAT_BITS = {TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16, TensorProto.DOUBLE: 64}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One initializer. `role` is "codes", "scale", "zero_point", or "float" / "integer" for all others."""
+
+    name: str
+    role: str
+    dtype: str
+    shape: tuple[int, ...]
+    elements: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All initializers of a file, and totals.
+
+    Attributes:
+        rows: one an initializer, in the file's order.
+        file_bytes: size of the whole file.
+        code_bytes: what the integer codes of quantized tensors take.
+        fp32_bytes: what all tensors would take in float32, scales and zero points left out.
+        float_matrices: names of float initializers with two dimensions or more that are not scales:
+            empty when no float copy of a weight is left.
+    """
+
+    rows: list[Row]
+    file_bytes: int
+    code_bytes: int
+    fp32_bytes: int
+    float_matrices: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def audit(path: str | os.PathLike[str]) -> Audit:
+    """Read a file and list what it holds.
+
+    Raises:
+        FileError: the file cannot be read or is not a valid ONNX model.
+    """
+    model = load(path)
+    roles = initializer_roles(model)
+    rows = [_row(tensor, roles.get(tensor.name)) for tensor in model.graph.initializer]
+    return Audit(
+        rows=rows,
+        file_bytes=os.path.getsize(path),
+        code_bytes=sum(row.bytes for row in rows if row.role == "codes"),
+        fp32_bytes=sum(4 * row.elements for row in rows if row.role in ("codes", "float")),
+        float_matrices=[row.name for row in rows if row.role == "float" and len(row.shape) > 1],
+    )
+
+
+def initializer_roles(model: onnx.ModelProto) -> dict[str, str]:
+    """Initializer -> its place in a QuantizeLinear or DequantizeLinear, for those that have one."""
+    roles = {}
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            roles.update(zip(node.input, ("codes", "scale", "zero_point"), strict=False))
+    return {t.name: roles[t.name] for t in model.graph.initializer if t.name in roles}
+
+
+def code_arrays(model: onnx.ModelProto) -> Iterable[tuple[str, NDArray[np.generic]]]:
+    """Name and unpacked codes of every quantized tensor in the file, one int8 or wider a code."""
+    roles = initializer_roles(model)
+    for tensor in model.graph.initializer:
+        if roles.get(tensor.name) == "codes":
+            array = numpy_helper.to_array(tensor)
+            yield tensor.name, array.astype(np.int32 if tensor.data_type == TensorProto.INT32 else np.int16)
+
+
+def _row(tensor: TensorProto, role: str | None) -> Row:
+    elements = int(np.prod(tensor.dims, dtype=np.int64))
+    bits = INTEGER_BITS.get(tensor.data_type) or FLOAT_BITS.get(tensor.data_type)
+    size = (elements * bits + 7) // 8 if bits else numpy_helper.to_array(tensor).nbytes
+    return Row(
+        name=tensor.name,
+        role=role or ("float" if tensor.data_type in FLOAT_BITS else "integer"),
+        dtype=TensorProto.DataType.Name(tensor.data_type),
+        shape=tuple(tensor.dims),
+        elements=elements,
+        bytes=size,
+    )
