@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 
 from export.files import load
 
-INTEGER_BITS = {
+INTEGER_BITS: dict[int, int] = {
     TensorProto.INT2: 2,
     TensorProto.UINT2: 2,
     TensorProto.INT4: 4,
@@ -22,7 +22,12 @@ INTEGER_BITS = {
     TensorProto.INT32: 32,
     TensorProto.INT64: 64,
 }
-FLOAT_BITS = {TensorProto.FLOAT: 32, TensorProto.FLOAT16: 16, TensorProto.BFLOAT16: 16, TensorProto.DOUBLE: 64}
+FLOAT_BITS: dict[int, int] = {
+    TensorProto.FLOAT: 32,
+    TensorProto.FLOAT16: 16,
+    TensorProto.BFLOAT16: 16,
+    TensorProto.DOUBLE: 64,
+}
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def audit(path: str | os.PathLike[str]) -> Audit:
 
 def initializer_roles(model: onnx.ModelProto) -> dict[str, str]:
     """Initializer -> its place in a QuantizeLinear or DequantizeLinear, for those that have one."""
-    roles = {}
+    roles: dict[str, str] = {}
     for node in model.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             roles.update(zip(node.input, ("codes", "scale", "zero_point"), strict=False))

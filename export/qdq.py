@@ -28,16 +28,16 @@ from export import receipt
 from export.audit import code_arrays
 from export.files import save
 from export.parity import TOLERANCE, ParityError, ParityReport, compare, output_range, to_numpy, torch_outputs
-from qat_core import FakeQuantize, convert
+from qat_core import FakeQuantize, QuantSpec, convert
 from qat_core.prepare import quantized_layers
 
 OPSET = 21  # the first with INT4
 SAMPLE_ROWS = 8
-STORED_AS = {  # bits of a signed code -> the type of its initializer
-    2: (ir.DataType.INT4, ml_dtypes.int4),
-    3: (ir.DataType.INT4, ml_dtypes.int4),
-    4: (ir.DataType.INT4, ml_dtypes.int4),
-    8: (ir.DataType.INT8, np.int8),
+STORED_AS = {  # (signed, 8 bits wide) -> the type of the codes' initializer
+    (True, False): (ir.DataType.INT4, ml_dtypes.int4),
+    (True, True): (ir.DataType.INT8, np.int8),
+    (False, False): (ir.DataType.UINT4, ml_dtypes.uint4),
+    (False, True): (ir.DataType.UINT8, np.uint8),
 }
 
 
@@ -78,9 +78,9 @@ def export_onnx(
 
     converted = convert(model).cpu()
     expected = torch_outputs(converted, inputs)
-    exporting, bits = _with_markers(converted)
+    exporting, specs = _with_markers(converted)
     program = _torch_to_onnx(exporting, inputs, len(expected), opset_version, dynamic_batch)
-    _store_codes(program, bits)
+    _store_codes(program, specs)
     proto = ir.to_proto(program)
     _assert_same_codes(proto, converted)
 
@@ -128,7 +128,7 @@ def _(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> Tensor:
 
 
 def _dequantize_onnx(codes: Any, scale: Any, zero_point: Any, axis: int) -> Any:
-    return opset21.DequantizeLinear(codes, scale, zero_point, axis=axis)  # type: ignore[no-untyped-call]
+    return opset21.DequantizeLinear(codes, scale, zero_point, axis=axis)
 
 
 class _StoredCodes(nn.Module):
@@ -153,16 +153,16 @@ class _StoredCodes(nn.Module):
         return marked
 
 
-def _with_markers(converted: nn.Module) -> tuple[nn.Module, dict[str, int]]:
-    """A copy that exports as codes, and initializer -> bits of a code."""
+def _with_markers(converted: nn.Module) -> tuple[nn.Module, dict[str, QuantSpec]]:
+    """A copy that exports as codes, and initializer of integers -> its spec."""
     exporting = copy.deepcopy(converted)
-    bits = {}
+    specs = {}
     for name, layer in list(quantized_layers(exporting)):
         prefix = f"{name}." if name else ""
         for part in ("codes", "zero_point"):
-            bits[f"{prefix}weight_quantizer.{part}"] = int(layer.weight_quantizer.spec.bits)
+            specs[f"{prefix}weight_quantizer.{part}"] = layer.weight_quantizer.spec
         layer._modules["weight_quantizer"] = _StoredCodes(layer.weight_quantizer, layer.weight)
-    return exporting, bits
+    return exporting, specs
 
 
 def _torch_to_onnx(
@@ -184,11 +184,11 @@ def _torch_to_onnx(
     return program.model
 
 
-def _store_codes(model: ir.Model, bits: dict[str, int]) -> None:
+def _store_codes(model: ir.Model, specs: dict[str, QuantSpec]) -> None:
     """Pack the codes, name the initializers after the module's own parameters, drop the exporter's notes."""
     for name, value in list(model.graph.initializers.items()):
-        if name in bits:
-            dtype, numpy_type = STORED_AS[bits[name]]
+        if name in specs:
+            dtype, numpy_type = STORED_AS[specs[name].symmetric, specs[name].bits == 8]
             assert value.const_value is not None
             codes = value.const_value.numpy().astype(numpy_type)
             value.const_value = ir.Tensor(codes, dtype=dtype, name=name)

@@ -71,7 +71,9 @@ def read(model: onnx.ModelProto) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError) as error:
         raise ReceiptError(f"the receipt cannot be understood: {error}") from error
     if found != FORMAT or missing:
-        raise ReceiptError(f"the receipt has format {found!r} and lacks {sorted(missing) or 'nothing'}; expected {FORMAT}")
+        raise ReceiptError(
+            f"the receipt has format {found!r} and lacks {sorted(missing) or 'nothing'}; expected {FORMAT}"
+        )
     return dict(receipt)
 
 

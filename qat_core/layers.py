@@ -3,8 +3,6 @@
 The names of parameters do not change, so an FP32 checkpoint loads into the quantized layer.
 """
 
-from typing import Self
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,7 +19,7 @@ class QuantLinear(nn.Linear):
     weight_quantizer: FakeQuantize
 
     @classmethod
-    def from_float(cls, linear: nn.Linear, config: QATConfig) -> Self:
+    def from_float(cls, linear: nn.Linear, config: QATConfig) -> "QuantLinear":
         """The same layer, sharing its parameters, quantized as `config` says."""
         layer = cls.__new__(cls)
         layer.__dict__ = linear.__dict__.copy()

@@ -34,7 +34,9 @@ def prepare(model: nn.Module, config: QATConfig | None = None, inplace: bool = F
         model = copy.deepcopy(model)
     names = [name for name, module in model.named_modules() if type(module) in QUANTIZED]
     if not names:
-        kinds = sorted({type(m).__name__ for m in model.modules() if next(m.parameters(recurse=False), None) is not None})
+        kinds = sorted(
+            {type(m).__name__ for m in model.modules() if next(m.parameters(recurse=False), None) is not None}
+        )
         raise ValueError(
             f"nothing to quantize in {type(model).__name__}: expected a layer of type "
             f"{', '.join(t.__name__ for t in QUANTIZED)}; found parameters in {', '.join(kinds) or 'none at all'}"

@@ -57,18 +57,19 @@ class QuantSpec:
             raise ValueError(f"group_size={self.group_size!r}; expected a whole number of at least 1")
 
     @property
+    def levels(self) -> int:
+        """How many codes there are: 16 for 4 bits, 3 for ternary."""
+        return 3 if self.bits == TERNARY_BITS else 1 << int(self.bits)
+
+    @property
     def quant_min(self) -> int:
         """The smallest code: -8 for signed 4 bits, -1 for ternary, 0 when asymmetric."""
-        if not self.symmetric:
-            return 0
-        return -1 if self.bits == TERNARY_BITS else -(2 ** (int(self.bits) - 1))
+        return -(self.levels // 2) if self.symmetric else 0
 
     @property
     def quant_max(self) -> int:
         """The largest code: 7 for signed 4 bits, 1 for ternary, 15 for unsigned 4 bits."""
-        if self.bits == TERNARY_BITS:
-            return 1 if self.symmetric else 2
-        return 2 ** (int(self.bits) - 1) - 1 if self.symmetric else 2 ** int(self.bits) - 1
+        return self.quant_min + self.levels - 1
 
     def __str__(self) -> str:
         """The values that differ from the default, as a call."""

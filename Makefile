@@ -1,0 +1,47 @@
+# Two commands: `make app` serves the tutorial, `make test` proves it. Each sets up .venv by itself, and sets it
+# up again only when the requirements change.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export GRADIO_ANALYTICS_ENABLED := False
+export HF_HUB_OFFLINE := 1
+
+.PHONY: app test check picture clean
+.DELETE_ON_ERROR:
+
+app: $(VENV)/app.stamp
+	$(BIN)/python -m app
+
+test: $(VENV)/dev.stamp $(VENV)/chromium.stamp
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 10) and f"python3 is {v[0]}.{v[1]}; expected 3.10 or newer")'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip install virtualenv && $(PYTHON) -m virtualenv $(VENV); }
+
+$(VENV)/app.stamp: requirements.txt constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -r requirements.txt -c constraints.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt requirements.txt constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt -c constraints.txt
+	@touch $@ $(VENV)/app.stamp
+
+$(VENV)/chromium.stamp: tests/browser/chromium.py $(VENV)/dev.stamp
+	$(BIN)/python -m tests.browser.chromium
+	@touch $@
+
+picture: $(VENV)/app.stamp
+	$(BIN)/python -m app.lab --out out
+	cp out/qat_success.png assets/

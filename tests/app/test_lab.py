@@ -1,0 +1,152 @@
+"""The experiment teaches its lesson, repeats itself exactly, and pauses without losing anything."""
+
+import json
+import math
+import subprocess
+import sys
+
+import onnxruntime as ort
+import pytest
+import torch
+
+from app.lab.__main__ import main
+from app.lab.data import Sine
+from app.lab.fit import Experiment, Settings, TrainingDiverged, pick_device
+from export import check
+
+
+def lab(capsys, tmp_path, *arguments):
+    """`python -m app.lab ... --json` in this process."""
+    assert main([*arguments, "--seed", "0", "--json", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_four_bits_need_training(capsys, tmp_path):
+    result = lab(capsys, tmp_path, "--bits", "4", "--granularity", "per_tensor")
+    assert result["fp32"]["mse_clean"] <= 0.003
+    assert result["ptq"]["mse_clean"] >= 0.3
+    assert result["qat"]["mse_clean"] <= 0.006
+    assert result["parity"]["ok"]
+    assert len(result["parity"]["levels"]) == 4
+    assert result["onnx"]["bytes"] < result["onnx"]["fp32_bytes"]
+    assert result["seconds"] > 0
+    assert check(result["onnx"]["path"]).ok
+    assert (tmp_path / "qat_success.png").stat().st_size > 10_000
+    assert json.loads((tmp_path / "parity.json").read_text()) == result["parity"]
+
+
+def test_eight_bits_do_not(capsys, tmp_path):
+    result = lab(capsys, tmp_path, "--bits", "8")
+    assert result["ptq"]["mse_clean"] <= 0.006
+
+
+def test_same_seed_same_numbers(tmp_path):
+    command = [sys.executable, "-m", "app.lab", "--steps", "60", "--json", "--out", str(tmp_path)]
+    first, second = (json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL)) for _ in range(2))
+    del first["seconds"], second["seconds"]
+    assert first == second
+
+
+def test_a_pause_changes_nothing():
+    whole = Experiment(Settings(steps=80), "cpu")
+    first = Experiment(Settings(steps=80), "cpu")
+    expected = list(whole.run(every=10))
+    records = list(first.run(every=10, until=30))
+    snapshot = first.snapshot()
+    list(first.run())  # what happens later does not reach into the snapshot
+    records += Experiment.restore(snapshot, "cpu").run(every=10)
+    assert records == expected
+
+
+def test_run_yields_at_every_step_asked_for_and_at_the_last():
+    experiment = Experiment(Settings(steps=25), "cpu")
+    assert [r.step for r in experiment.run(every=10)] == [10, 20, 25]
+    assert list(experiment.run()) == []
+
+
+def test_curves_are_those_of_the_models():
+    experiment = Experiment(Settings(steps=5), "cpu")
+    (record,) = experiment.run()
+    with torch.no_grad():
+        for name, model in experiment.models.items():
+            assert record.curves[name] == model(experiment.data.grid).flatten().tolist()
+            error = ((model(experiment.data.x) - experiment.data.clean) ** 2).mean().item()
+            assert record.mse_clean[name] == pytest.approx(error, rel=1e-5)
+
+
+def test_ptq_is_the_fp32_model_of_the_moment_crushed():
+    experiment = Experiment(Settings(steps=5, granularity="per_tensor"), "cpu")
+    list(experiment.run())
+    with torch.no_grad():
+        for fp32, ptq in zip(experiment.models["fp32"][::2], experiment.models["ptq"][::2], strict=True):
+            assert torch.equal(fp32.weight, ptq.weight)
+            assert ptq.weight_quantizer(ptq.weight).unique().numel() <= 15
+
+
+def test_flips_are_codes_that_changed():
+    experiment = Experiment(Settings(steps=3), "cpu")
+    before = experiment._qat_codes()
+    (record,) = experiment.run(every=3)
+    assert record.flips == int((experiment._qat_codes() != before).sum())
+    assert 0 < record.flips <= record.codes == 64 + 64 * 64 + 64
+    assert experiment.record().flips == 0
+
+
+def test_training_that_diverges_stops_and_says_so(capsys, tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"stopped at step \d+: the .* loss is (nan|inf); try a learning rate"):
+        list(Experiment(Settings(learning_rate=1e20, steps=50), "cpu").run())
+    assert main(["--learning-rate", "1e20", "--steps", "50", "--out", str(tmp_path), "--json"]) == 1
+    assert "training stopped at step" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--bits", "5.5"], "bits=5.5 is not supported"),
+        (["--granularity", "per_row"], "granularity='per_row' is not supported"),
+        (["--steps", "0"], "steps=0; expected a whole number from 1"),
+        (["--seed", "-1"], "seed=-1; expected a whole number from 0"),
+        (["--noise", "nan"], "noise=nan; expected a number from 0 to 10"),
+        (["--width", "0"], "width=0; expected"),
+        (["--learning-rate", "0"], "learning_rate=0.0; expected a positive number"),
+        (["--device", "abacus"], "device='abacus'; expected auto, cuda, mps, cpu"),
+        (["--out", "/dev/null/x"], "/dev/null/x"),
+    ],
+)
+def test_bad_input_gets_a_sentence_and_exit_code_2(capsys, arguments, sentence):
+    assert main(arguments) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--bits", "four"], ["--seed", "1.5"], ["--steps", "many"]])
+def test_what_is_not_a_number_is_exit_code_2(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert repr(arguments[1]) in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_named():
+    if torch.cuda.is_available():
+        assert pick_device("auto").type == "cuda"
+    else:
+        with pytest.raises(ValueError, match="device='cuda' is not there; this machine has"):
+            pick_device("cuda")
+
+
+def test_the_task_is_the_sine_with_the_noise_asked_for():
+    data = Sine.sample(noise=0.1, seed=3)
+    assert data.x.shape == data.y.shape == (256, 1)
+    assert torch.equal(data.clean, torch.sin(2 * data.x))
+    assert (data.y - data.clean).std().item() == pytest.approx(0.1, rel=0.15)
+    assert torch.equal(data.y, Sine.sample(noise=0.1, seed=3).y)
+    assert not torch.equal(data.y, Sine.sample(noise=0.1, seed=4).y)
+    assert torch.equal(Sine.sample(noise=0).y, data.clean)
+    assert data.x.abs().max().item() == pytest.approx(math.pi)
+
+
+def test_the_exported_file_answers_alone(capsys, tmp_path):
+    result = lab(capsys, tmp_path, "--steps", "20")
+    session = ort.InferenceSession(result["onnx"]["path"])
+    assert session.run(None, {"input": torch.zeros(7, 1).numpy()})[0].shape == (7, 1)

@@ -1,0 +1,162 @@
+"""The receipt holds where the file is whole and says what is wrong where it is not."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from export import FileError, ReceiptError, check, export_onnx
+from export.__main__ import main
+from export.receipt import KEY
+from qat_core import prepare
+
+
+@pytest.fixture
+def file(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "model.onnx"
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+    export_onnx(prepare(model), torch.randn(16, 2), path)
+    return path
+
+
+def change(path, edit):
+    """Load, edit in place, write back."""
+    model = onnx.load(path)
+    edit(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def edit_receipt(**entries):
+    def edit(model):
+        (entry,) = (p for p in model.metadata_props if p.key == KEY)
+        entry.value = json.dumps({**json.loads(entry.value), **entries})
+
+    return edit
+
+
+def flip_one_code(model):
+    (tensor,) = (t for t in model.graph.initializer if t.name == "2.weight")
+    codes = numpy_helper.to_array(tensor).copy()
+    codes[0, 0] = 1 if codes[0, 0] != 1 else 2
+    tensor.CopyFrom(numpy_helper.from_array(codes, tensor.name))
+
+
+def grow_a_bias(model):
+    (tensor,) = (t for t in model.graph.initializer if t.name == "2.bias")
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.01), tensor.name))
+
+
+def test_a_whole_file_holds(file, capsys):
+    report = check(file)
+    assert report.ok
+    assert report.levels[0].outputs == 8
+    assert main(["check", str(file)]) == 0
+    assert "the receipt holds" in capsys.readouterr().out
+
+
+def test_the_receipt_remembers_numbers_exactly(file):
+    (entry,) = (p for p in onnx.load(file).metadata_props if p.key == KEY)
+    receipt = json.loads(entry.value)
+    x = np.array(receipt["inputs"][0]["values"], np.float32).reshape(receipt["inputs"][0]["shape"])
+    y = ort.InferenceSession(file).run(None, {"input": x})[0]
+    np.testing.assert_allclose(np.array(receipt["outputs"][0]["values"], np.float32), y.ravel(), rtol=1e-5)
+    assert set(receipt["versions"]) == {"python", "torch", "onnx", "onnxruntime"}
+    assert receipt["settings"]["weights"]["0"]["bits"] == 4
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "sentence"),
+    [
+        (flip_one_code, ReceiptError, "integer codes were changed"),
+        (lambda m: m.ClearField("metadata_props"), ReceiptError, "has no receipt"),
+        (edit_receipt(format=99), ReceiptError, "format 99"),
+        (edit_receipt(inputs="x"), ReceiptError, "cannot be understood"),
+        (
+            edit_receipt(outputs=[{"dtype": "float32", "shape": [1], "values": []}]),
+            ReceiptError,
+            "cannot be understood",
+        ),
+    ],
+)
+def test_what_was_tampered_with_is_refused(file, capsys, edit, error, sentence):
+    change(file, edit)
+    with pytest.raises(error, match=sentence):
+        check(file)
+    assert main(["check", str(file)]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_other_outputs_than_promised_do_not_hold(file, capsys):
+    change(file, grow_a_bias)
+    assert not check(file).ok
+    assert main(["check", str(file)]) == 1
+    captured = capsys.readouterr()
+    assert "8 of 8 outputs differ" in captured.err
+    assert "does NOT hold" in captured.out
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
+def test_a_truncated_file_gets_a_sentence(file, capsys, keep):
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * keep) if keep < 1 else keep])
+    with pytest.raises((FileError, ReceiptError)):
+        check(file)
+    assert main(["check", str(file)]) == 1
+    assert str(file) in capsys.readouterr().err
+
+
+def test_what_is_not_onnx_or_not_there_gets_a_sentence(tmp_path, capsys):
+    text = tmp_path / "notes.onnx"
+    text.write_text("this is not a model")
+    for path in (text, tmp_path / "missing.onnx", tmp_path):
+        for command in (["check"], ["inspect"], ["run", "--x", "1"]):
+            assert main([*command, str(path)]) == 1
+            assert str(path) in capsys.readouterr().err
+
+
+def test_json_says_the_same(file, capsys):
+    assert main(["check", str(file), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"]
+    assert [level["level"] for level in report["levels"]] == ["disable_all", "basic", "extended", "all"]
+    assert main(["inspect", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["float_matrices"] == []
+    assert found["receipt"]["settings"]["flavor"] == "qdq"
+    change(file, flip_one_code)
+    assert main(["check", str(file), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_run_answers_as_onnxruntime(file, capsys):
+    assert main(["run", str(file), "--x", "0.5,1.0,-2,3", "--json"]) == 0
+    y = json.loads(capsys.readouterr().out)["y"]
+    x = np.array([[0.5, 1.0], [-2, 3]], np.float32)
+    np.testing.assert_array_equal(np.array(y, np.float32), ort.InferenceSession(file).run(None, {"input": x})[0])
+
+
+@pytest.mark.parametrize("x", ["abc", "", "1,,2", "nan", "1,inf"])
+def test_x_that_is_not_a_number_is_a_wrong_question(file, capsys, x):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(file), "--x", x])
+    assert stop.value.code == 2
+    assert f"{x!r} is not a list of finite numbers" in capsys.readouterr().err
+
+
+def test_too_few_numbers_for_a_row_is_a_wrong_question(file, capsys):
+    assert main(["run", str(file), "--x", "1,2,3"]) == 2
+    assert "3 numbers; expected a multiple of 2" in capsys.readouterr().err
+
+
+def test_the_command_line_from_another_process(file):
+    done = subprocess.run([sys.executable, "-m", "export", "check", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""

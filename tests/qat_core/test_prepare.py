@@ -1,0 +1,104 @@
+"""prepare and convert: the same architecture, the original untouched, the grid reached."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from qat_core import QATConfig, QuantLinear, QuantSpec, convert, prepare
+from qat_core.affine import choose_qparams, dequantize, quantize
+
+
+def make_model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Sequential(nn.Linear(10, 3)))
+
+
+def test_prepare_leaves_the_model_alone_and_quantizes_a_copy():
+    model = make_model()
+    before = copy.deepcopy(model.state_dict())
+    prepared = prepare(model, QATConfig())
+    assert [type(m) for m in (prepared[0], prepared[2][0])] == [QuantLinear, QuantLinear]
+    assert type(model[0]) is nn.Linear
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert model[0].weight is not prepared[0].weight
+
+
+def test_inplace_returns_the_same_module_with_the_same_parameters():
+    model = make_model()
+    weight = model[0].weight
+    assert prepare(model, inplace=True) is model
+    assert model[0].weight is weight
+
+
+def test_a_single_layer_is_a_model():
+    assert isinstance(prepare(nn.Linear(4, 2)), QuantLinear)
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])
+@pytest.mark.parametrize("bits", [1.58, 2, 3, 4, 8])
+def test_forward_is_the_fp32_forward_with_the_weights_on_the_grid(bits, granularity):
+    spec = QuantSpec(bits=bits, granularity=granularity, group_size=2)
+    model, x = make_model(), torch.randn(5, 6)
+    prepared = prepare(model, QATConfig(spec))
+    with torch.no_grad():
+        for layer in (model[0], model[2][0]):
+            groups = layer.weight.reshape(layer.weight.shape[0], -1, 2) if granularity == "per_group" else layer.weight
+            scale, _ = choose_qparams(groups, spec)
+            on_grid = dequantize(quantize(groups, scale, None, spec.quant_min, spec.quant_max), scale, None)
+            layer.weight.copy_(on_grid.reshape(layer.weight.shape))
+        assert torch.equal(prepared(x), model(x))
+
+
+def test_an_fp32_checkpoint_loads_unchanged():
+    prepared = prepare(make_model())
+    assert prepared.load_state_dict(make_model().state_dict()).missing_keys == []
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])
+def test_convert_answers_the_same_and_its_weights_are_on_the_grid(granularity):
+    spec = QuantSpec(granularity=granularity, group_size=2)
+    prepared, x = prepare(make_model(), QATConfig(spec)), torch.randn(5, 6)
+    converted = convert(prepared)
+    assert torch.equal(converted(x), prepared(x))
+    for layer in (converted[0], converted[2][0]):
+        assert torch.equal(layer.weight_quantizer(layer.weight), layer.weight)
+        assert layer.weight_quantizer.is_frozen
+        assert layer.weight.unique().numel() <= 16 * layer.weight_quantizer.source.scale.numel()
+    assert not any(p.requires_grad for p in converted.parameters())
+    assert all(p.requires_grad for p in prepared.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "message"),
+    [
+        (nn.Sequential(nn.ReLU()), None, "nothing to quantize in Sequential.*none at all"),
+        (nn.LayerNorm(3), None, "nothing to quantize in LayerNorm.*found parameters in LayerNorm"),
+        (nn.Linear(6, 2), QATConfig(QuantSpec(granularity="per_group", group_size=4)), "group_size=4 .* 6 weights"),
+    ],
+)
+def test_what_cannot_be_prepared_gets_a_sentence(model, config, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(model, config)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(value):
+    model = make_model()
+    with torch.no_grad():
+        model[2][0].weight[1, 1] = value
+    with pytest.raises(ValueError, match=r"layer '2.0' has 1 values that are NaN or infinite"):
+        prepare(model)
+    prepared = prepare(make_model())
+    with torch.no_grad():
+        prepared[2][0].weight[1, 1] = value
+    with pytest.raises(ValueError, match=r"layer '2.0' has 1 values"):
+        convert(prepared)
+
+
+def test_preparing_twice_and_converting_what_was_not_prepared_are_refused():
+    with pytest.raises(ValueError, match="prepared already"):
+        prepare(prepare(make_model()))
+    with pytest.raises(ValueError, match="was not prepared"):
+        convert(make_model())
