@@ -1,0 +1,166 @@
+"""Chapter: three networks learn the same sine, and you watch."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from app.lab.data import Sine
+from app.lab.fit import MODELS, StepRecord, TrainingDiverged
+from app.progress import Progress
+from app.running import running, stop
+from app.shared import Shared, parse_settings
+from app.view import module_view, prose, rounded, to_json
+
+SECONDS_A_FRAME = 0.1  # quicker than this the eye cannot follow; the 2,000 steps themselves take about 4 s
+VISITORS_AT_ONCE = 24  # each holds one of the server's 40 threads while it trains
+
+
+def build(shared: Shared) -> None:
+    """Draw the chapter."""
+    with gr.Row(elem_id="buttons"):
+        run = gr.Button("Run", variant="primary", elem_id="run")
+        pause = gr.Button("Pause", interactive=False, elem_id="pause")
+        step = gr.Button("Step", elem_id="step")
+        reset = gr.Button("Reset", interactive=False, elem_id="reset")
+    view = module_view("training.js", frame(shared.progress.value), elem_id="training")
+    prose(__file__)
+
+    inputs = [shared.progress, *shared.settings]
+    outputs = [view, shared.progress, run, pause, step, reset]
+    run.click(
+        train, inputs, outputs, show_progress="hidden", concurrency_id="training", concurrency_limit=VISITORS_AT_ONCE
+    )
+    pause.click(pause_training, show_progress="hidden")
+    step.click(train_one_step, inputs, outputs, show_progress="hidden")
+    reset.click(start_anew, inputs, outputs, show_progress="hidden")
+    gr.on(
+        [setting.input for setting in shared.settings],  # type: ignore[attr-defined]
+        follow_settings,
+        inputs,
+        outputs,
+        show_progress="hidden",
+        trigger_mode="always_last",
+    )
+
+
+def train(request: gr.Request, progress: Progress, *settings: Any) -> Iterator[tuple[Any, ...]]:
+    """Train to the end, or until asked to stop, showing a frame every tenth of a second."""
+    with running(request.session_hash) as run:
+        try:
+            progress = with_settings(progress, settings)
+            shown_at = time.monotonic()
+            for latest in progress.advance():
+                progress = latest
+                shown_at = max(shown_at + SECONDS_A_FRAME, time.monotonic())
+                if not run.sleep(shown_at - time.monotonic()):
+                    break
+                yield page(progress, running=True)
+        except (ValueError, TrainingDiverged) as error:
+            yield page(progress, problem=str(error))
+        else:
+            yield page(progress)
+
+
+def train_one_step(progress: Progress, *settings: Any) -> tuple[Any, ...]:
+    """Exactly one optimizer step."""
+    try:
+        progress = with_settings(progress, settings)
+        progress = next(progress.advance(until=progress.step + 1), progress)
+    except (ValueError, TrainingDiverged) as error:
+        return page(progress, problem=str(error))
+    return page(progress)
+
+
+def pause_training(request: gr.Request) -> None:
+    """The run shows its last frame itself."""
+    stop(request.session_hash)
+
+
+def start_anew(request: gr.Request, progress: Progress, *settings: Any) -> tuple[Any, ...]:
+    """Step 0 of the settings on the page."""
+    stop(request.session_hash)
+    try:
+        return page(Progress.start(parse_settings(*settings)))
+    except ValueError as error:
+        return page(progress, problem=str(error))
+
+
+def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> tuple[Any, ...]:
+    """Step 0 of the new settings, unless Run was quicker and has begun with them already."""
+    try:
+        if parse_settings(*settings) == progress.settings:
+            return (gr.skip(),) * 6
+    except ValueError:
+        pass
+    return start_anew(request, progress, *settings)
+
+
+def with_settings(progress: Progress, settings: tuple[Any, ...]) -> Progress:
+    """The progress to go on from: the visitor's, or step 0 if the settings on the page are others.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+    wanted = parse_settings(*settings)
+    return progress if progress.settings == wanted else Progress.start(wanted)
+
+
+def page(progress: Progress, running: bool = False, problem: str = "") -> tuple[Any, ...]:
+    """The outputs of every handler: the view, the state and the four buttons."""
+    can_train = not (running or problem or progress.finished)
+    return (
+        frame(progress, running, problem),
+        progress,
+        gr.Button(interactive=can_train),
+        gr.Button(interactive=running),
+        gr.Button(interactive=can_train),
+        gr.Button(interactive=running or bool(problem) or progress.step > 0),
+    )
+
+
+def frame(progress: Progress, running: bool = False, problem: str = "") -> str:
+    """What `training.js` draws."""
+    record, settings = progress.record, progress.settings
+    data = Sine.sample(settings.noise, settings.seed)
+    return to_json(
+        {
+            "step": record.step,
+            "steps": record.steps,
+            "label": progress.label,
+            "running": running,
+            "problem": problem,
+            "words": in_words(record, settings.bits),
+            "flips": record.flips,
+            "codes": record.codes,
+            "loss": record.mse_train,
+            "error": record.mse_clean,
+            "curves": {name: rounded(record.curves[name]) for name in MODELS},
+            "history": progress.history,
+            "noisy": rounded(data.y.flatten().tolist(), 2),
+            "clean": rounded(data.clean.flatten().tolist()),
+        }
+    )
+
+
+def in_words(record: StepRecord, bits: float) -> str:
+    """One sentence about what there is to see now."""
+    if record.step == 0:
+        return "Nothing is learned yet: all three start from the same random weights. Press Run."
+    error = record.mse_clean
+    ratio = error["ptq"] / max(error["qat"], 1e-12)
+    verdict = "about the same"
+    if ratio > 1.5:
+        verdict = f"{short(ratio)} times less"
+    elif ratio < 1 / 1.5:
+        verdict = f"for now {short(1 / ratio)} times more"
+    return (
+        f"Rounding the FP32 network to {bits:g} bits now (PTQ) gives an error of {short(error['ptq'])}; "
+        f"training with the rounding (QAT) gives {short(error['qat'])}: {verdict}."
+    )
+
+
+def short(value: float) -> str:
+    """Two digits are enough to compare."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

@@ -1,0 +1,34 @@
+/** The chart of the sine: noisy points, the clean curve, and any number of fits. */
+
+import { Plot } from "./plot.js";
+
+const PI = Math.PI;
+const X = { domain: [-PI, PI], ticks: [-PI, -PI / 2, 0, PI / 2, PI], title: "x" };
+const X_NAMES = ["−π", "−π/2", "0", "π/2", "π"];
+const Y = { domain: [-2, 2], ticks: [-2, -1, 0, 1, 2], format: (v) => String(v).replace("-", "−") };
+
+export class FitPlot extends Plot {
+  /** @param {string[]} fits kinds of line, bottom to top */
+  constructor(parent, { title, height, fits, legend }) {
+    const x = { ...X, format: (v) => X_NAMES[X.ticks.indexOf(v)] };
+    super(parent, { title, height, x, y: { ...Y }, legend: [["noisy", "noisy points"], ["clean", "sin(2x)"], ...legend] });
+    this.noisy = this.line("noisy");
+    this.clean = this.line("clean");
+    this.fits = Object.fromEntries(fits.map((kind) => [kind, this.line(kind)]));
+  }
+
+  /** @param {{ noisy: number[], clean: number[] }} data  @param {Object<string, number[]>} curves */
+  drawData(data, curves) {
+    this.noisy.setAttribute("d", this.dots(evenly(data.noisy.length), data.noisy));
+    this.clean.setAttribute("d", this.through(evenly(data.clean.length), data.clean));
+    for (const [kind, path] of Object.entries(this.fits)) {
+      const curve = curves[kind] ?? [];
+      path.setAttribute("d", this.through(evenly(curve.length), curve));
+    }
+  }
+}
+
+/** n values of x, evenly spaced from -pi to pi. */
+function evenly(n) {
+  return Array.from({ length: n }, (_, i) => -PI + (2 * PI * i) / (n - 1));
+}

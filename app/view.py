@@ -1,0 +1,46 @@
+"""Our ES modules as Gradio components: a module mounts once and then follows the JSON string it is sent."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+
+STATIC = Path(__file__).parent / "static"
+
+# Resolved against the page's own address, so that it also works below a prefix.
+MOUNT = """
+import(new URL('gradio_api/file={path}', document.baseURI)).then((module) => module.mount(element, props, watch))
+"""
+
+
+def module_view(module: str, value: str, elem_id: str) -> gr.HTML:
+    """A place on the page that `static/<module>` draws, given JSON strings.
+
+    The template stays constant: with the value in it, Gradio would overwrite what the module drew.
+    """
+    return gr.HTML(
+        value,
+        html_template='<div class="view"></div>',
+        js_on_load=MOUNT.format(path=quote((STATIC / module).as_posix())),
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+
+
+def to_json(value: dict[str, Any]) -> str:
+    """Strict and compact."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def rounded(values: list[float], digits: int = 3) -> list[float | None]:
+    """Short numbers for a curve; what cannot be drawn becomes a gap."""
+    return [round(value, digits) if math.isfinite(value) else None for value in values]
+
+
+def prose(page: str) -> gr.Markdown:
+    """The Markdown that lies beside the Python file `page`."""
+    text = Path(page).with_suffix(".md")
+    return gr.Markdown(text.read_text(encoding="utf-8"), elem_id=f"chapter-{text.stem}")
