@@ -20,7 +20,8 @@ MONO = ("SFMono-Regular", "Menlo", "Consolas", "monospace")
 def build() -> gr.Blocks:
     """The whole page."""
     gr.set_static_paths(STATIC)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY, DAY)) as page:
+    page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY, DAY))
+    with page:
         prose(__file__)
         common = shared.build(Settings())
         for chapter in CHAPTERS:

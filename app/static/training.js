@@ -47,6 +47,7 @@ export function mount(root, props, watch) {
 
   follow(props, watch, (frame) => {
     view.dataset.step = frame.step;
+    view.dataset.label = frame.label;
     step.textContent = `Step ${frame.step.toLocaleString("en")} of ${frame.steps.toLocaleString("en")}`;
     bar.max = frame.steps;
     bar.value = frame.step;
