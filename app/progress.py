@@ -1,18 +1,14 @@
 """How far one visitor's experiment is: plain data, which Gradio keeps in the visitor's session."""
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from app.lab.fit import MODELS, Experiment, Settings, StepRecord
+from app.turns import turn
 
 DEVICE = "cpu"
 STEPS_A_FRAME = 25
-
-# torch.export patches nn.Module for the whole process while it traces, and seeding is global too:
-# training, starting and exporting take turns. A turn of training is one frame, about 40 ms.
-TORCH = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -34,25 +30,21 @@ class Progress:
     @classmethod
     def start(cls, settings: Settings) -> "Progress":
         """Step 0."""
-        with TORCH:
+        with turn():
             return cls._of(Experiment(settings, DEVICE), ())
 
-    def advance(self, until: int | None = None) -> Iterator["Progress"]:
-        """Train on to step `until` (default: the end), a frame at a time; self is left as it is.
+    def advance(self, until: int | None = None, is_wanted: Callable[[], bool] = lambda: True) -> Iterator["Progress"]:
+        """Train on to step `until` (default: the end) while it is wanted, a frame at a time; self is left as it is.
 
         Raises:
             TrainingDiverged: a training loss is no longer finite.
         """
-        with TORCH:
-            experiment = Experiment.restore(self.snapshot, DEVICE)
-        frames = experiment.run(STEPS_A_FRAME, until)
-        progress = self
+        frames = self._train(until)
         while True:
-            with TORCH:
-                record = next(frames, None)
-                if record is None:
-                    return
-                progress = self._of(experiment, progress.history, record)
+            with turn(is_wanted) as mine:
+                progress = next(frames, None) if mine else None
+            if progress is None:
+                return
             yield progress
 
     @property
@@ -68,6 +60,14 @@ class Progress:
         """Names the network: settings and step."""
         s = self.settings
         return f"INT{s.bits:g} {s.granularity.replace('_', ' ')}, seed {s.seed}, noise {s.noise:g}, step {self.step}"
+
+    def _train(self, until: int | None) -> Iterator["Progress"]:
+        """Every `next` of this needs a turn."""
+        experiment = Experiment.restore(self.snapshot, DEVICE)
+        progress = self
+        for record in experiment.run(STEPS_A_FRAME, until):
+            progress = self._of(experiment, progress.history, record)
+            yield progress
 
     @classmethod
     def _of(

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE = 10.0  # seconds; longer than an export, which a run may have to wait for
+PATIENCE = 10.0  # seconds; far more than a run ever needs to end
 
 
 class Run:
@@ -17,6 +17,9 @@ class Run:
     def __init__(self) -> None:
         self._asked_to_stop = threading.Event()
         self._ended = threading.Event()
+
+    def is_wanted(self) -> bool:
+        return not self._asked_to_stop.is_set()
 
     def sleep(self, seconds: float) -> bool:
         """Wait; False as soon as the run is asked to stop."""

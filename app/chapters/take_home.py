@@ -13,8 +13,9 @@ import torch
 
 from app.lab.data import Sine
 from app.lab.fit import Experiment, Settings
-from app.progress import DEVICE, TORCH, Progress
+from app.progress import DEVICE, Progress
 from app.shared import HOUR, Shared
+from app.turns import turn
 from app.view import module_view, prose, rounded, to_json
 from export import ParityError, ParityReport, audit, export_onnx
 from export.runtime import run, session
@@ -96,7 +97,7 @@ def export_file(progress: Progress, exported: Exported | None) -> Iterator[tuple
 
 def write(progress: Progress, path: Path) -> ParityReport:
     """The QAT network as a file whose parity is proved on every point of the data and of the chart."""
-    with TORCH:
+    with turn():
         experiment = Experiment.restore(progress.snapshot, DEVICE)
         points = torch.cat([experiment.data.x, experiment.data.grid])
         return export_onnx(experiment.models["qat"], points, path)

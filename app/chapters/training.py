@@ -19,12 +19,13 @@ VISITORS_AT_ONCE = 24  # each holds one of the server's 40 threads while it trai
 
 def build(shared: Shared) -> None:
     """Draw the chapter."""
-    with gr.Row(elem_id="buttons"):
-        run = gr.Button("Run", variant="primary", elem_id="run")
-        pause = gr.Button("Pause", interactive=False, elem_id="pause")
-        step = gr.Button("Step", elem_id="step")
-        reset = gr.Button("Reset", interactive=False, elem_id="reset")
-    view = module_view("training.js", frame(shared.progress.value), elem_id="training")
+    with gr.Column(elem_id="lab"):
+        with gr.Row(elem_id="buttons"):
+            run = gr.Button("Run", variant="primary", elem_id="run")
+            pause = gr.Button("Pause", interactive=False, elem_id="pause")
+            step = gr.Button("Step", elem_id="step")
+            reset = gr.Button("Reset", interactive=False, elem_id="reset")
+        view = module_view("training.js", frame(shared.progress.value), elem_id="training")
     prose(__file__)
 
     inputs = [shared.progress, *shared.settings]
@@ -50,8 +51,9 @@ def train(request: gr.Request, progress: Progress, *settings: Any) -> Iterator[t
     with running(request.session_hash) as run:
         try:
             progress = with_settings(progress, settings)
+            yield page(progress, running=True)
             shown_at = time.monotonic()
-            for latest in progress.advance():
+            for latest in progress.advance(is_wanted=run.is_wanted):
                 progress = latest
                 shown_at = max(shown_at + SECONDS_A_FRAME, time.monotonic())
                 if not run.sleep(shown_at - time.monotonic()):

@@ -30,8 +30,8 @@ export function mount(root, props, watch) {
 function sizes(frame) {
   const bytes = (n) => n.toLocaleString("en");
   const text =
-    `${bytes(frame.file_bytes)} bytes, of which the weight codes are ${bytes(frame.code_bytes)}; ` +
-    `in FP32 the weights and biases alone would be ${bytes(frame.fp32_bytes)}.`;
+    `It has ${bytes(frame.file_bytes)} bytes; the same weights and biases in FP32 would take ${bytes(frame.fp32_bytes)}. ` +
+    `${bytes(frame.code_bytes)} bytes are weight codes, the rest is biases, scales, the graph and a receipt.`;
   return element("p", "", text);
 }
 

@@ -41,8 +41,6 @@ export function mount(root, props, watch) {
   const losses = Object.fromEntries(MODELS.map(({ key }) => [key, loss.line(key)]));
   const heads = Object.fromEntries(MODELS.map(({ key }) => [key, loss.line(`head ${key}`)]));
   const table = numbers(view);
-  const flips = element("p", "quiet");
-  view.append(flips);
   const say = patiently(words);
 
   follow(props, watch, (frame) => {
@@ -70,16 +68,12 @@ export function mount(root, props, watch) {
     loss.describe(`Training loss after step ${frame.step}: ${list(frame.loss)}.`);
 
     table.update(frame);
-    flips.textContent =
-      frame.step === 0
-        ? `QAT has ${frame.codes.toLocaleString("en")} weight codes.`
-        : `${frame.flips.toLocaleString("en")} of ${frame.codes.toLocaleString("en")} weight codes of QAT flipped since the last frame.`;
     window.dispatchEvent(new CustomEvent("network", { detail: frame.label }));
   });
 }
 
 /** The losses and errors as a table, which is the legend of both charts, too. */
-function numbers(view) {
+function numbers(parent) {
   const table = element("table", "numbers");
   const head = table.createTHead().insertRow();
   for (const title of ["Model", "Training loss", "Error against the sine"]) head.append(element("th", "", title));
@@ -96,13 +90,21 @@ function numbers(view) {
     cells[key].loss.dataset.loss = key;
     cells[key].error.dataset.error = key;
   }
-  view.append(table);
+  const flips = table.createTFoot().insertRow().insertCell();
+  flips.className = "quiet";
+  flips.colSpan = 3;
+  parent.append(table);
   return {
     update(frame) {
       for (const { key } of MODELS) {
         cells[key].loss.textContent = short(frame.loss[key]);
         cells[key].error.textContent = short(frame.error[key]);
       }
+      const codes = `${frame.codes.toLocaleString("en")} weight codes`;
+      flips.textContent =
+        frame.step === 0
+          ? `QAT learns ${codes}.`
+          : `${frame.flips.toLocaleString("en")} of the ${codes} of QAT flipped since the frame before.`;
     },
   };
 }

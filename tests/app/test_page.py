@@ -21,6 +21,7 @@ from app.chapters import take_home, training
 from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
 from app.progress import STEPS_A_FRAME, Progress
 from app.running import running, stop
+from app.turns import turn
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed: as on the page
@@ -75,6 +76,18 @@ def test_pause_ends_the_run_with_the_frame_that_is_kept(fresh: Progress) -> None
     assert frame["step"] == kept.step < kept.record.steps
 
 
+def test_pause_does_not_wait_for_somebody_elses_turn(fresh: Progress) -> None:
+    request = visitor("waiting")
+    frames = training.train(request, fresh, *DEFAULTS)
+    next(frames)
+    with turn():
+        asking = threading.Thread(target=training.pause_training, args=(request,))
+        asking.start()
+        *_, last = frames
+    asking.join(5)
+    assert last[1].step == 0
+
+
 def test_a_run_that_was_left_is_forgotten(fresh: Progress) -> None:
     frames = training.train(visitor("leaving"), fresh, *DEFAULTS)
     next(frames)
@@ -102,10 +115,10 @@ def test_a_second_run_of_a_visitor_stops_the_first() -> None:
 
 def test_run_honours_settings_that_the_state_has_not_seen(fresh: Progress) -> None:
     frames = training.train(visitor("eager"), fresh, 8, "per_channel", 0.2, 5)
-    _, progress, *_ = next(frames)
+    (_, at_once, *_), (_, later, *_) = next(frames), next(frames)
     frames.close()
-    assert progress.settings == Settings(bits=8, granularity="per_channel", noise=0.2, seed=5)
-    assert progress.step == STEPS_A_FRAME
+    assert at_once.settings == later.settings == Settings(bits=8, granularity="per_channel", noise=0.2, seed=5)
+    assert (at_once.step, later.step) == (0, STEPS_A_FRAME)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +150,7 @@ def test_divergence_gets_a_sentence(fresh: Progress, monkeypatch: pytest.MonkeyP
         raise TrainingDiverged("training stopped at step 1: the QAT loss is nan")
 
     monkeypatch.setattr(Experiment, "_optimize", diverge)
-    (outputs,) = training.train(visitor("diverging"), fresh, *DEFAULTS)
+    *_, outputs = training.train(visitor("diverging"), fresh, *DEFAULTS)
     assert json.loads(outputs[0])["problem"].startswith("training stopped at step 1")
 
 
