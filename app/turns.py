@@ -6,21 +6,30 @@ anyway. A turn of training is one frame, about 40 ms; an export takes two second
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_lock = threading.Lock()
 LOOK_UP_SECONDS = 0.05
+
+_guard = threading.Lock()
+_line: deque[threading.Event] = deque()  # whoever is first has the turn, and a set event
 
 
 @contextmanager
 def turn(is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
-    """Wait for the turn; False, and no turn, when it is no longer wanted before it comes."""
-    mine = False
-    while not mine and is_wanted():
-        mine = _lock.acquire(timeout=LOOK_UP_SECONDS)
+    """Stand in line for the turn; False, and no turn, when it is no longer wanted before it comes."""
+    ticket = threading.Event()
+    with _guard:
+        _line.append(ticket)
+        _line[0].set()
     try:
+        mine = False
+        while not mine and is_wanted():
+            mine = ticket.wait(LOOK_UP_SECONDS)
         yield mine
     finally:
-        if mine:
-            _lock.release()
+        with _guard:
+            _line.remove(ticket)
+            if _line:
+                _line[0].set()

@@ -66,7 +66,14 @@ def build(shared: Shared) -> None:
         concurrency_id="export",
         concurrency_limit=1,
     )
-    gr.on([ask.click, x.submit], ask_file, [x, exported, shared.progress], answer, show_progress="hidden")
+    gr.on(
+        [ask.click, x.submit],
+        ask_file,
+        [x, exported, shared.progress],
+        answer,
+        show_progress="hidden",
+        trigger_mode="always_last",
+    )
 
 
 def export_file(progress: Progress, exported: Exported | None) -> Iterator[tuple[Any, ...]]:

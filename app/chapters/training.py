@@ -30,11 +30,18 @@ def build(shared: Shared) -> None:
 
     inputs = [shared.progress, *shared.settings]
     outputs = [view, shared.progress, run, pause, step, reset]
+    # "multiple": Gradio would drop a click that comes before the event of the one before is over.
     run.click(
-        train, inputs, outputs, show_progress="hidden", concurrency_id="training", concurrency_limit=VISITORS_AT_ONCE
+        train,
+        inputs,
+        outputs,
+        show_progress="hidden",
+        trigger_mode="multiple",
+        concurrency_id="training",
+        concurrency_limit=VISITORS_AT_ONCE,
     )
     pause.click(pause_training, show_progress="hidden")
-    step.click(train_one_step, inputs, outputs, show_progress="hidden")
+    step.click(train_one_step, inputs, outputs, show_progress="hidden", trigger_mode="multiple", concurrency_limit=1)
     reset.click(start_anew, inputs, outputs, show_progress="hidden")
     gr.on(
         [setting.input for setting in shared.settings],  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -143,6 +144,12 @@ def test_a_bad_setting_gets_a_sentence_and_keeps_the_progress(
     ):
         assert sentence in json.loads(outputs[0])["problem"]
         assert outputs[1] is fresh
+
+
+def test_at_the_end_only_reset_is_left(fresh: Progress) -> None:
+    ended = replace(fresh, record=replace(fresh.record, step=fresh.record.steps))
+    _, _, *buttons = training.page(ended)
+    assert [button.interactive for button in buttons] == [False, False, False, True]
 
 
 def test_divergence_gets_a_sentence(fresh: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
