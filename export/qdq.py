@@ -137,13 +137,13 @@ class _StoredCodes(nn.Module):
     The zero point is written even where it is 0: without it onnxruntime's integer kernels never appear.
     """
 
-    def __init__(self, quantizer: FakeQuantize, weight: Tensor) -> None:
+    def __init__(self, quantizer: FakeQuantize, weight: Tensor, axis: int) -> None:
         super().__init__()
         scale, zero_point = quantizer.source(weight)
         codes = quantizer.codes(weight)
         scale = scale.flatten() if scale.numel() > 1 or scale.dim() else scale
         zero_point = torch.zeros_like(scale) if zero_point is None else zero_point.reshape(scale.shape)
-        self.axis = quantizer.axis
+        self.axis = axis
         self.register_buffer("codes", codes)
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", zero_point.to(codes.dtype))
@@ -161,7 +161,7 @@ def _with_markers(converted: nn.Module) -> tuple[nn.Module, dict[str, QuantSpec]
         prefix = f"{name}." if name else ""
         for part in ("codes", "zero_point"):
             specs[f"{prefix}weight_quantizer.{part}"] = layer.weight_quantizer.spec
-        layer._modules["weight_quantizer"] = _StoredCodes(layer.weight_quantizer, layer.weight)
+        layer._modules["weight_quantizer"] = _StoredCodes(layer.weight_quantizer, layer.weight, layer.axis)
     return exporting, specs
 
 

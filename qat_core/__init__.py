@@ -1,9 +1,25 @@
 """Quantization-aware training in pure PyTorch, for anybody's `nn.Module`."""
 
 from qat_core.fake_quant import FakeQuantize
-from qat_core.layers import QuantLinear
-from qat_core.prepare import convert, prepare
+from qat_core.layers import QuantLayer, QuantLinear
+from qat_core.observer import NoDataError
+from qat_core.plan import Plan, PlannedLayer, plan
+from qat_core.prepare import calibrate, convert, prepare
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import STEQuantize
 
-__all__ = ["FakeQuantize", "QATConfig", "QuantLinear", "QuantSpec", "STEQuantize", "convert", "prepare"]
+__all__ = [
+    "FakeQuantize",
+    "NoDataError",
+    "Plan",
+    "PlannedLayer",
+    "QATConfig",
+    "QuantLayer",
+    "QuantLinear",
+    "QuantSpec",
+    "STEQuantize",
+    "calibrate",
+    "convert",
+    "plan",
+    "prepare",
+]

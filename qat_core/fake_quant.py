@@ -5,44 +5,77 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import quantize, to_groups
-from qat_core.observer import Fixed, MinMax, fix
+from qat_core.affine import from_groups, quantize, reduced_dims, to_groups
+from qat_core.lsq import LearnedScale, LSQuantize
+from qat_core.observer import Fixed, FromTensor, MovingRange, fix
 from qat_core.spec import QuantSpec
-from qat_core.ste import STEQuantize
+from qat_core.ste import STEQuantize, ste_round
 
 
 class FakeQuantize(nn.Module):
-    """A spec, a source of scales and the straight-through estimator.
+    """A spec, a source of scales and a straight-through estimator.
 
-    Args:
-        spec: bits, granularity and the rest.
-        axis: the dimension of the output channels.
+    Make one with `for_weight` or `for_activation`.
 
-    Shape: any tensor in, the same shape out, every value on the grid (code - zero_point) * scale.
+    Shape: any tensor in, the same shape out, every value on the grid (code - zero_point + shift) * scale.
+    Half precision is quantized in float32 and returned in its own type.
     """
 
-    def __init__(self, spec: QuantSpec, axis: int = 0) -> None:
+    def __init__(self, spec: QuantSpec, source: nn.Module) -> None:
         super().__init__()
-        self.spec, self.axis = spec, axis
-        self.source: nn.Module = MinMax(spec, axis)
+        self.spec, self.source = spec, source
+        self.enabled = True
+
+    @classmethod
+    def for_weight(cls, spec: QuantSpec, weight: Tensor, axis: int = 0) -> "FakeQuantize":
+        """For a weight whose output channels lie along `axis`; learned scales begin with its best ones."""
+        source: nn.Module = FromTensor(spec, axis)
+        if spec.scale == "learned":
+            groups = to_groups(weight, spec)
+            dims = reduced_dims(groups, spec, axis)
+            shape = (
+                torch.Size(1 if d in dims else size for d, size in enumerate(groups.shape)) if dims else torch.Size()
+            )
+            learned = LearnedScale(source, shape, spec.symmetric, spec.power_of_two).to(weight.device)
+            learned.start(groups.detach().float())
+            source = learned
+        return cls(spec, source)
+
+    @classmethod
+    def for_activation(cls, spec: QuantSpec) -> "FakeQuantize":
+        """For the input of a layer: one scale for all of it, or with `dynamic` one for each row or group of a row."""
+        if spec.dynamic:
+            return cls(spec, FromTensor(spec, axis=0))
+        source: nn.Module = MovingRange(spec)
+        if spec.scale == "learned":
+            source = LearnedScale(source, torch.Size(), spec.symmetric, spec.power_of_two)
+        return cls(spec, source)
 
     def forward(self, x: Tensor) -> Tensor:
-        groups = to_groups(x, self.spec)
+        return self.with_scale(x)[0]
+
+    def with_scale(self, x: Tensor, at_least: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x on the grid, and the scale of the grid, which is `at_least` so large."""
+        groups = self._groups(x)
         scale, zero_point = self.source(groups)
-        y = STEQuantize.apply(groups, scale, zero_point, self.spec.quant_min, self.spec.quant_max)  # type: ignore[no-untyped-call]
-        return cast(Tensor, y).reshape(x.shape)
+        if at_least is not None:
+            scale = torch.maximum(scale, at_least)
+        if not self.enabled:
+            return x, scale
+        y = from_groups(self._estimate(groups, scale, zero_point), x.shape)
+        return y if y.dtype == x.dtype else y.to(x.dtype), scale
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
         """The codes of the forward pass: int8 when the spec is symmetric, else uint8, of x's shape."""
-        groups = to_groups(x, self.spec)
+        groups = self._groups(x)
         scale, zero_point = self.source(groups)
-        codes = quantize(groups, scale, zero_point, self.spec.quant_min, self.spec.quant_max)
-        return codes.reshape(x.shape).to(torch.int8 if self.spec.symmetric else torch.uint8)
+        codes = quantize(groups, scale, zero_point, self.spec.quant_min, self.spec.quant_max, self.spec.shift)
+        return from_groups(codes, x.shape).to(torch.int8 if self.spec.symmetric else torch.uint8)
 
-    def freeze(self, x: Tensor) -> None:
+    def freeze(self, x: Tensor, at_least: Tensor | None = None) -> None:
         """Keep the scale and zero point that hold for x now."""
-        self.source = fix(self.source, to_groups(x, self.spec))
+        self.source = fix(self.source, self._groups(x), at_least)
 
     @property
     def is_frozen(self) -> bool:
@@ -50,3 +83,21 @@ class FakeQuantize(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.spec)
+
+    def _groups(self, x: Tensor) -> Tensor:
+        if x.dtype in (torch.float16, torch.bfloat16):
+            x = x.float()
+        if self.spec.dynamic:
+            x = x.reshape(-1, x.shape[-1])
+        return to_groups(x, self.spec)
+
+    def _estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
+        spec = self.spec
+        if spec.dynamic:
+            # onnxruntime's quick kernel multiplies by the reciprocal here, and only here
+            return ste_round(x * scale.reciprocal(), torch.ones_like(scale)) * scale
+        if spec.symmetric and spec.scale == "minmax" and isinstance(self.source, FromTensor):
+            return ste_round(x, scale, spec.shift)
+        estimator = LSQuantize if scale.requires_grad else STEQuantize
+        y = estimator.apply(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift)  # type: ignore[no-untyped-call]
+        return cast(Tensor, y)

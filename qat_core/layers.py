@@ -1,32 +1,203 @@
-"""Layers that quantize their weight on the way through. Everything else stays the FP32 layer's own.
+"""Layers that quantize on the way through. Everything else stays the FP32 layer's own.
 
 The names of parameters do not change, so an FP32 checkpoint loads into the quantized layer.
 """
 
+from typing import ClassVar, cast
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qat_core.fake_quant import FakeQuantize
-from qat_core.spec import QATConfig
+from qat_core.spec import QATConfig, QuantSpec
+from qat_core.ste import ste_round
+
+INT32_MAX = 2**31 - 128  # the largest float32 below 2**31
+ROW_LAYERS = (nn.Linear, nn.MultiheadAttention)
 
 
-class QuantLinear(nn.Linear):
-    """`nn.Linear` with a fake-quantized weight.
+class QuantLayer(nn.Module):
+    """What all quantized layers have: quantizers beside the parameters of the FP32 layer.
 
-    Shape: (..., in_features) -> (..., out_features), as in FP32.
+    Every parameter named in `weight_names` has a quantizer named after it, such as `weight_quantizer`. The
+    `input_quantizer` is None where activations stay in float.
     """
 
+    axis: ClassVar[int] = 0  # of the output channels in a weight
+    weight: Tensor
+    bias: Tensor | None
     weight_quantizer: FakeQuantize
+    input_quantizer: FakeQuantize | None
 
     @classmethod
-    def from_float(cls, linear: nn.Linear, config: QATConfig) -> "QuantLinear":
+    def from_float(cls, layer: nn.Module, config: QATConfig) -> "QuantLayer":
         """The same layer, sharing its parameters, quantized as `config` says."""
-        layer = cls.__new__(cls)
-        layer.__dict__ = linear.__dict__.copy()
-        layer._modules = linear._modules.copy()
-        layer.weight_quantizer = FakeQuantize(config.weight)
-        return layer
+        twin = cls.__new__(cls)
+        twin.__dict__ = {
+            key: value.copy() if isinstance(value, dict) else value for key, value in layer.__dict__.items()
+        }
+        for name in cls.weight_names(twin):
+            quantizer = FakeQuantize.for_weight(config.weight, getattr(twin, name), cls.axis)
+            setattr(twin, f"{name}_quantizer", quantizer)
+        spec = cls.input_spec(config)
+        twin.input_quantizer = None if spec is None else FakeQuantize.for_activation(spec)
+        return twin
+
+    @classmethod
+    def input_spec(cls, config: QATConfig) -> QuantSpec | None:
+        """How this kind of layer quantizes its input; dynamic scales need rows, which an image has not."""
+        if config.activation is None or (config.activation.dynamic and not issubclass(cls, ROW_LAYERS)):
+            return None
+        return config.activation
+
+    def weight_names(self) -> tuple[str, ...]:
+        """The parameters that are quantized."""
+        return ("weight",)
+
+    def quantized_weights(self) -> list[tuple[str, Tensor, FakeQuantize]]:
+        """Name, tensor and quantizer of each."""
+        return [(name, getattr(self, name), getattr(self, f"{name}_quantizer")) for name in self.weight_names()]
+
+    def quantized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Input, weight and bias, each on its grid.
+
+        When the input is quantized, the bias lies on the grid input scale x weight scale: that is the unit in which
+        an integer accumulator counts, and onnxruntime puts the bias there whether it was trained so or not.
+
+        Source: Jacob et al. 2018, section 2.4.
+        """
+        if self.input_quantizer is None:
+            return x, self.weight_quantizer(self.weight), self.bias
+        x, input_scale = self.input_quantizer.with_scale(x)
+        weight, weight_scale = self.weight_quantizer.with_scale(self.weight, self.smallest_scale(input_scale))
+        return x, weight, self.quantized_bias(input_scale, weight_scale)
+
+    def quantized_bias(self, input_scale: Tensor, weight_scale: Tensor) -> Tensor | None:
+        """The bias as INT32 would hold it, in units of input scale x weight scale."""
+        if self.bias is None or not self.has_integer_accumulator():
+            return self.bias
+        unit = (input_scale * weight_scale).detach().flatten()  # (out,) or (1,)
+        return ste_round(self.bias, unit)
+
+    def smallest_scale(self, input_scale: Tensor) -> Tensor | None:
+        """The weight scale below which the bias would not fit into INT32: a channel of zeros keeps its bias."""
+        if self.bias is None or not self.has_integer_accumulator():
+            return None
+        magnitude = self.bias.detach().abs()
+        if self.weight_quantizer.spec.granularity == "per_tensor":
+            magnitude = magnitude.amax()
+        else:
+            magnitude = magnitude.view([-1 if d == self.axis else 1 for d in range(self.weight.dim())])
+        return magnitude.div_(input_scale.detach() * INT32_MAX)
+
+    def has_integer_accumulator(self) -> bool:
+        """Is one unit enough for all products of an output channel?"""
+        activation = self.input_quantizer
+        if activation is None or activation.spec.dynamic or not (activation.enabled and self.weight_quantizer.enabled):
+            return False
+        return self.weight_quantizer.spec.granularity != "per_group" and not self.weight_quantizer.spec.half_shift
+
+    @torch.no_grad()
+    def put_on_grid(self) -> None:
+        """Put weights and bias on their grids for good, and keep the scales as constants."""
+        at_least = None
+        if self.input_quantizer is not None and not self.input_quantizer.spec.dynamic:
+            self.input_quantizer.freeze(torch.empty(0))
+            input_scale, _ = self.input_quantizer.source(torch.empty(0))
+            at_least = self.smallest_scale(input_scale)
+        for _, weight, quantizer in self.quantized_weights():
+            quantizer.freeze(weight, at_least)
+            weight.copy_(quantizer(weight))
+        if at_least is not None and self.bias is not None:
+            weight_scale, _ = self.weight_quantizer.source(self.weight)
+            self.bias.copy_(cast(Tensor, self.quantized_bias(input_scale, weight_scale)))
+
+
+class QuantLinear(QuantLayer, nn.Linear):  # type: ignore[misc]
+    """`nn.Linear`: (..., in_features) -> (..., out_features)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight_quantizer(self.weight)  # (out, in), on the grid
-        return F.linear(x, weight, self.bias)
+        x, weight, bias = self.quantized(x)  # (..., in), (out, in), (out,)
+        return F.linear(x, weight, bias)
+
+
+class QuantConv1d(QuantLayer, nn.Conv1d):
+    """`nn.Conv1d`: (batch, in_channels, length) -> (batch, out_channels, length')."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, weight, bias = self.quantized(x)  # (batch, in, length), (out, in / groups, kernel), (out,)
+        return cast(Tensor, self._conv_forward(x, weight, bias))
+
+
+class QuantConv2d(QuantLayer, nn.Conv2d):
+    """`nn.Conv2d`: (batch, in_channels, height, width) -> (batch, out_channels, height', width')."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, weight, bias = self.quantized(x)  # (batch, in, h, w), (out, in / groups, kh, kw), (out,)
+        return cast(Tensor, self._conv_forward(x, weight, bias))
+
+
+class QuantConv3d(QuantLayer, nn.Conv3d):
+    """`nn.Conv3d`: (batch, in_channels, depth, height, width) -> (batch, out_channels, ...)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, weight, bias = self.quantized(x)  # (batch, in, d, h, w), (out, in / groups, kd, kh, kw), (out,)
+        return cast(Tensor, self._conv_forward(x, weight, bias))
+
+
+class QuantConvTranspose1d(QuantLayer, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d`, whose weight is (in_channels, out_channels / groups, kernel)."""
+
+    axis = 1
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        padding = self._output_padding(x, output_size, self.stride, self.padding, self.kernel_size, 1, self.dilation)  # type: ignore[arg-type]
+        x, weight, bias = self.quantized(x)
+        return F.conv_transpose1d(x, weight, bias, self.stride, self.padding, padding, self.groups, self.dilation)  # type: ignore[arg-type]
+
+
+class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d`, whose weight is (in_channels, out_channels / groups, kernel_h, kernel_w)."""
+
+    axis = 1
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        padding = self._output_padding(x, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation)  # type: ignore[arg-type]
+        x, weight, bias = self.quantized(x)
+        return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, padding, self.groups, self.dilation)  # type: ignore[arg-type]
+
+
+class QuantEmbedding(QuantLayer, nn.Embedding):
+    """`nn.Embedding`: whole numbers (...) -> (..., embedding_dim). A channel is a row of the table."""
+
+    @classmethod
+    def input_spec(cls, config: QATConfig) -> None:
+        """Its input is whole numbers already."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight_quantizer(self.weight)  # (num_embeddings, embedding_dim)
+        return F.embedding(x, weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
+
+
+class QuantEmbeddingBag(QuantLayer, nn.EmbeddingBag):
+    """`nn.EmbeddingBag`: bags of whole numbers -> (bags, embedding_dim)."""
+
+    @classmethod
+    def input_spec(cls, config: QATConfig) -> None:
+        """Its input is whole numbers already."""
+
+    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
+        return F.embedding_bag(
+            input,
+            self.weight_quantizer(self.weight),  # (num_embeddings, embedding_dim)
+            offsets,
+            self.max_norm,
+            self.norm_type,
+            self.scale_grad_by_freq,
+            self.mode,
+            self.sparse,
+            per_sample_weights,
+            self.include_last_offset,
+            self.padding_idx,
+        )

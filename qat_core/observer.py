@@ -3,24 +3,88 @@
 `x` is the tensor about to be quantized, as `to_groups` returns it; the answer broadcasts against it.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
-from qat_core.affine import choose_qparams
+from qat_core.affine import minmax_qparams, mse_qparams, qparams_of_range
 from qat_core.spec import QuantSpec
 
+MOMENTUM = 0.05
 
-class MinMax(nn.Module):
-    """The range of the very tensor at hand, measured again each time: for weights, which move."""
+
+class NoDataError(ValueError):
+    """An activation quantizer was asked for its scale before it had seen any data."""
+
+
+class FromTensor(nn.Module):
+    """Measured on the very tensor at hand, each time: for weights, which move, and for dynamic activations."""
 
     def __init__(self, spec: QuantSpec, axis: int) -> None:
         super().__init__()
         self.spec, self.axis = spec, axis
+        self.choose_qparams = minmax_qparams if spec.scale == "minmax" else mse_qparams
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return choose_qparams(x.detach(), self.spec, self.axis)
+        return self.choose_qparams(x.detach(), self.spec, self.axis)
+
+
+class MovingRange(nn.Module):
+    """The range of the batches so far: a moving average while training, the extremes while calibrating.
+
+    With a scale rule other than "minmax" a batch counts with the range of its best scale instead of its extremes,
+    and calibration averages as well. Every process of `torch.distributed` takes in the batches of all of them, so
+    that all use the same scale.
+
+    Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference", section 3.1.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, spec: QuantSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.observing, self.calibrating, self.has_seen_data = True, False, False
+        self.register_buffer("low", torch.tensor(torch.inf))
+        self.register_buffer("high", torch.tensor(-torch.inf))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        if self.calibrating or (self.training and self.observing):
+            self.observe(x.detach())
+        if not self.has_seen_data:
+            raise NoDataError("an activation quantizer has seen no data yet: call calibrate(model, batches) or train")
+        return qparams_of_range(self.low, self.high, self.spec)
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> None:
+        """Take a batch into account."""
+        low, high = _over_all_processes(*self._range_of(x))
+        if not self.has_seen_data:
+            self.low.copy_(low)
+            self.high.copy_(high)
+        elif self.calibrating and self.spec.scale == "minmax":
+            self.low.copy_(torch.minimum(self.low, low))
+            self.high.copy_(torch.maximum(self.high, high))
+        else:
+            self.low.lerp_(low, MOMENTUM)
+            self.high.lerp_(high, MOMENTUM)
+        self.has_seen_data = True
+
+    def _range_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.spec.scale == "minmax":
+            low, high = torch.aminmax(x)
+            return low, high
+        scale, zero_point = mse_qparams(x, self.spec)
+        origin = 0 if zero_point is None else zero_point
+        return (self.spec.quant_min - origin) * scale, (self.spec.quant_max - origin) * scale
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.has_seen_data = bool(torch.isfinite(self.low) & torch.isfinite(self.high))
 
 
 class Fixed(nn.Module):
@@ -39,7 +103,17 @@ class Fixed(nn.Module):
 
 
 @torch.no_grad()
-def fix(source: nn.Module, x: Tensor) -> Fixed:
+def fix(source: nn.Module, x: Tensor, at_least: Tensor | None = None) -> Fixed:
     """The constants that `source` answers for x now."""
     scale, zero_point = cast("tuple[Tensor, Tensor | None]", source(x))
-    return Fixed(scale.clone(), zero_point)
+    if at_least is not None:
+        scale = torch.maximum(scale, at_least)
+    return Fixed(scale.clone(), None if zero_point is None else zero_point.clone())
+
+
+def _over_all_processes(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    if not (dist.is_available() and dist.is_initialized()):
+        return low, high
+    extremes = torch.stack([-low, high])
+    dist.all_reduce(extremes, dist.ReduceOp.MAX)
+    return -extremes[0], extremes[1]

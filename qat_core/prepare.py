@@ -1,84 +1,154 @@
-"""From a model to its quantized twin and on to what is exported: prepare, then convert."""
+"""From a model to its quantized twin and on to what is exported: prepare, calibrate, convert."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
-from qat_core.layers import QuantLinear
+from qat_core.fake_quant import FakeQuantize
+from qat_core.fold import fold_batch_norm
+from qat_core.layers import QuantLayer
+from qat_core.observer import MovingRange, NoDataError
+from qat_core.plan import QUANTIZED, check_finite, plan, twin_of
 from qat_core.spec import QATConfig
 
-QUANTIZED = {nn.Linear: QuantLinear}
 
-
-def prepare(model: nn.Module, config: QATConfig | None = None, inplace: bool = False) -> nn.Module:
+def prepare(
+    model: nn.Module, config: QATConfig | None = None, inplace: bool = False, *, fold: bool = False
+) -> nn.Module:
     """The same architecture with every layer that can be quantized fake-quantized.
 
-    Train the result as any model: its weights stay float32 and learn through the straight-through
-    estimator, while each forward pass sees them on the grid.
+    Train the result as any model: its weights stay as they are and learn through the straight-through estimator,
+    while each forward pass sees them on the grid. `plan(model, config)` says beforehand what will happen.
 
     Args:
         model: any module.
         config: what to quantize and how; None is 4-bit weights, per channel.
         inplace: change `model` itself; otherwise it is left alone and a copy is returned.
+        fold: first fold each BatchNorm into the convolution or linear layer before it.
 
     Raises:
-        ValueError: nothing in the model would be quantized, a weight is not finite, or a group size
-            does not fit.
+        ValueError: nothing in the model would be quantized, an override matches no layer, a weight is not finite, or
+            tied weights are to be quantized in two ways.
     """
     config = config or QATConfig()
     if any(True for _ in quantized_layers(model)):
         raise ValueError("the model is prepared already; call prepare on the FP32 model")
     if not inplace:
         model = copy.deepcopy(model)
-    names = [name for name, module in model.named_modules() if type(module) in QUANTIZED]
-    if not names:
-        kinds = sorted(
-            {type(m).__name__ for m in model.modules() if next(m.parameters(recurse=False), None) is not None}
-        )
+    if fold:
+        model = fold_batch_norm(model)
+    layers = plan(model, config).layers
+    planned = {layer.name: layer.config for layer in layers if layer.config}
+    if not planned:
+        found = "; ".join(f"{layer.name or layer.kind}: {layer.reason}" for layer in layers)
         raise ValueError(
-            f"nothing to quantize in {type(model).__name__}: expected a layer of type "
-            f"{', '.join(t.__name__ for t in QUANTIZED)}; found parameters in {', '.join(kinds) or 'none at all'}"
+            f"nothing to quantize in {type(model).__name__}: expected one of "
+            f"{', '.join(kind.__name__ for kind in QUANTIZED)}; found {found or 'no parameters at all'}"
         )
-    for name in names:
-        linear = model.get_submodule(name)
-        layer = QUANTIZED[nn.Linear].from_float(linear, config)  # type: ignore[arg-type]
-        _check_finite(name, layer)
-        layer.weight_quantizer.codes(layer.weight)
-        if not name:
-            return layer
-        model.set_submodule(name, layer)
+    twins: dict[nn.Module, QuantLayer] = {}
+    for name, layer_config in planned.items():
+        module = model.get_submodule(name)
+        check_finite(name, module.named_parameters(recurse=False))
+        twin = twin_of(module)
+        assert twin is not None
+        assert layer_config is not None
+        twins[module] = twin.from_float(module, layer_config)
+    _share_quantizers(twins.values())
+    for encoder_layer in (m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer)):
+        encoder_layer.activation_relu_or_gelu = 0  # its fused kernel would read the latent weights
+    return _replace(model, twins)
+
+
+def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
+    """Show data to the activation quantizers of a prepared model: PTQ is prepare + calibrate without training.
+
+    Args:
+        model: prepared; changed in place and returned.
+        batches: each a tensor, a tuple of positional arguments or a dict of keyword arguments. What the quantizers
+            had seen before is forgotten.
+
+    Raises:
+        ValueError: the model was not prepared, or there was no batch.
+    """
+    _require_prepared(model)
+    ranges = [module for module in model.modules() if isinstance(module, MovingRange)]
+    training = model.training
+    for observer in ranges:
+        observer.has_seen_data, observer.calibrating = False, True
+    seen = 0
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                _call(model.eval(), batch)
+                seen += 1
+    finally:
+        for observer in ranges:
+            observer.calibrating = False
+        model.train(training)
+    if not seen:
+        raise ValueError("calibrate was given no batch; expected at least one")
     return model
 
 
-@torch.no_grad()
 def convert(model: nn.Module) -> nn.Module:
     """A copy whose weights lie on the grid and whose scales are constants: what is exported.
 
     Raises:
-        ValueError: the model was not prepared, or a weight is not finite.
+        ValueError: the model was not prepared, a weight is not finite, or an activation quantizer has seen no data.
     """
-    model = copy.deepcopy(model)
-    layers = list(quantized_layers(model))
-    if not layers:
-        raise ValueError(f"{type(model).__name__} was not prepared: expected a model from prepare(model, config)")
-    for name, layer in layers:
-        _check_finite(name, layer)
-        layer.weight_quantizer.freeze(layer.weight)
-        layer.weight.copy_(layer.weight_quantizer(layer.weight))
+    _require_prepared(model)
+    model = copy.deepcopy(model).eval()
+    for name, layer in quantized_layers(model):
+        check_finite(name, layer.named_parameters(recurse=False))
+        try:
+            layer.put_on_grid()
+        except NoDataError as error:
+            raise NoDataError(f"layer {name or 'model'!r}: {error}") from error
         layer.requires_grad_(False)
-    return model.eval()
+    return model
 
 
-def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLinear]]:
-    """Name and layer of everything in the model that quantizes its weight."""
+def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
+    """Name and layer of everything in the model that quantizes its weights."""
     for name, module in model.named_modules():
-        if isinstance(module, QuantLinear):
+        if isinstance(module, QuantLayer):
             yield name, module
 
 
-def _check_finite(name: str, layer: QuantLinear) -> None:
-    bad = int((~torch.isfinite(layer.weight)).sum())
-    if bad:
-        raise ValueError(f"the weight of layer {name or 'model'!r} has {bad} values that are NaN or infinite")
+def _require_prepared(model: nn.Module) -> None:
+    if next(quantized_layers(model), None) is None:
+        raise ValueError(f"{type(model).__name__} was not prepared: expected a model from prepare(model, config)")
+
+
+def _share_quantizers(twins: Iterable[QuantLayer]) -> None:
+    """Tied weights have one quantizer: one scale, one set of codes."""
+    first: dict[int, tuple[FakeQuantize, int]] = {}
+    for twin in twins:
+        for name, weight, quantizer in twin.quantized_weights():
+            shared, axis = first.setdefault(id(weight), (quantizer, twin.axis))
+            if (shared.spec, axis) != (quantizer.spec, twin.axis):
+                raise ValueError(
+                    f"a weight of shape {tuple(weight.shape)} is shared by layers with different specs, "
+                    f"{shared.spec} and {quantizer.spec}; expected the same for both"
+                )
+            setattr(twin, f"{name}_quantizer", shared)
+
+
+def _replace(model: nn.Module, twins: Mapping[nn.Module, QuantLayer]) -> nn.Module:
+    """Put each twin in every place where its module stands; a module used twice stays one."""
+    places = [(name, m) for name, m in model.named_modules(remove_duplicate=False) if m in twins]
+    for name, module in places:
+        if not name:
+            model = twins[module]
+        else:
+            model.set_submodule(name, twins[module])
+    return model
+
+
+def _call(model: nn.Module, batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return model(**batch)
+    return model(*batch) if isinstance(batch, tuple | list) else model(batch)

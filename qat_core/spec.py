@@ -4,8 +4,9 @@ A spec holds no tensor. Everything that depends on the numbers lives in `affine.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 Granularity = Literal["per_tensor", "per_channel", "per_group"]
 ScaleRule = Literal["minmax", "mse", "learned"]
@@ -27,13 +28,17 @@ class QuantSpec:
         scale: where the scale comes from: the largest magnitude, the smallest squared error, or training.
         power_of_two: round every scale up to a power of two.
         dynamic: activations only: the scale comes from the running row or group, not from calibration.
-        group_size: elements that share a scale when granularity is "per_group".
+        group_size: neighbours in a row that share a scale when granularity is "per_group"; the last group of
+            a row may be shorter.
+        half_shift: levels at ..., -0.5, +0.5, ... times the scale instead of whole numbers: at 2 bits no
+            level is wasted on 0 and both signs get the same number. Symmetric only.
 
     Raises:
         ValueError: a value is not supported; the message names it and what is.
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
-    Integer-Arithmetic-Only Inference", equation 1.
+    Integer-Arithmetic-Only Inference", equation 1. Half-shifted grid: Liu et al. 2025, "ParetoQ: Scaling Laws in
+    Extremely Low-bit LLM Quantization", section 3 (stretched elastic quantization).
     """
 
     bits: float = 4
@@ -43,6 +48,7 @@ class QuantSpec:
     power_of_two: bool = False
     dynamic: bool = False
     group_size: int = 32
+    half_shift: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.bits, bool) or self.bits not in SUPPORTED_BITS:
@@ -50,26 +56,49 @@ class QuantSpec:
             raise ValueError(f"bits={self.bits!r} is not supported; expected one of {supported}")
         _check_choice("granularity", self.granularity, get_args(Granularity))
         _check_choice("scale", self.scale, get_args(ScaleRule))
-        for name in ("symmetric", "power_of_two", "dynamic"):
+        for name in ("symmetric", "power_of_two", "dynamic", "half_shift"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}; expected True or False")
         if isinstance(self.group_size, bool) or not isinstance(self.group_size, int) or self.group_size < 1:
             raise ValueError(f"group_size={self.group_size!r}; expected a whole number of at least 1")
+        if self.half_shift and (not self.symmetric or self.bits == TERNARY_BITS):
+            raise ValueError(
+                "half_shift=True needs an even number of signed levels; expected symmetric=True, bits >= 2"
+            )
+        if self.dynamic and (self.bits, self.symmetric, self.scale, self.half_shift) != (8, True, "minmax", False):
+            raise ValueError(
+                f"dynamic=True with {self} is not supported; expected bits=8, symmetric=True, scale='minmax'"
+            )
 
-    @property
+    @classmethod
+    def activation(cls, bits: float = 8, **changes: Any) -> "QuantSpec":
+        """The usual spec of activations: one scale, unsigned codes with a zero point."""
+        return cls(**{"bits": bits, "granularity": "per_tensor", "symmetric": False, **changes})
+
+    @cached_property
     def levels(self) -> int:
         """How many codes there are: 16 for 4 bits, 3 for ternary."""
         return 3 if self.bits == TERNARY_BITS else 1 << int(self.bits)
 
-    @property
+    @cached_property
     def quant_min(self) -> int:
         """The smallest code: -8 for signed 4 bits, -1 for ternary, 0 when asymmetric."""
         return -(self.levels // 2) if self.symmetric else 0
 
-    @property
+    @cached_property
     def quant_max(self) -> int:
         """The largest code: 7 for signed 4 bits, 1 for ternary, 15 for unsigned 4 bits."""
         return self.quant_min + self.levels - 1
+
+    @cached_property
+    def shift(self) -> float:
+        """What is added to a code before it is scaled: 0.5 on the half-shifted grid."""
+        return 0.5 if self.half_shift else 0.0
+
+    @cached_property
+    def storage_bits(self) -> int:
+        """Bits of a code in a file: ternary takes 2, three bits take 4."""
+        return {TERNARY_BITS: 2, 3: 4}.get(self.bits, int(self.bits))
 
     def __str__(self) -> str:
         """The values that differ from the default, as a call."""
@@ -83,7 +112,10 @@ class QATConfig:
 
     Args:
         weight: spec of every weight that can be quantized.
-        activation: spec of the inputs of quantized layers, or None to leave them in float.
+        activation: spec of the inputs of quantized layers, or None to leave them in float. Static activations have
+            one scale for the whole tensor, whatever their granularity says: an integer accumulator adds across the
+            channels. Dynamic ones have a scale for each row or, "per_group", for each group within a row.
+            `QuantSpec.activation()` is the usual choice.
         overrides: glob of module names -> the QATConfig that applies there instead, or None to leave
             those layers in float. The first glob that matches wins.
     """
@@ -91,6 +123,25 @@ class QATConfig:
     weight: QuantSpec = field(default_factory=QuantSpec)
     activation: QuantSpec | None = None
     overrides: Mapping[str, "QATConfig | None"] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "activation"):
+            value = getattr(self, name)
+            if not isinstance(value, QuantSpec) and (name == "weight" or value is not None):
+                raise ValueError(f"{name}={value!r}; expected a QuantSpec")
+        if self.weight.dynamic:
+            raise ValueError("weight has dynamic=True; expected False: only activations are measured as they run")
+        activation = self.activation
+        if activation is not None and activation.granularity != "per_group":
+            granularity: Granularity = "per_channel" if activation.dynamic else "per_tensor"
+            object.__setattr__(self, "activation", replace(activation, granularity=granularity))
+        elif activation is not None and not activation.dynamic:
+            raise ValueError(f"activation={activation} is not supported; expected one scale, or dynamic=True")
+        for pattern, override in self.overrides.items():
+            if not isinstance(pattern, str) or not (override is None or isinstance(override, QATConfig)):
+                raise ValueError(
+                    f"overrides has {pattern!r}: {override!r}; expected a glob of names and a QATConfig or None"
+                )
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from qat_core import QuantSpec
-from qat_core.affine import SMALLEST_SCALE, choose_qparams, dequantize, quantize
+from qat_core.affine import SMALLEST_SCALE, minmax_qparams, dequantize, quantize
 from tests.qat_core import oracle
 
 BITS = [1.58, 2, 3, 4, 8]
@@ -78,7 +78,7 @@ def _qdq_session(dtype, zero_point):
 def test_minmax_scale_covers_the_range_and_wastes_nothing(x, bits, symmetric, granularity):
     spec = QuantSpec(bits=bits, symmetric=symmetric, granularity=granularity)
     tensor = torch.from_numpy(x)
-    scale, zero_point = choose_qparams(tensor, spec)
+    scale, zero_point = minmax_qparams(tensor, spec)
     assert scale.shape == (() if granularity == "per_tensor" else (len(x), 1))
     assert bool((scale >= SMALLEST_SCALE).all())
     unclamped = torch.round(tensor / scale) + (0 if zero_point is None else zero_point)
@@ -93,7 +93,7 @@ def test_minmax_scale_covers_the_range_and_wastes_nothing(x, bits, symmetric, gr
 @given(oracle.arrays(), st.sampled_from([2, 4, 8]), st.sampled_from(["per_tensor", "per_channel"]))
 def test_asymmetric_grids_hold_zero_exactly(x, bits, granularity):
     spec = QuantSpec(bits=bits, symmetric=False, granularity=granularity)
-    scale, zero_point = choose_qparams(torch.from_numpy(x), spec)
+    scale, zero_point = minmax_qparams(torch.from_numpy(x), spec)
     assert zero_point is not None
     codes = quantize(torch.zeros(x.shape), scale, zero_point, spec.quant_min, spec.quant_max)
     assert bool((dequantize(codes, scale, zero_point) == 0).all())
@@ -102,7 +102,7 @@ def test_asymmetric_grids_hold_zero_exactly(x, bits, granularity):
 @given(oracle.arrays(), st.sampled_from(BITS))
 def test_power_of_two_scales_are_powers_of_two_and_cover_the_range(x, bits):
     spec = QuantSpec(bits=bits, power_of_two=True)
-    scale, _ = choose_qparams(torch.from_numpy(x), spec)
+    scale, _ = minmax_qparams(torch.from_numpy(x), spec)
     mantissa, _ = torch.frexp(scale)
     assert bool((mantissa == 0.5).all())
     assert bool((torch.round(torch.from_numpy(x) / scale).abs() <= spec.quant_max).all())
@@ -111,7 +111,7 @@ def test_power_of_two_scales_are_powers_of_two_and_cover_the_range(x, bits):
 @given(oracle.arrays(), st.sampled_from(BITS), st.booleans())
 def test_values_on_the_grid_stay_where_they_are(x, bits, symmetric):
     spec = QuantSpec(bits=bits, symmetric=symmetric)
-    scale, zero_point = choose_qparams(torch.from_numpy(x), spec)
+    scale, zero_point = minmax_qparams(torch.from_numpy(x), spec)
     codes = quantize(torch.from_numpy(x), scale, zero_point, spec.quant_min, spec.quant_max)
     again = quantize(dequantize(codes, scale, zero_point), scale, zero_point, spec.quant_min, spec.quant_max)
     assert torch.equal(codes, again)

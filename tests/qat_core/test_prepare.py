@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from qat_core import QATConfig, QuantLinear, QuantSpec, convert, prepare
-from qat_core.affine import choose_qparams, dequantize, quantize
+from qat_core.affine import minmax_qparams, dequantize, quantize
 
 
 def make_model():
@@ -45,7 +45,7 @@ def test_forward_is_the_fp32_forward_with_the_weights_on_the_grid(bits, granular
     with torch.no_grad():
         for layer in (model[0], model[2][0]):
             groups = layer.weight.reshape(layer.weight.shape[0], -1, 2) if granularity == "per_group" else layer.weight
-            scale, _ = choose_qparams(groups, spec)
+            scale, _ = minmax_qparams(groups, spec)
             on_grid = dequantize(quantize(groups, scale, None, spec.quant_min, spec.quant_max), scale, None)
             layer.weight.copy_(on_grid.reshape(layer.weight.shape))
         assert torch.equal(prepared(x), model(x))
@@ -73,9 +73,10 @@ def test_convert_answers_the_same_and_its_weights_are_on_the_grid(granularity):
 @pytest.mark.parametrize(
     ("model", "config", "message"),
     [
-        (nn.Sequential(nn.ReLU()), None, "nothing to quantize in Sequential.*none at all"),
-        (nn.LayerNorm(3), None, "nothing to quantize in LayerNorm.*found parameters in LayerNorm"),
-        (nn.Linear(6, 2), QATConfig(QuantSpec(granularity="per_group", group_size=4)), "group_size=4 .* 6 weights"),
+        (nn.Sequential(nn.ReLU()), None, "nothing to quantize in Sequential.*expected one of Linear.*no parameters"),
+        (nn.LayerNorm(3), None, "nothing to quantize in LayerNorm.*no quantized LayerNorm"),
+        (nn.Linear(6, 2), QATConfig(overrides={"*": None}), r"left in float by override '\*'"),
+        (make_model(), QATConfig(overrides={"head*": None}), r"override 'head\*' matches no layer; .* 0, 2.0"),
     ],
 )
 def test_what_cannot_be_prepared_gets_a_sentence(model, config, message):
