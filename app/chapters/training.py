@@ -44,7 +44,7 @@ def build(shared: Shared) -> None:
     step.click(train_one_step, inputs, outputs, show_progress="hidden", trigger_mode="multiple", concurrency_limit=1)
     reset.click(start_anew, inputs, outputs, show_progress="hidden")
     gr.on(
-        [setting.input for setting in shared.settings],  # type: ignore[attr-defined]
+        [setting.change for setting in shared.settings],  # type: ignore[attr-defined]
         follow_settings,
         inputs,
         outputs,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from qat_core import QuantSpec
-from qat_core.affine import SMALLEST_SCALE, minmax_qparams, dequantize, quantize
+from qat_core.affine import SMALLEST_SCALE, dequantize, minmax_qparams, quantize
 from tests.qat_core import oracle
 
 BITS = [1.58, 2, 3, 4, 8]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from qat_core import QATConfig, QuantLinear, QuantSpec, convert, prepare
-from qat_core.affine import minmax_qparams, dequantize, quantize
+from qat_core.affine import dequantize, minmax_qparams, quantize
 
 
 def make_model():
