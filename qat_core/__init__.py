@@ -1,16 +1,19 @@
 """Quantization-aware training in pure PyTorch, for anybody's `nn.Module`."""
 
+from qat_core.aids import Oscillations, Schedule
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLayer, QuantLinear
 from qat_core.observer import NoDataError
 from qat_core.plan import Plan, PlannedLayer, plan
 from qat_core.prepare import calibrate, convert, prepare
+from qat_core.sensitivity import SensitivityRow, sensitivity, suggest
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import STEQuantize
 
 __all__ = [
     "FakeQuantize",
     "NoDataError",
+    "Oscillations",
     "Plan",
     "PlannedLayer",
     "QATConfig",
@@ -18,8 +21,12 @@ __all__ = [
     "QuantLinear",
     "QuantSpec",
     "STEQuantize",
+    "Schedule",
+    "SensitivityRow",
     "calibrate",
     "convert",
     "plan",
     "prepare",
+    "sensitivity",
+    "suggest",
 ]

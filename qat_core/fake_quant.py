@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import from_groups, quantize, reduced_dims, to_groups
+from qat_core.affine import dequantize, from_groups, quantize, reduced_dims, to_groups
 from qat_core.lsq import LearnedScale, LSQuantize
 from qat_core.observer import Fixed, FromTensor, MovingRange, fix
 from qat_core.spec import QuantSpec
@@ -55,13 +55,18 @@ class FakeQuantize(nn.Module):
         return self.with_scale(x)[0]
 
     def with_scale(self, x: Tensor, at_least: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x on the grid, and the scale of the grid, which is `at_least` so large."""
+        """x on the grid, and the scale of the grid, which is `at_least` so large.
+
+        Not enabled: x itself. Ranges still watch it, so that they are there when quantization sets in.
+        """
+        if not self.enabled:
+            if isinstance(self.source, MovingRange) and self.training:
+                self.source(x)
+            return x, x.new_ones(())
         groups = self._groups(x)
         scale, zero_point = self.source(groups)
         if at_least is not None:
             scale = torch.maximum(scale, at_least)
-        if not self.enabled:
-            return x, scale
         y = from_groups(self._estimate(groups, scale, zero_point), x.shape)
         return y if y.dtype == x.dtype else y.to(x.dtype), scale
 
@@ -72,6 +77,12 @@ class FakeQuantize(nn.Module):
         scale, zero_point = self.source(groups)
         codes = quantize(groups, scale, zero_point, self.spec.quant_min, self.spec.quant_max, self.spec.shift)
         return from_groups(codes, x.shape).to(torch.int8 if self.spec.symmetric else torch.uint8)
+
+    @torch.no_grad()
+    def values(self, codes: Tensor, x: Tensor) -> Tensor:
+        """What codes of x's shape stand for on the grid that holds for x now."""
+        scale, zero_point = self.source(self._groups(x))
+        return from_groups(dequantize(self._groups(codes), scale, zero_point, self.spec.shift), x.shape).to(x.dtype)
 
     def freeze(self, x: Tensor, at_least: Tensor | None = None) -> None:
         """Keep the scale and zero point that hold for x now."""

@@ -78,6 +78,8 @@ class QuantLayer(nn.Module):
         if self.bias is None or not self.has_integer_accumulator():
             return self.bias
         unit = (input_scale * weight_scale).detach().flatten()  # (out,) or (1,)
+        if 1 < len(unit) < len(self.bias):
+            unit = unit.repeat(len(self.bias) // len(unit))  # grouped transposed convolutions share channel scales
         return ste_round(self.bias, unit)
 
     def smallest_scale(self, input_scale: Tensor) -> Tensor | None:
@@ -88,6 +90,9 @@ class QuantLayer(nn.Module):
         if self.weight_quantizer.spec.granularity == "per_tensor":
             magnitude = magnitude.amax()
         else:
+            channels = self.weight.shape[self.axis]
+            if channels < len(magnitude):
+                magnitude = magnitude.view(-1, channels).amax(0)
             magnitude = magnitude.view([-1 if d == self.axis else 1 for d in range(self.weight.dim())])
         return magnitude.div_(input_scale.detach() * INT32_MAX)
 

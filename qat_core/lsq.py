@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import dequantize_, round_to_codes
+from qat_core.source import StatefulSource
 from qat_core.ste import where_not_clamped
 
 
@@ -60,7 +61,7 @@ def gradient_factor(elements: int, quant_max: int) -> float:
     return 1 / math.sqrt(elements * max(quant_max, 1))
 
 
-class LearnedScale(nn.Module):
+class LearnedScale(StatefulSource):
     """A trainable scale, and a zero point that stays where it began.
 
     Both begin as what `initial` answers for the first tensor, or for all batches of a calibration.
@@ -97,6 +98,8 @@ class LearnedScale(nn.Module):
             self.zero_point.copy_(zero_point)
         self.started = True
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def restart(self) -> None:
+        self.started = False
+
+    def resume(self) -> None:
         self.started = bool(torch.isfinite(self.log2_scale).all())

@@ -3,13 +3,14 @@
 `x` is the tensor about to be quantized, as `to_groups` returns it; the answer broadcasts against it.
 """
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from qat_core.affine import minmax_qparams, mse_qparams, qparams_of_range
+from qat_core.source import StatefulSource
 from qat_core.spec import QuantSpec
 
 MOMENTUM = 0.05
@@ -31,7 +32,7 @@ class FromTensor(nn.Module):
         return self.choose_qparams(x.detach(), self.spec, self.axis)
 
 
-class MovingRange(nn.Module):
+class MovingRange(StatefulSource):
     """The range of the batches so far: a moving average while training, the extremes while calibrating.
 
     With a scale rule other than "minmax" a batch counts with the range of its best scale instead of its extremes,
@@ -82,8 +83,10 @@ class MovingRange(nn.Module):
         origin = 0 if zero_point is None else zero_point
         return (self.spec.quant_min - origin) * scale, (self.spec.quant_max - origin) * scale
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)
+    def restart(self) -> None:
+        self.has_seen_data = False
+
+    def resume(self) -> None:
         self.has_seen_data = bool(torch.isfinite(self.low) & torch.isfinite(self.high))
 
 

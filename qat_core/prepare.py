@@ -77,7 +77,8 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     ranges = [module for module in model.modules() if isinstance(module, MovingRange)]
     training = model.training
     for observer in ranges:
-        observer.has_seen_data, observer.calibrating = False, True
+        observer.restart()
+        observer.calibrating = True
     seen = 0
     try:
         with torch.no_grad():

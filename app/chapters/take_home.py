@@ -106,7 +106,7 @@ def write(progress: Progress, path: Path) -> ParityReport:
     """The QAT network as a file whose parity is proved on every point of the data and of the chart."""
     with turn():
         experiment = Experiment.restore(progress.snapshot, DEVICE)
-        points = torch.cat([experiment.data.x, experiment.data.grid])
+        points = torch.cat([experiment.task.data.x, experiment.task.data.grid])
         return export_onnx(experiment.models["qat"], points, path)
 
 

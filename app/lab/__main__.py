@@ -19,9 +19,19 @@ from rich.table import Table
 
 from app.figures import comparison
 from app.lab.fit import MODELS, Experiment, Settings, StepRecord, TrainingDiverged
+from app.lab.tasks import DigitsTask
 from export import FileError, ParityError, audit, export_onnx
 from export.__main__ import print_parity
+from export.parity import to_numpy
+from export.runtime import run, session
 
+PICTURE = "qat_success.png"
+METRICS = {
+    "mse_clean": "MSE against the clean sine",
+    "mse_train": "MSE against the noisy points",
+    "accuracy": "accuracy on images never seen",
+    "loss_train": "training loss",
+}
 TITLES = {"fp32": "FP32 baseline", "ptq": "naive PTQ", "qat": "QAT"}
 
 
@@ -31,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # the matrices are tiny: a second thread only waits
     args = _parser().parse_args(argv)
     try:
-        settings = Settings(**{f.name: getattr(args, f.name) for f in fields(Settings)})
+        settings = Settings.of(**{f.name: getattr(args, f.name) for f in fields(Settings)})
         experiment = Experiment(settings, args.device)
         out = Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
@@ -41,21 +51,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         record = _train(experiment, quiet=args.json)
         path = out / "model.onnx"
-        parity = export_onnx(experiment.models["qat"], experiment.data.x, path)
+        parity = export_onnx(experiment.models["qat"], experiment.task.examples, path)
     except (TrainingDiverged, ParityError, FileError) as error:
         print(f"python -m app.lab: {error}", file=sys.stderr)
         return 1
     found = audit(path)
-    result = {
+    result: dict[str, Any] = {
         "config": asdict(settings),
         "device": experiment.device.type,
         "seconds": round(time.perf_counter() - started, 3),
-        **{name: {"mse_clean": record.mse_clean[name], "mse_train": record.mse_train[name]} for name in MODELS},
+        **{name: {metric: values[name] for metric, values in record.metrics.items()} for name in MODELS},
         "onnx": {"path": str(path), "bytes": found.file_bytes, "fp32_bytes": found.fp32_bytes},
         "parity": parity.as_dict(),
     }
+    if isinstance(experiment.task, DigitsTask):
+        (scores,) = run(session(path), [to_numpy(experiment.task.examples)])
+        result["onnx"]["accuracy"] = experiment.task.accuracy(torch.from_numpy(scores))
+    else:
+        comparison(settings, record, out / PICTURE)
     (out / "parity.json").write_text(json.dumps(result["parity"], indent=2) + "\n")
-    comparison(settings, record, out / "qat_success.png")
     if args.json:
         print(json.dumps(result))
     else:
@@ -63,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_parity(parity)
         print(f"{path}: {found.file_bytes:,} bytes, {found.fp32_bytes:,} in float32. Check it anywhere: ", end="")
         print(f"python -m export check {path}")
-        print(f"the picture: {out / 'qat_success.png'}; the parity report: {out / 'parity.json'}")
+        print(
+            f"the parity report: {out / 'parity.json'}" + (f"; the picture: {out / PICTURE}" if record.curves else "")
+        )
     return 0
 
 
@@ -72,33 +88,39 @@ def _train(experiment: Experiment, quiet: bool) -> StepRecord:
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), disable=quiet) as progress:
         task = progress.add_task("training", total=experiment.settings.steps)
         for record in experiment.run(every=50):
-            losses = ", ".join(f"{TITLES[name]} {record.mse_train[name]:.4f}" for name in MODELS)
-            progress.update(task, completed=record.step, description=f"loss: {losses}")
+            metric = next(iter(record.metrics.values()))
+            losses = ", ".join(f"{TITLES[name]} {metric[name]:.4f}" for name in MODELS)
+            progress.update(task, completed=record.step, description=losses)
     return record
 
 
 def _print(result: dict[str, Any]) -> None:
     config = result["config"]
-    title = f"{config['bits']:g} bits, {config['granularity']}, seed {config['seed']}, {result['device']}"
-    table = Table("model", "MSE against the clean sine", "MSE against the noisy points", title=title)
+    widths = f"W{config['bits']:g}" + (f" A{config['activation_bits']}" if config["activation_bits"] else "")
+    title = f"{config['task']}, {widths}, {config['granularity']}, seed {config['seed']}, {result['device']}"
+    table = Table("model", *(METRICS[metric] for metric in result["fp32"]), title=title)
     for name in MODELS:
-        table.add_row(TITLES[name], f"{result[name]['mse_clean']:.5f}", f"{result[name]['mse_train']:.5f}")
+        table.add_row(TITLES[name], *(f"{value:.5f}" for value in result[name].values()))
     Console().print(table)
+    if "accuracy" in result["onnx"]:
+        print(f"the exported QAT model in onnxruntime: accuracy {result['onnx']['accuracy']:.5f}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m app.lab", description="Fit a noisy sine three times: FP32, naive PTQ, QAT; export the last."
+        prog="python -m app.lab", description="Train a network three times: FP32, naive PTQ, QAT; export the last."
     )
     add = parser.add_argument
-    add("--bits", type=_number, default=4, help="width of a weight's code: 2, 3, 4 or 8 (default 4)")
-    add("--granularity", default="per_tensor", help="per_tensor (default) or per_channel")
-    add("--scale", default="minmax", help="where scales come from: minmax")
+    add("--task", default="sine", help="sine (default) or digits: a small CNN on handwritten digits")
+    add("--bits", type=_number, default=4, help="width of a weight's code: 1.58, 2, 3, 4 or 8 (default 4)")
+    add("--granularity", default="per_tensor", help="per_tensor (default), per_channel or per_group")
+    add("--scale", default="minmax", help="where scales come from: minmax (default), mse or learned")
+    add("--activation-bits", type=_number, help="width of an activation's code; without it they stay in float")
     add("--seed", type=int, default=0, help="of the noise and of the first weights (default 0)")
-    add("--steps", type=int, default=2000, help="optimizer steps (default 2000)")
+    add("--steps", type=int, help="optimizer steps (default 2000; digits 575, which is 25 epochs)")
     add("--noise", type=float, default=0.1, help="standard deviation of the points' noise (default 0.1)")
     add("--width", type=int, default=64, help="neurons of a hidden layer (default 64)")
-    add("--learning-rate", type=float, default=1e-2, help="of Adam, before its cosine decay (default 0.01)")
+    add("--learning-rate", type=float, help="of Adam, before its cosine decay (default 0.01; digits 0.003)")
     add("--device", default="auto", help="auto (default), cuda, mps or cpu")
     add("--out", default="out", help="folder for the file, the report and the picture (default out)")
     add("--json", action="store_true", help="print one JSON object and nothing else")

@@ -1,4 +1,4 @@
-"""Fit the sine three times, one step record after another.
+"""Train a network in float32 and its quantized twin, and crush a third, one step record after another.
 
 `Experiment.run()` is a generator: the page, the terminal and the tests all consume it. Between two
 records nothing runs; `snapshot()` and `restore()` carry the work across a pause.
@@ -11,11 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from app.lab.data import Sine
-from app.lab.models import mlp
-from qat_core import QATConfig, QuantSpec, convert, prepare
+from app.lab.tasks import TASKS, Curve, make_task
+from qat_core import QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
 from qat_core.prepare import quantized_layers
 
 MODELS = ("fp32", "ptq", "qat")
@@ -27,22 +25,33 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides the outcome of a run.
+    """Everything that decides the outcome of a run. `Settings.of(task)` has the defaults of that task.
 
     Raises:
         ValueError: a value is out of range; the message names it and what was expected.
     """
 
+    task: str = "sine"
     bits: float = 4
     granularity: str = "per_tensor"
     scale: str = "minmax"
+    activation_bits: int | None = None
     seed: int = 0
     noise: float = 0.1
     steps: int = 2000
     width: int = 64
     learning_rate: float = 1e-2
 
+    @classmethod
+    def of(cls, task: str, **changes: Any) -> "Settings":
+        """The defaults of a task, changed; a change to None is none."""
+        defaults = TASKS.get(task, TASKS["sine"])
+        given = {name: value for name, value in changes.items() if value is not None}
+        return cls(**{"task": task, "steps": defaults.steps, "learning_rate": defaults.learning_rate, **given})
+
     def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"task={self.task!r}; expected one of {', '.join(TASKS)}")
         _ = self.config
         for name, low, high in (("seed", 0, 2**31 - 1), ("steps", 1, 1_000_000), ("width", 1, 4096)):
             value = getattr(self, name)
@@ -55,8 +64,11 @@ class Settings:
 
     @property
     def config(self) -> QATConfig:
-        """What `prepare` is given."""
-        return QATConfig(weight=QuantSpec(bits=self.bits, granularity=self.granularity, scale=self.scale))  # type: ignore[arg-type]
+        """What `prepare` is given. Activations share the weights' scale rule."""
+        weight = QuantSpec(bits=self.bits, granularity=self.granularity, scale=self.scale)  # type: ignore[arg-type]
+        if self.activation_bits is None:
+            return QATConfig(weight)
+        return QATConfig(weight, QuantSpec.activation(self.activation_bits, scale=self.scale))
 
 
 @dataclass(frozen=True)
@@ -65,34 +77,41 @@ class StepRecord:
 
     Attributes:
         step, steps: how far the run is.
-        mse_train: model -> mean squared error against the noisy points.
-        mse_clean: model -> mean squared error against the sine without noise.
-        curves: model -> its output on the 128 points of `Sine.grid`.
+        metrics: name of a metric -> model -> value: mse_train (against the noisy points) and mse_clean (against the
+            sine without noise), or for the digits loss_train and accuracy (on images never seen).
+        curves: model -> its output on the 128 points of `Sine.grid`; empty for the digits.
         flips: weight codes of the QAT model that changed since the record before.
         codes: how many weight codes the QAT model has.
     """
 
     step: int
     steps: int
-    mse_train: dict[str, float]
-    mse_clean: dict[str, float]
-    curves: dict[str, list[float]]
+    metrics: dict[str, dict[str, float]]
+    curves: dict[str, Curve]
     flips: int
     codes: int
+
+    @property
+    def mse_train(self) -> dict[str, float]:
+        return self.metrics["mse_train"]
+
+    @property
+    def mse_clean(self) -> dict[str, float]:
+        return self.metrics["mse_clean"]
 
 
 class Experiment:
     """Two networks in training, FP32 and QAT, and the PTQ twin of the first.
 
-    All start from the same weights and see the same data: full batch, Adam, cosine decay to 0.
+    All start from the same weights and see the same batches: Adam, cosine decay to 0.
     """
 
     def __init__(self, settings: Settings, device: str = "auto") -> None:
         self.settings = settings
         self.device = pick_device(device)
-        self.data = Sine.sample(settings.noise, settings.seed).to(self.device)
+        self.task = make_task(settings.task, settings.noise, settings.seed, self.device)
         self.step = 0
-        fp32 = mlp(settings.width, settings.seed).to(self.device)
+        fp32 = self.task.model(settings.width, settings.seed).to(self.device)
         self.models = {
             "fp32": fp32,
             "ptq": prepare(fp32, settings.config),
@@ -102,6 +121,7 @@ class Experiment:
             name: torch.optim.Adam(self.models[name].parameters(), lr=settings.learning_rate)
             for name in ("fp32", "qat")
         }
+        self.schedule = Schedule(self.models["qat"], quantize_after=self.task.float_steps)
         self._codes = self._qat_codes()
 
     def run(self, every: int = 20, until: int | None = None) -> Iterator[StepRecord]:
@@ -118,19 +138,20 @@ class Experiment:
 
     def record(self) -> StepRecord:
         """The three models as they are now; PTQ is the FP32 model of this moment, crushed."""
-        self.models["ptq"].load_state_dict(self.models["fp32"].state_dict())
+        self._crush()
         codes = self._qat_codes()
         flips = int((codes != self._codes).sum())
         self._codes = codes
-        points = torch.cat([self.data.x, self.data.grid])
-        mse_train, mse_clean, curves = {}, {}, {}
+        metrics: dict[str, dict[str, float]] = {}
+        curves = {}
         for name, model in self.models.items():
-            with torch.no_grad():
-                fit, curve = model(points).split([len(self.data.x), len(self.data.grid)])
-            mse_train[name] = F.mse_loss(fit, self.data.y).item()
-            mse_clean[name] = F.mse_loss(fit, self.data.clean).item()
-            curves[name] = curve.flatten().tolist()
-        return StepRecord(self.step, self.settings.steps, mse_train, mse_clean, curves, flips, codes.numel())
+            values, curve = self.task.measure(model.eval())
+            model.train()
+            for metric, value in values.items():
+                metrics.setdefault(metric, {})[name] = value
+            if curve:
+                curves[name] = curve
+        return StepRecord(self.step, self.settings.steps, metrics, curves, flips, codes.numel())
 
     def converted(self) -> nn.Module:
         """The QAT model on its grid, on the CPU: what is exported."""
@@ -154,7 +175,7 @@ class Experiment:
         """The experiment as it was when `snapshot` was taken."""
         experiment = cls(Settings(**snapshot["settings"]), device)
         snapshot = _copy_tensors(snapshot)
-        experiment.step = snapshot["step"]
+        experiment.step = experiment.schedule.steps = snapshot["step"]
         experiment._codes = snapshot["codes"].to(experiment.device)
         for name, optimizer in experiment.optimizers.items():
             experiment.models[name].load_state_dict(snapshot["models"][name])
@@ -168,11 +189,12 @@ class Experiment:
         for name, optimizer in self.optimizers.items():
             optimizer.param_groups[0]["lr"] = rate
             optimizer.zero_grad()
-            loss = F.mse_loss(self.models[name](self.data.x), self.data.y)
+            loss = self.task.loss(self.models[name], self.step)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             losses[name] = loss
         self.step += 1
+        self.schedule.step()
         for name, loss in losses.items():
             if not math.isfinite(value := loss.item()):
                 raise TrainingDiverged(
@@ -180,9 +202,19 @@ class Experiment:
                     f"try a learning rate below {self.settings.learning_rate:g}"
                 )
 
+    def _crush(self) -> None:
+        """Naive PTQ: the FP32 weights of this moment, rounded without training."""
+        self.models["ptq"].load_state_dict(self.models["fp32"].state_dict())
+        if self.settings.activation_bits is not None:
+            calibrate(self.models["ptq"], [self.task.x])
+
     def _qat_codes(self) -> Tensor:
-        layers = quantized_layers(self.models["qat"])
-        return torch.cat([layer.weight_quantizer.codes(layer.weight).flatten() for _, layer in layers])
+        codes = [
+            quantizer.codes(weight).flatten()
+            for _, layer in quantized_layers(self.models["qat"])
+            for _, weight, quantizer in layer.quantized_weights()
+        ]
+        return torch.cat(codes)
 
 
 def pick_device(name: str) -> torch.device:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from app.lab.__main__ import main
-from app.lab.data import Sine
+from app.lab.data import Digits, Sine
 from app.lab.fit import Experiment, Settings, TrainingDiverged, pick_device
 from export import check
 
@@ -33,6 +33,39 @@ def test_four_bits_need_training(capsys, tmp_path):
     assert check(result["onnx"]["path"]).ok
     assert (tmp_path / "qat_success.png").stat().st_size > 10_000
     assert json.loads((tmp_path / "parity.json").read_text()) == result["parity"]
+
+
+def test_activations_of_eight_bits_change_little(capsys, tmp_path):
+    result = lab(capsys, tmp_path, "--scale", "learned", "--activation-bits", "8")
+    assert result["config"]["activation_bits"] == 8
+    assert result["qat"]["mse_clean"] <= 0.006
+    assert result["parity"]["ok"]
+
+
+def test_digits_are_recognised_with_four_bits_and_the_file_agrees(capsys, tmp_path):
+    arguments = ("--task", "digits", "--granularity", "per_channel", "--scale", "learned", "--activation-bits", "8")
+    result = lab(capsys, tmp_path, *arguments, "--steps", "345")
+    assert set(result["qat"]) == {"accuracy", "loss_train"}
+    assert result["fp32"]["accuracy"] > 0.95
+    assert result["qat"]["accuracy"] > 0.95
+    assert result["onnx"]["accuracy"] == pytest.approx(result["qat"]["accuracy"], abs=1 / 360 + 1e-6)
+    assert result["onnx"]["bytes"] < result["onnx"]["fp32_bytes"] / 5
+
+
+def test_naive_ptq_at_two_bits_forgets_the_digits():
+    experiment = Experiment(Settings.of("digits", bits=2, steps=230), "cpu")
+    (record,) = experiment.run(every=230)
+    assert record.metrics["accuracy"]["fp32"] > 0.95
+    assert record.metrics["accuracy"]["ptq"] < 0.3
+
+
+def test_the_digits_are_split_the_same_way_every_time():
+    data = Digits.load()
+    assert data.x.shape == (1437, 1, 8, 8)
+    assert data.test_x.shape == (360, 1, 8, 8)
+    assert (data.x.min().item(), data.x.max().item()) == (0, 1)
+    assert torch.equal(data.y, Digits.load().y)
+    assert set(data.test_y.tolist()) == set(range(10))
 
 
 def test_eight_bits_do_not(capsys, tmp_path):
@@ -69,8 +102,8 @@ def test_curves_are_those_of_the_models():
     (record,) = experiment.run()
     with torch.no_grad():
         for name, model in experiment.models.items():
-            assert record.curves[name] == model(experiment.data.grid).flatten().tolist()
-            error = ((model(experiment.data.x) - experiment.data.clean) ** 2).mean().item()
+            assert record.curves[name] == model(experiment.task.data.grid).flatten().tolist()
+            error = ((model(experiment.task.data.x) - experiment.task.data.clean) ** 2).mean().item()
             assert record.mse_clean[name] == pytest.approx(error, rel=1e-5)
 
 
@@ -104,6 +137,8 @@ def test_training_that_diverges_stops_and_says_so(capsys, tmp_path):
     ("arguments", "sentence"),
     [
         (["--bits", "5.5"], "bits=5.5 is not supported"),
+        (["--task", "iris"], "task='iris'; expected one of sine, digits"),
+        (["--activation-bits", "5"], "bits=5 is not supported"),
         (["--granularity", "per_row"], "granularity='per_row' is not supported"),
         (["--steps", "0"], "steps=0; expected a whole number from 1"),
         (["--seed", "-1"], "seed=-1; expected a whole number from 0"),

@@ -1,0 +1,151 @@
+"""Aids for training: when quantization and observers switch, and which weights swing to and fro."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from qat_core.fake_quant import FakeQuantize
+from qat_core.lsq import LearnedScale
+from qat_core.observer import MovingRange
+from qat_core.prepare import quantized_layers
+
+
+class Schedule:
+    """Switch quantization on after some steps and observers off after some more; call `step()` after each step.
+
+    Early on, weights move far and ranges are those of an untrained network; late, a range that still moves keeps the
+    weights from settling. Learned scales begin when quantization sets in.
+
+    Args:
+        model: prepared.
+        quantize_after: steps in float before quantization sets in; observers watch all the while.
+        freeze_observers_after: steps after which the ranges of activations stay; None is never.
+
+    Source: Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference: A whitepaper",
+    section 3.2 (delayed quantization); Jacob et al. 2018, section 3.1.
+    """
+
+    def __init__(self, model: nn.Module, quantize_after: int = 0, freeze_observers_after: int | None = None) -> None:
+        for name, value in (("quantize_after", quantize_after), ("freeze_observers_after", freeze_observers_after)):
+            if value is not None and (not isinstance(value, int) or value < 0):
+                raise ValueError(f"{name}={value!r}; expected a whole number of steps")
+        self.model, self.steps = model, 0
+        self.quantize_after, self.freeze_observers_after = quantize_after, freeze_observers_after
+        self._apply()
+
+    def step(self) -> None:
+        """One optimizer step is done."""
+        self.steps += 1
+        self._apply()
+
+    def _apply(self) -> None:
+        enabled = self.steps >= self.quantize_after
+        frozen = self.freeze_observers_after is not None and self.steps >= self.freeze_observers_after
+        for module in self.model.modules():
+            if isinstance(module, FakeQuantize):
+                if enabled and not module.enabled and isinstance(module.source, LearnedScale):
+                    module.source.restart()
+                module.enabled = enabled
+            elif isinstance(module, MovingRange):
+                module.observing = not frozen
+
+
+@dataclass(frozen=True)
+class LayerOscillation:
+    """How restless one weight was in the last step, as fractions of its elements.
+
+    Attributes:
+        name: of the parameter in the model.
+        flipped: code changed in the last step.
+        oscillating: flips back and forth more often than the threshold.
+        frozen: held in place.
+    """
+
+    name: str
+    flipped: float
+    oscillating: float
+    frozen: float
+
+
+class Oscillations:
+    """Track weights whose codes flip back and forth, and hold them if asked to; call `step()` after each step.
+
+    Under the straight-through estimator a latent weight near the edge between two codes is pushed across it again and
+    again, since each code's gradient points to the other. An element oscillates in a step when its code changes in
+    the direction opposite to its last change; its frequency is a moving average of that. Once the frequency exceeds
+    `threshold`, the element can be frozen at the code where it was most of the time.
+
+    Args:
+        model: prepared.
+        threshold: frequency, per step, above which an element counts as oscillating.
+        freeze: hold such elements from then on.
+        momentum: of the moving averages.
+
+    Source: Nagel et al. 2022, "Overcoming Oscillations in Quantization-Aware Training", section 4 and algorithm 1.
+    """
+
+    def __init__(self, model: nn.Module, threshold: float = 0.02, freeze: bool = False, momentum: float = 0.02) -> None:
+        if not 0 < momentum <= 1 or not 0 < threshold < 1:
+            raise ValueError(f"threshold={threshold!r}, momentum={momentum!r}; expected fractions between 0 and 1")
+        self.threshold, self.freeze, self.momentum = threshold, freeze, momentum
+        self.weights = {name: _Restless(weight, quantizer) for name, weight, quantizer in _distinct_weights(model)}
+
+    @torch.no_grad()
+    def step(self) -> list[LayerOscillation]:
+        """One optimizer step is done: update the averages, hold what is frozen, and report."""
+        return [
+            LayerOscillation(name, *weight.step(self.threshold, self.momentum, self.freeze))
+            for name, weight in self.weights.items()
+        ]
+
+    def frequency(self, name: str) -> Tensor:
+        """How often each element of a parameter oscillates, per step; of the weight's shape."""
+        return self.weights[name].frequency
+
+
+class _Restless:
+    """The averages of one weight."""
+
+    def __init__(self, weight: Tensor, quantizer: FakeQuantize) -> None:
+        self.weight, self.quantizer = weight, quantizer
+        self.codes = self._codes()
+        self.mean_code = self.codes.clone()
+        self.direction = torch.zeros_like(self.codes)
+        self.frequency = torch.zeros_like(self.codes)
+        self.frozen = torch.zeros_like(self.codes, dtype=torch.bool)
+        self.frozen_code = self.codes.clone()
+
+    def step(self, threshold: float, momentum: float, freeze: bool) -> tuple[float, float, float]:
+        if freeze:
+            self._hold()
+        codes = self._codes()
+        change = (codes - self.codes).sign_()
+        self.frequency.lerp_(((change * self.direction) < 0).to(self.frequency), momentum)
+        self.mean_code.lerp_(codes, momentum)
+        self.direction = torch.where(change == 0, self.direction, change)
+        self.codes = codes
+        oscillating = self.frequency > threshold
+        if freeze:
+            self.frozen_code = torch.where(oscillating & ~self.frozen, self.mean_code.round(), self.frozen_code)
+            self.frozen |= oscillating
+            self._hold()
+        return tuple(share.float().mean().item() for share in (change != 0, oscillating, self.frozen))  # type: ignore[return-value]
+
+    def _hold(self) -> None:
+        held = self.quantizer.values(self.frozen_code, self.weight)
+        self.weight.copy_(torch.where(self.frozen, held, self.weight))
+
+    def _codes(self) -> Tensor:
+        return self.quantizer.codes(self.weight).to(torch.float32)
+
+
+def _distinct_weights(model: nn.Module) -> Iterator[tuple[str, Tensor, FakeQuantize]]:
+    """Every quantized parameter once, tied ones under their first name."""
+    seen = set[int]()
+    for layer_name, layer in quantized_layers(model):
+        for name, weight, quantizer in layer.quantized_weights():
+            if id(weight) not in seen:
+                seen.add(id(weight))
+                yield f"{layer_name}.{name}" if layer_name else name, weight, quantizer

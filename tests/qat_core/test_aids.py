@@ -1,0 +1,103 @@
+"""Switches and the oscillation tracker, on weights that move as told."""
+
+import pytest
+import torch
+from torch import nn
+
+from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, prepare
+
+
+def test_quantization_sets_in_after_the_steps_asked_for():
+    torch.manual_seed(0)
+    model, x = nn.Linear(6, 3), torch.randn(4, 6)
+    prepared = prepare(model, QATConfig(QuantSpec(bits=2), QuantSpec.activation(2)))
+    schedule = Schedule(prepared, quantize_after=2)
+    for _ in range(2):
+        assert torch.equal(prepared(x), model(x))
+        schedule.step()
+    assert not torch.equal(prepared(x), model(x))
+    assert prepared.input_quantizer.source.high.item() == x.max().item()  # watched from the start
+
+
+def test_learned_scales_begin_when_quantization_sets_in():
+    prepared = prepare(nn.Linear(6, 3), QATConfig(QuantSpec(scale="learned"), QuantSpec.activation(scale="learned")))
+    schedule = Schedule(prepared, quantize_after=1)
+    prepared(torch.randn(4, 6))
+    with torch.no_grad():
+        prepared.weight.mul_(64)
+    schedule.step()
+    prepared(100 * torch.randn(4, 6))
+    fresh = prepare(nn.Linear(6, 3), QATConfig(QuantSpec(scale="learned")))
+    fresh.weight.data.copy_(prepared.weight)
+    fresh.weight_quantizer.source.restart()
+    assert torch.equal(prepared.weight_quantizer(prepared.weight), fresh.weight_quantizer(fresh.weight))
+    assert prepared.input_quantizer.source.log2_scale.item() > 0
+
+
+def test_observers_stay_after_the_steps_asked_for():
+    prepared = prepare(nn.Linear(1, 1), QATConfig(activation=QuantSpec.activation(8)))
+    schedule = Schedule(prepared, freeze_observers_after=1)
+    prepared(torch.tensor([[1.0]]))
+    schedule.step()
+    prepared(torch.tensor([[50.0]]))
+    assert prepared.input_quantizer.source.high.item() == 1
+
+
+@pytest.mark.parametrize("arguments", [{"quantize_after": -1}, {"freeze_observers_after": 1.5}])
+def test_steps_are_whole_numbers(arguments):
+    with pytest.raises(ValueError, match="expected a whole number of steps"):
+        Schedule(prepare(nn.Linear(1, 1)), **arguments)
+
+
+def swinging(freeze):
+    """Three weights on a grid of step 1: the first swings between two codes, the second moves on, the third rests."""
+    layer = nn.Linear(4, 1, bias=False)
+    layer.weight.data = torch.tensor([[0.4, -6.0, 2.0, 7.0]])
+    prepared = prepare(layer, QATConfig(QuantSpec(granularity="per_tensor")))
+    tracker = Oscillations(prepared, threshold=0.3, freeze=freeze, momentum=0.1)
+    reports = []
+    for step in range(12):
+        with torch.no_grad():
+            prepared.weight[0, 0] = 0.6 if step % 4 else 0.4
+            prepared.weight[0, 1] += 1.0
+        reports += tracker.step()
+    return prepared, tracker, reports
+
+
+def test_frequency_is_the_moving_average_of_reversals():
+    _, tracker, reports = swinging(freeze=False)
+    expected, codes, direction, last = 0.0, [1 if step % 4 else 0 for step in range(12)], 0, 0
+    for code in codes:
+        change = (code > last) - (code < last)
+        expected += 0.1 * ((change * direction < 0) - expected)
+        direction, last = change or direction, code
+    assert tracker.frequency("weight")[0, 0].item() == pytest.approx(expected)
+    assert tracker.frequency("weight")[0, 1:].tolist() == [0, 0, 0]
+    assert reports[0].name == "weight"
+    assert reports[0].flipped == 0.25  # the second weight moved on by one code
+    assert all(report.frozen == 0 for report in reports)
+
+
+def test_an_oscillating_weight_is_held_at_the_code_where_it_mostly_was():
+    prepared, tracker, reports = swinging(freeze=True)
+    assert (tracker.frequency("weight")[0] > 0).tolist() == [True, False, False, False]
+    prepared, tracker, _ = swinging(freeze=False)
+    tracker.freeze, tracker.threshold = True, 0.1
+    tracker.step()
+    assert reports[-1].oscillating <= 0.25
+    with torch.no_grad():
+        prepared.weight[0, 0] = -5.0
+    (report,) = tracker.step()
+    assert report.frozen == 0.25
+    assert prepared.weight[0, 0].item() == 1.0
+
+
+def test_tied_weights_are_tracked_once():
+    model = nn.ModuleList([nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)])
+    model[1].weight = model[0].weight
+    assert list(Oscillations(prepare(model)).weights) == ["0.weight"]
+
+
+def test_thresholds_are_fractions():
+    with pytest.raises(ValueError, match=r"threshold=2, momentum=0.02; expected fractions"):
+        Oscillations(prepare(nn.Linear(1, 1)), threshold=2)

@@ -1,0 +1,142 @@
+"""The learned scale: its gradient against the paper's formula, and against finite differences where it is smooth."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from torch import nn
+
+from qat_core import QATConfig, QuantSpec, prepare
+from qat_core.affine import mse_qparams
+from qat_core.lsq import LSQuantize, gradient_factor
+from tests.qat_core import oracle
+
+SMALL = hnp.arrays(np.float64, (4, 6), elements=st.floats(-3, 3))
+
+
+@given(SMALL, st.floats(0.05, 2), st.sampled_from([2, 4, 8]), st.sampled_from([0.0, 0.5]), st.booleans())
+def test_gradients_are_those_of_the_paper(x, scale, bits, shift, per_channel):
+    quant_min, quant_max = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    scales = np.full((4, 1) if per_channel else (), scale)
+    if per_channel:
+        scales *= np.array([[1], [2], [0.5], [1.5]])
+    v = x / scales - shift
+    unclamped = np.rint(v)
+    inside = (unclamped >= quant_min) & (unclamped <= quant_max)
+    level = np.clip(unclamped, quant_min, quant_max) + shift
+    slope = np.where(inside, level - (v + shift), level)  # equation 3
+    upstream = np.arange(24.0).reshape(4, 6) - 11
+    elements = 6 if per_channel else 24
+    expected = (upstream * slope).sum(1, keepdims=True) if per_channel else (upstream * slope).sum()
+
+    latent, step = torch.from_numpy(x.copy()).requires_grad_(), torch.from_numpy(scales).requires_grad_()
+    y = LSQuantize.apply(latent, step, None, quant_min, quant_max, shift)
+    y.backward(torch.from_numpy(upstream))
+    np.testing.assert_array_equal(y.detach().numpy(), level * scales)
+    np.testing.assert_array_equal(latent.grad.numpy(), np.where(inside, upstream, 0))
+    factor = 1 / np.sqrt(elements * quant_max)
+    np.testing.assert_allclose(step.grad.numpy(), expected * factor, rtol=1e-9, atol=1e-9)
+    assert gradient_factor(elements, quant_max) == pytest.approx(factor, rel=1e-15)
+
+
+@given(SMALL, st.floats(0.1, 1))
+def test_scale_gradient_where_everything_is_clamped_equals_finite_differences(x, scale):
+    """There the output is a smooth function of the scale: level x scale."""
+    x = x + np.where(x >= 0, 100, -100)  # far outside of the range
+    upstream = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(4, 6)
+
+    def loss(s):
+        return (upstream * LSQuantize.apply(torch.from_numpy(x), s, None, -8, 7)).sum()
+
+    step = torch.tensor(scale, dtype=torch.float64, requires_grad=True)
+    loss(step).backward()
+    with torch.no_grad():
+        difference = (loss(step + 1e-6) - loss(step - 1e-6)) / 2e-6
+    assert step.grad.item() == pytest.approx(difference.item() * gradient_factor(24, 7), rel=1e-6, abs=1e-9)
+
+
+@given(SMALL, st.floats(0.1, 1))
+def test_scale_gradient_is_that_of_the_smooth_estimator(x, scale):
+    """With round() replaced by its straight line plus a constant, autograd gives the same number."""
+    v = x / scale
+    assume((np.abs(np.abs(v - np.rint(v)) - 0.5) > 1e-6).all())
+    rounding = torch.from_numpy(np.rint(v) - v)
+
+    def smooth(s):
+        line = torch.from_numpy(x) / s + rounding  # round(v) where v moves along the line
+        return torch.clamp(line, -8, 7) * s
+
+    step = torch.tensor(scale, dtype=torch.float64, requires_grad=True)
+    upstream = torch.linspace(-1, 1, 24, dtype=torch.float64).reshape(4, 6)
+    (expected,) = torch.autograd.grad((upstream * smooth(step)).sum(), step)
+    (found,) = torch.autograd.grad((upstream * LSQuantize.apply(torch.from_numpy(x), step, None, -8, 7)).sum(), step)
+    on_the_edge = np.isin(np.rint(v), (-8, 7)).any()
+    if not on_the_edge:  # torch.clamp's own gradient at its ends is a matter of convention
+        assert found.item() == pytest.approx(expected.item() * gradient_factor(24, 7), rel=1e-9, abs=1e-9)
+
+
+@given(oracle.arrays(limit=2.0**40), st.sampled_from([2, 3, 4]), st.booleans())
+def test_a_learned_scale_begins_with_the_smallest_error(x, bits, per_channel):
+    spec = QuantSpec(bits=bits, granularity="per_channel" if per_channel else "per_tensor", scale="learned")
+    layer = nn.Linear(x.shape[1], x.shape[0], bias=False)
+    layer.weight.data = torch.from_numpy(x.copy())
+    prepared = prepare(layer, QATConfig(spec))
+    expected, _ = mse_qparams(layer.weight.detach(), spec)
+    torch.testing.assert_close(prepared.weight_quantizer.source(layer.weight)[0], expected, rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("begin", [0.2, 5.0])
+def test_a_scale_far_off_learns_its_way_back(begin):
+    """Too small a scale clamps nearly everything, too large a one rounds nearly everything to 0."""
+    torch.manual_seed(0)
+    layer = nn.Linear(32, 32, bias=False)
+    target = layer.weight.detach()
+    prepared = prepare(layer, QATConfig(QuantSpec(granularity="per_tensor", scale="learned")))
+    best = (prepared.weight_quantizer(target) - target).square().mean().item()
+    source = prepared.weight_quantizer.source
+    source.log2_scale.data.add_(torch.tensor(begin).log2())
+    optimizer = torch.optim.Adam([source.log2_scale], lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        error = (prepared.weight_quantizer(target) - target).square().mean()
+        error.backward()
+        optimizer.step()
+    assert error.item() < 1.5 * best
+
+
+def test_power_of_two_scales_stay_powers_of_two_while_they_learn():
+    prepared = prepare(nn.Linear(5, 3), QATConfig(QuantSpec(scale="learned", power_of_two=True)))
+    optimizer = torch.optim.SGD(prepared.parameters(), lr=0.5)
+    seen = set()
+    for _ in range(20):
+        optimizer.zero_grad()
+        prepared(torch.ones(2, 5)).square().sum().backward()
+        optimizer.step()
+        scale, _ = prepared.weight_quantizer.source(prepared.weight)
+        assert bool((torch.frexp(scale).mantissa == 0.5).all())
+        seen.add(tuple(scale.flatten().tolist()))
+    assert len(seen) > 1
+
+
+def test_an_fp32_checkpoint_makes_a_learned_scale_begin_anew():
+    prepared = prepare(nn.Linear(5, 3), QATConfig(QuantSpec(scale="learned")))
+    other = nn.Linear(5, 3)
+    with torch.no_grad():
+        other.weight.mul_(100)
+    assert prepared.load_state_dict(other.state_dict()).missing_keys == []
+    fresh = prepare(other, QATConfig(QuantSpec(scale="learned")))
+    assert torch.equal(prepared(torch.ones(1, 5)), fresh(torch.ones(1, 5)))
+
+
+def test_a_checkpoint_of_its_own_brings_the_scale_back():
+    config = QATConfig(QuantSpec(scale="learned"), QuantSpec.activation(scale="learned"))
+    trained = prepare(nn.Linear(5, 3), config)
+    trained(torch.randn(7, 5))
+    with torch.no_grad():
+        trained.weight_quantizer.source.log2_scale.add_(0.7)
+    loaded = prepare(nn.Linear(5, 3), config)
+    loaded.load_state_dict(trained.state_dict())
+    x = torch.randn(2, 5)
+    assert torch.equal(loaded.eval()(x), trained.eval()(x))

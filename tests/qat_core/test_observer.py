@@ -1,0 +1,124 @@
+"""Ranges of activations: what they take in, when, and what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from qat_core import NoDataError, QATConfig, QuantSpec, calibrate, convert, prepare
+from qat_core.affine import SMALLEST_SCALE, dequantize, minmax_qparams, mse_qparams, quantize, to_groups
+from qat_core.fake_quant import FakeQuantize
+from qat_core.observer import MOMENTUM
+from tests.qat_core import oracle
+
+W4A8 = QATConfig(QuantSpec(), QuantSpec.activation(8))
+
+
+def test_training_follows_a_moving_average_of_the_range():
+    quantizer = FakeQuantize.for_activation(QuantSpec.activation())
+    low = high = None
+    for batch in (torch.tensor([-1.0, 2.0]), torch.tensor([-3.0, 1.0]), torch.tensor([0.5, 4.0])):
+        quantizer(batch)
+        first = low is None
+        low = batch.min().item() if first else low + MOMENTUM * (batch.min().item() - low)
+        high = batch.max().item() if first else high + MOMENTUM * (batch.max().item() - high)
+    assert quantizer.source.low.item() == pytest.approx(low)
+    assert quantizer.source.high.item() == pytest.approx(high)
+
+
+def test_evaluation_and_a_frozen_observer_take_nothing_in():
+    quantizer = FakeQuantize.for_activation(QuantSpec.activation())
+    quantizer(torch.tensor([-1.0, 2.0]))
+    quantizer.eval()(torch.tensor([-100.0, 100.0]))
+    quantizer.train().source.observing = False
+    quantizer(torch.tensor([-100.0, 100.0]))
+    assert (quantizer.source.low.item(), quantizer.source.high.item()) == (-1, 2)
+
+
+def test_calibration_takes_the_extremes_and_forgets_what_was_before():
+    model = prepare(nn.Linear(2, 1), W4A8)
+    model(torch.full((1, 2), 1000.0))
+    was_training = model.training
+    calibrate(model, [torch.tensor([[-1.0, 2.0]]), (torch.tensor([[0.0, 5.0]]),), {"x": torch.tensor([[1.0, 1.0]])}])
+    assert (model.input_quantizer.source.low.item(), model.input_quantizer.source.high.item()) == (-1, 5)
+    assert model.training == was_training
+
+
+@pytest.mark.parametrize("scale", ["mse", "learned"])
+def test_calibrated_scales_of_the_smallest_error_ignore_an_outlier(scale):
+    torch.manual_seed(0)
+    x = torch.randn(4096, 1)
+    x[0] = 30
+    model = prepare(nn.Linear(1, 1), QATConfig(QuantSpec(), QuantSpec.activation(4, scale=scale)))
+    calibrate(model, [x])
+    step, _ = model.input_quantizer.source(x)
+    minmax, _ = minmax_qparams(x, QuantSpec.activation(4))
+    assert step < 0.7 * minmax
+
+
+def test_no_data_is_a_sentence_that_names_the_layer():
+    model = prepare(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)), W4A8)
+    with pytest.raises(NoDataError, match="no data yet: call calibrate"):
+        model.eval()(torch.zeros(1, 2))
+    with pytest.raises(NoDataError, match="layer '0': .*no data yet"):
+        convert(model)
+    with pytest.raises(ValueError, match="no batch"):
+        calibrate(model, [])
+    with pytest.raises(ValueError, match="was not prepared"):
+        calibrate(nn.Linear(1, 1), [torch.zeros(1, 1)])
+
+
+def test_ptq_is_prepare_and_calibrate():
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(6, 32), nn.ReLU(), nn.Linear(32, 3)), torch.randn(256, 6)
+    expected = model(x)
+    ptq = calibrate(prepare(model, QATConfig(QuantSpec(bits=8), QuantSpec.activation(8))), x.split(64)).eval()
+    assert (ptq(x) - expected).abs().max() < 0.02 * expected.abs().max()
+
+
+@given(oracle.arrays(limit=2.0**60), st.sampled_from([2, 3, 4, 8]), st.booleans())
+def test_the_mse_scale_is_never_worse_than_minmax(x, bits, symmetric):
+    spec = QuantSpec(bits=bits, symmetric=symmetric)
+    tensor = torch.from_numpy(x).double()
+
+    def error(qparams):
+        scale, zero_point = qparams
+        codes = quantize(tensor, scale, zero_point, spec.quant_min, spec.quant_max)
+        return ((dequantize(codes, scale, zero_point) - tensor) ** 2).sum(1)
+
+    assert bool((error(mse_qparams(tensor, spec)) <= error(minmax_qparams(tensor, spec))).all())
+
+
+@given(oracle.arrays(limit=2.0**60), st.integers(1, 5))
+def test_dynamic_activations_round_as_the_quick_kernel_does(x, group_size):
+    spec = QuantSpec(bits=8, granularity="per_group", group_size=group_size, dynamic=True)
+    y = FakeQuantize.for_activation(spec)(torch.from_numpy(x)).numpy()
+    for row, answer in zip(x, y, strict=True):
+        for start in range(0, len(row), group_size):
+            block = row[start : start + group_size]
+            scale = np.maximum(np.abs(block).max() / np.float32(127), np.float32(SMALLEST_SCALE))
+            codes = np.rint(block * (np.float32(1) / scale))
+            np.testing.assert_array_equal(answer[start : start + group_size], codes * scale)
+
+
+def test_dynamic_rows_do_not_see_each_other():
+    quantizer = FakeQuantize.for_activation(QATConfig(activation=QuantSpec(bits=8, dynamic=True)).activation)
+    x = torch.randn(2, 3, 8)
+    alone = torch.stack([torch.stack([quantizer(row[None])[0] for row in rows]) for rows in x])
+    assert torch.equal(quantizer(x), alone)
+
+
+@given(oracle.arrays(limit=2.0**60), st.integers(1, 12), st.sampled_from([2, 4]))
+def test_groups_are_neighbours_in_a_row_and_the_last_may_be_short(x, group_size, bits):
+    spec = QuantSpec(bits=bits, granularity="per_group", group_size=group_size)
+    tensor = torch.from_numpy(x)
+    y = FakeQuantize.for_weight(spec, tensor)(tensor).numpy()
+    assert to_groups(tensor, spec).shape[1] == -(-x.shape[1] // group_size)
+    for row, answer in zip(x, y, strict=True):
+        for start in range(0, len(row), group_size):
+            block = row[start : start + group_size]
+            scale = np.maximum(np.abs(block).max() / np.float32(spec.quant_max), np.float32(SMALLEST_SCALE))
+            _, values = oracle.fake_quantize(block, scale, 0, spec.quant_min, spec.quant_max)
+            np.testing.assert_array_equal(answer[start : start + group_size], values)

@@ -1,0 +1,73 @@
+"""Beyond one process, and beyond eager mode: torchrun, torch.compile, torch.export."""
+
+import copy
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from qat_core import QATConfig, QuantSpec, convert, prepare
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = {
+    "minmax": QATConfig(QuantSpec(granularity="per_tensor")),
+    "learned": QATConfig(QuantSpec(scale="learned")),
+    "activations": QATConfig(QuantSpec(), QuantSpec.activation(8)),
+    "groups": QATConfig(QuantSpec(granularity="per_group", group_size=3, symmetric=False)),
+}
+
+
+def make_model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
+
+
+@pytest.mark.parametrize("scale", ["minmax", "learned"])
+def test_two_processes_hold_the_same_bits_after_fifty_steps(tmp_path, scale):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.qat_core.train_ddp", str(tmp_path), scale]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second
+    ranges = [float.fromhex(v[0]) for name, v in first.items() if name.endswith(".low")]
+    assert ranges
+    assert all(map(math.isfinite, ranges))
+    if scale == "minmax":
+        assert min(ranges) < -4  # rank 0 alone draws from a normal distribution of width 1
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_compiled_model_trains_to_the_same_losses(name):
+    if not shutil.which("g++") and not shutil.which("c++"):
+        pytest.skip("torch.compile needs a C++ compiler, and this machine has none")
+    eager = prepare(make_model(), CONFIGS[name])
+    twin = copy.deepcopy(eager)
+    x = torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
+    losses = []
+    for model, forward in ((eager, eager), (twin, torch.compile(twin))):
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        losses.append([])
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(forward(x), x.sin().sum(1, keepdim=True))
+            loss.backward()
+            optimizer.step()
+            losses[-1].append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_torch_export_keeps_the_answers(name):
+    prepared, x = prepare(make_model(), CONFIGS[name]), torch.randn(8, 4)
+    prepared(x)
+    for model in (prepared.eval(), convert(prepared)):
+        exported = torch.export.export(model, (x,)).module()
+        assert torch.equal(exported(x), model(x))
