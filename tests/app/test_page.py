@@ -18,6 +18,7 @@ import pytest
 from gradio_client import Client
 
 from app import ui
+from app.__main__ import register_with_zero_gpu
 from app.chapters import take_home, training
 from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
 from app.progress import STEPS_A_FRAME, Progress
@@ -272,6 +273,15 @@ def test_a_busy_port_gets_one_sentence() -> None:
     assert answer.returncode == 2
     assert answer.stderr.count("\n") == 1
     assert f"cannot listen on 127.0.0.1, port {port}" in answer.stderr
+
+
+def test_a_space_with_zero_gpu_finds_the_function_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered: list[Any] = []
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=registered.append))
+    register_with_zero_gpu()
+    assert len(registered) == 1
+    monkeypatch.setitem(sys.modules, "spaces", None)  # as if it were not installed
+    register_with_zero_gpu()
 
 
 def test_help_names_the_flags() -> None:
