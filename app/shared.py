@@ -53,3 +53,13 @@ def parse_settings(bits: Any, granularity: Any, noise: Any, seed: Any) -> Settin
     if isinstance(seed, float) and seed.is_integer():
         seed = int(seed)
     return Settings(bits=bits, granularity=granularity, noise=noise, seed=seed)
+
+
+def up_to_date(progress: Progress, settings: Sequence[Any]) -> Progress:
+    """The visitor's progress, or step 0 if the settings on the page are others by now.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+    wanted = parse_settings(*settings)
+    return progress if progress.settings == wanted else Progress.start(wanted)

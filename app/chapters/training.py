@@ -10,7 +10,7 @@ from app.lab.data import Sine
 from app.lab.fit import MODELS, StepRecord, TrainingDiverged
 from app.progress import Progress
 from app.running import is_running, running, stop
-from app.shared import Shared, parse_settings
+from app.shared import Shared, parse_settings, up_to_date
 from app.view import module_view, prose, rounded, to_json
 
 SECONDS_A_FRAME = 0.1  # quicker than this the eye cannot follow; the 2,000 steps themselves take about 4 s
@@ -48,7 +48,7 @@ def train(request: gr.Request, progress: Progress, *settings: Any) -> Iterator[t
     """Train to the end, or until asked to stop, showing a frame every tenth of a second."""
     with running(request.session_hash) as run:
         try:
-            progress = with_settings(progress, settings)
+            progress = up_to_date(progress, settings)
             yield page(progress, running=True)
             shown_at = time.monotonic()
             for latest in progress.advance(is_wanted=run.is_wanted):
@@ -66,7 +66,7 @@ def train(request: gr.Request, progress: Progress, *settings: Any) -> Iterator[t
 def train_one_step(progress: Progress, *settings: Any) -> tuple[Any, ...]:
     """Exactly one optimizer step."""
     try:
-        progress = with_settings(progress, settings)
+        progress = up_to_date(progress, settings)
         progress = next(progress.advance(until=progress.step + 1), progress)
     except (ValueError, TrainingDiverged) as error:
         return page(progress, problem=str(error))
@@ -97,16 +97,6 @@ def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> 
     if not same:
         return start_anew(request, progress, *settings)
     return (gr.skip(),) * 6 if is_running(request.session_hash) else page(progress)
-
-
-def with_settings(progress: Progress, settings: tuple[Any, ...]) -> Progress:
-    """The progress to go on from: the visitor's, or step 0 if the settings on the page are others.
-
-    Raises:
-        ValueError: a setting is out of range.
-    """
-    wanted = parse_settings(*settings)
-    return progress if progress.settings == wanted else Progress.start(wanted)
 
 
 def page(progress: Progress, running: bool = False, problem: str = "") -> tuple[Any, ...]:
@@ -158,8 +148,8 @@ def in_words(record: StepRecord, bits: float) -> str:
     elif ratio < 1 / 1.5:
         verdict = f"for now {short(1 / ratio)} times more"
     return (
-        f"Rounding the FP32 network to {bits:g} bits now (PTQ) gives an error of {short(error['ptq'])}; "
-        f"training with the rounding (QAT) gives {short(error['qat'])}: {verdict}."
+        f"At step {record.step:,}, rounding the FP32 network to {bits:g} bits (PTQ) gives an error of "
+        f"{short(error['ptq'])}; training with the rounding (QAT) gives {short(error['qat'])}: {verdict}."
     )
 
 
