@@ -74,6 +74,6 @@ class Progress:
         cls, experiment: Experiment, history: tuple[tuple[float, ...], ...], record: StepRecord | None = None
     ) -> "Progress":
         record = record or experiment.record()
-        losses = tuple(record.mse_train[name] for name in MODELS)
+        losses = tuple(float(f"{record.mse_train[name]:.4g}") for name in MODELS)
         whole_frames = tuple(row for row in history if row[0] % STEPS_A_FRAME == 0)
         return cls(experiment.settings, experiment.snapshot(), record, (*whole_frames, (record.step, *losses)))

@@ -55,3 +55,7 @@ def stop(session: str | None) -> None:
     run = _runs.get(session)
     if run:
         run.stop()
+
+
+def is_running(session: str | None) -> bool:
+    return session in _runs

@@ -13,15 +13,6 @@ HOUR = 3600
 MAX_NOISE = 0.5
 
 
-class UncheckedSlider(gr.Slider):
-    """Leaves the checking to `Settings`: the number beside a slider takes anything, and Gradio would raise."""
-
-    is_template = True  # Gradio's own front end draws it
-
-    def preprocess(self, payload: float) -> float:
-        return payload
-
-
 @dataclass(frozen=True)
 class Shared:
     """Components that every chapter may read.
@@ -46,7 +37,7 @@ def build(settings: Settings) -> Shared:
                 label="One scale",
                 elem_id="granularity",
             ),
-            UncheckedSlider(0, MAX_NOISE, value=settings.noise, step=0.05, label="Noise of the data", elem_id="noise"),
+            gr.Slider(0, MAX_NOISE, value=settings.noise, step=0.05, label="Noise of the data", elem_id="noise"),
             gr.Number(settings.seed, label="Seed", elem_id="seed"),
         ]
     gr.Markdown("Changing a setting starts anew at step 0.", elem_classes="hint")
@@ -62,3 +53,13 @@ def parse_settings(bits: Any, granularity: Any, noise: Any, seed: Any) -> Settin
     if isinstance(seed, float) and seed.is_integer():
         seed = int(seed)
     return Settings(bits=bits, granularity=granularity, noise=noise, seed=seed)
+
+
+def up_to_date(progress: Progress, settings: Sequence[Any]) -> Progress:
+    """The visitor's progress, or step 0 if the settings on the page are others by now.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
+    wanted = parse_settings(*settings)
+    return progress if progress.settings == wanted else Progress.start(wanted)

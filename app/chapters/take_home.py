@@ -14,7 +14,7 @@ import torch
 from app.lab.data import Sine
 from app.lab.fit import Experiment, Settings
 from app.progress import DEVICE, Progress
-from app.shared import HOUR, Shared
+from app.shared import HOUR, Shared, up_to_date
 from app.turns import turn
 from app.view import module_view, prose, rounded, to_json
 from export import ParityError, ParityReport, audit, export_onnx
@@ -60,9 +60,10 @@ def build(shared: Shared) -> None:
 
     export.click(
         export_file,
-        [shared.progress, exported],
+        [exported, shared.progress, *shared.settings],
         [receipt, answer, exported, export, download],
         show_progress="hidden",
+        preprocess=False,  # `Settings` checks the values
         concurrency_id="export",
         concurrency_limit=1,
     )
@@ -76,21 +77,22 @@ def build(shared: Shared) -> None:
     )
 
 
-def export_file(progress: Progress, exported: Exported | None) -> Iterator[tuple[Any, ...]]:
+def export_file(exported: Exported | None, progress: Progress, *settings: Any) -> Iterator[tuple[Any, ...]]:
     """Export the network as it is at this moment.
 
     The file lies in a folder of its own until Gradio has taken the copy that Download gives, which is
     when the last yield returns.
     """
-    busy = {"words": f"Exporting {progress.label}. This takes about three seconds."}
-    yield to_json(busy), gr.skip(), exported, gr.Button(interactive=False), gr.skip()
+    busy = to_json({"words": "Exporting: this takes about three seconds."})
+    yield busy, gr.skip(), exported, gr.Button(interactive=False), gr.skip()
     with tempfile.TemporaryDirectory(prefix="qat-") as folder:
-        path = Path(folder) / file_name(progress)
         try:
+            progress = up_to_date(progress, settings)
+            path = Path(folder) / file_name(progress)
             report = write(progress, path)
         except (ValueError, ParityError) as error:
-            failed = {"words": f"Nothing was exported: {error}.", "problem": True}
-            yield to_json(failed), gr.skip(), exported, gr.Button(interactive=True), gr.skip()
+            failed = to_json({"words": f"Nothing was exported: {error}.", "problem": True})
+            yield failed, gr.skip(), exported, gr.Button(interactive=True), gr.skip()
             return
         exported = Exported(progress, path.read_bytes())
         yield (
@@ -126,10 +128,18 @@ def ask_file(text: str, exported: Exported | None, progress: Progress) -> str:
     (y,) = exported.answer([x])
     words = f"For x = {x:g} the file answers {y:.6g}; the sine without noise is {math.sin(2 * x):.6g}."
     if abs(x) > math.pi:
-        words += " It never saw an x beyond ±π, so this is a guess."
-    if exported.progress.label != progress.label:
-        words += f" The file is of {exported.progress.label}; the page is at {progress.label}."
+        words += " That x is beyond the chart and beyond all it was trained on."
+    words += moved_on(exported.progress, progress)
     return answer_frame(exported, words, point={"x": x, "y": y})
+
+
+def moved_on(of_file: Progress, on_page: Progress) -> str:
+    """Says so when the file is not of the network that the page shows."""
+    if of_file.settings != on_page.settings:
+        return f" The file is of {of_file.label}; the page has moved on to {on_page.label}."
+    if of_file.step != on_page.step:
+        return f" The file is of step {of_file.step:,}; training has moved on to step {on_page.step:,}."
+    return ""
 
 
 def parse_number(text: str) -> float:

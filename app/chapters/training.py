@@ -9,8 +9,8 @@ import gradio as gr
 from app.lab.data import Sine
 from app.lab.fit import MODELS, StepRecord, TrainingDiverged
 from app.progress import Progress
-from app.running import running, stop
-from app.shared import Shared, parse_settings
+from app.running import is_running, running, stop
+from app.shared import Shared, parse_settings, up_to_date
 from app.view import module_view, prose, rounded, to_json
 
 SECONDS_A_FRAME = 0.1  # quicker than this the eye cannot follow; the 2,000 steps themselves take about 4 s
@@ -28,36 +28,27 @@ def build(shared: Shared) -> None:
         view = module_view("training.js", frame(shared.progress.value), elem_id="training")
     prose(__file__)
 
-    inputs = [shared.progress, *shared.settings]
-    outputs = [view, shared.progress, run, pause, step, reset]
-    # "multiple": Gradio would drop a click that comes before the event of the one before is over.
-    run.click(
-        train,
-        inputs,
-        outputs,
-        show_progress="hidden",
-        trigger_mode="multiple",
-        concurrency_id="training",
-        concurrency_limit=VISITORS_AT_ONCE,
-    )
+    # Not preprocessed: `Settings` checks the values, and its sentences say what was expected.
+    # "multiple": otherwise Gradio drops a click that comes before the last event is over.
+    common: dict[str, Any] = {
+        "inputs": [shared.progress, *shared.settings],
+        "outputs": [view, shared.progress, run, pause, step, reset],
+        "show_progress": "hidden",
+        "preprocess": False,
+    }
+    run.click(train, **common, trigger_mode="multiple", concurrency_id="training", concurrency_limit=VISITORS_AT_ONCE)
     pause.click(pause_training, show_progress="hidden")
-    step.click(train_one_step, inputs, outputs, show_progress="hidden", trigger_mode="multiple", concurrency_limit=1)
-    reset.click(start_anew, inputs, outputs, show_progress="hidden")
-    gr.on(
-        [setting.change for setting in shared.settings],  # type: ignore[attr-defined]
-        follow_settings,
-        inputs,
-        outputs,
-        show_progress="hidden",
-        trigger_mode="always_last",
-    )
+    step.click(train_one_step, **common, trigger_mode="multiple", concurrency_limit=1)
+    reset.click(start_anew, **common)
+    changes = [setting.change for setting in shared.settings]  # type: ignore[attr-defined]
+    gr.on(changes, follow_settings, **common, trigger_mode="always_last")
 
 
 def train(request: gr.Request, progress: Progress, *settings: Any) -> Iterator[tuple[Any, ...]]:
     """Train to the end, or until asked to stop, showing a frame every tenth of a second."""
     with running(request.session_hash) as run:
         try:
-            progress = with_settings(progress, settings)
+            progress = up_to_date(progress, settings)
             yield page(progress, running=True)
             shown_at = time.monotonic()
             for latest in progress.advance(is_wanted=run.is_wanted):
@@ -75,7 +66,7 @@ def train(request: gr.Request, progress: Progress, *settings: Any) -> Iterator[t
 def train_one_step(progress: Progress, *settings: Any) -> tuple[Any, ...]:
     """Exactly one optimizer step."""
     try:
-        progress = with_settings(progress, settings)
+        progress = up_to_date(progress, settings)
         progress = next(progress.advance(until=progress.step + 1), progress)
     except (ValueError, TrainingDiverged) as error:
         return page(progress, problem=str(error))
@@ -97,23 +88,15 @@ def start_anew(request: gr.Request, progress: Progress, *settings: Any) -> tuple
 
 
 def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> tuple[Any, ...]:
-    """Step 0 of the new settings, unless Run was quicker and has begun with them already."""
+    """Step 0 of the new settings, unless they are those of the network on the page."""
     try:
-        if parse_settings(*settings) == progress.settings:
-            return (gr.skip(),) * 6
-    except ValueError:
-        pass
-    return start_anew(request, progress, *settings)
-
-
-def with_settings(progress: Progress, settings: tuple[Any, ...]) -> Progress:
-    """The progress to go on from: the visitor's, or step 0 if the settings on the page are others.
-
-    Raises:
-        ValueError: a setting is out of range.
-    """
-    wanted = parse_settings(*settings)
-    return progress if progress.settings == wanted else Progress.start(wanted)
+        same = parse_settings(*settings) == progress.settings
+    except ValueError as error:
+        stop(request.session_hash)
+        return page(progress, problem=str(error))
+    if not same:
+        return start_anew(request, progress, *settings)
+    return (gr.skip(),) * 6 if is_running(request.session_hash) else page(progress)
 
 
 def page(progress: Progress, running: bool = False, problem: str = "") -> tuple[Any, ...]:
@@ -165,8 +148,8 @@ def in_words(record: StepRecord, bits: float) -> str:
     elif ratio < 1 / 1.5:
         verdict = f"for now {short(1 / ratio)} times more"
     return (
-        f"Rounding the FP32 network to {bits:g} bits now (PTQ) gives an error of {short(error['ptq'])}; "
-        f"training with the rounding (QAT) gives {short(error['qat'])}: {verdict}."
+        f"At step {record.step:,}, rounding the FP32 network to {bits:g} bits (PTQ) gives an error of "
+        f"{short(error['ptq'])}; training with the rounding (QAT) gives {short(error['qat'])}: {verdict}."
     )
 
 

@@ -6,12 +6,29 @@ import { MODELS, element, short, swatch } from "./models.js";
 import { Plot, decades } from "./plot.js";
 
 const SECONDS_BETWEEN_WORDS = 2.5; // while training: a sentence takes time to read, and to be read aloud
+const HEIGHT = 330;
+const KEYS = MODELS.map(({ key }) => key);
 const LEGEND = MODELS.map(({ key, name }) => [key, name]);
 
 export function mount(root, props, watch) {
   const view = root.querySelector(".view");
   view.replaceChildren();
+  const charts = element("div", "charts");
+  const parts = [statusLine(view), fitChart(charts), lossChart(charts)];
+  view.append(charts);
+  parts.push(numbers(view));
 
+  follow(props, watch, (frame) => {
+    view.dataset.step = frame.step;
+    view.dataset.label = frame.label;
+    for (const update of parts) update(frame);
+    window.dispatchEvent(new CustomEvent("network", { detail: frame.label }));
+  });
+}
+
+// Each part of the view builds its nodes once and returns the function that updates them.
+
+function statusLine(parent) {
   const status = element("div", "status");
   const progress = element("div");
   const step = element("span", "step");
@@ -21,92 +38,87 @@ export function mount(root, props, watch) {
   const words = element("p", "words");
   words.setAttribute("aria-live", "polite");
   status.append(progress, words);
-  view.append(status);
-
-  const charts = element("div", "charts");
-  view.append(charts);
-  const fit = new FitPlot(charts, {
-    title: "The fit",
-    height: 330,
-    fits: MODELS.map(({ key }) => key),
-    legend: LEGEND,
-  });
-  const loss = new Plot(charts, {
-    title: "Training loss, log scale",
-    height: 330,
-    x: { domain: [0, 2000], ticks: [0, 500, 1000, 1500, 2000], title: "optimizer step" },
-    y: { ...decades([], -3, 1), log: true, format: decade },
-    legend: LEGEND,
-  });
-  const losses = Object.fromEntries(MODELS.map(({ key }) => [key, loss.line(key)]));
-  const heads = Object.fromEntries(MODELS.map(({ key }) => [key, loss.line(`head ${key}`)]));
-  const table = numbers(view);
+  parent.append(status);
   const say = patiently(words);
-
-  follow(props, watch, (frame) => {
-    view.dataset.step = frame.step;
-    view.dataset.label = frame.label;
-    step.textContent = `Step ${frame.step.toLocaleString("en")} of ${frame.steps.toLocaleString("en")}`;
+  return (frame) => {
+    step.textContent = `Step ${grouped(frame.step)} of ${grouped(frame.steps)}`;
     bar.max = frame.steps;
     bar.value = frame.step;
     say(frame.problem || frame.words, frame.running);
     words.classList.toggle("problem", Boolean(frame.problem));
-
-    fit.show(() => fit.drawData(frame, frame.curves));
-    fit.describe(describeFit(frame));
-
-    const steps = frame.history.map(([at]) => at);
-    loss.setAxis("x", { domain: [0, frame.steps], ticks: [0, 1, 2, 3, 4].map((i) => (i * frame.steps) / 4) });
-    loss.setAxis("y", decades(frame.history.flatMap(([, ...values]) => values), -3, 1));
-    loss.show(() => {
-      MODELS.forEach(({ key }, i) => {
-        const values = frame.history.map((row) => row[i + 1]);
-        losses[key].setAttribute("d", loss.through(steps, values));
-        heads[key].setAttribute("d", loss.dots(steps.slice(-1), values.slice(-1)));
-      });
-    });
-    loss.describe(`Training loss after step ${frame.step}: ${list(frame.loss)}.`);
-
-    table.update(frame);
-    window.dispatchEvent(new CustomEvent("network", { detail: frame.label }));
-  });
+  };
 }
 
-/** The losses and errors as a table, which is the legend of both charts, too. */
+function fitChart(parent) {
+  const plot = new FitPlot(parent, { title: "The fit", height: HEIGHT, fits: KEYS, legend: LEGEND });
+  return (frame) => {
+    plot.show(() => plot.drawData(frame, frame.curves));
+    plot.describe(
+      `Noisy points of a sine and three fits after step ${frame.step} of ${frame.steps}. ` +
+        `Mean squared error against the sine: ${list(frame.error)}.`,
+    );
+  };
+}
+
+function lossChart(parent) {
+  const plot = new Plot(parent, {
+    title: "Training loss, log scale",
+    height: HEIGHT,
+    x: { ...quarters(2000), title: "optimizer step" },
+    y: { ...decades([], -3, 1), log: true, format: decade },
+    legend: LEGEND,
+  });
+  const lines = KEYS.map((key) => ({ line: plot.line(key), head: plot.line(`head ${key}`) }));
+  return (frame) => {
+    const [steps, ...losses] = transposed(frame.history);
+    plot.setAxis("x", quarters(frame.steps));
+    plot.setAxis("y", decades(losses.flat(), -3, 1));
+    plot.show(() =>
+      lines.forEach(({ line, head }, i) => {
+        line.setAttribute("d", plot.through(steps, losses[i]));
+        head.setAttribute("d", plot.dots(steps.slice(-1), losses[i].slice(-1)));
+      }),
+    );
+    plot.describe(`Training loss after step ${frame.step}: ${list(frame.loss)}.`);
+  };
+}
+
+/** Losses and errors as a table, which is the legend of both charts, too. */
 function numbers(parent) {
   const table = element("table", "numbers");
   const head = table.createTHead().insertRow();
-  for (const title of ["Model", "Training loss", "Error against the sine"]) head.append(element("th", "", title));
-  head.querySelectorAll("th").forEach((cell) => cell.setAttribute("scope", "col"));
+  for (const title of ["Model", "Training loss", "Error against the sine"]) head.append(headCell("col", title));
   const body = table.createTBody();
-  const cells = {};
-  for (const { key, name, about } of MODELS) {
+  const cells = MODELS.map(({ key, name, about }) => {
     const row = body.insertRow();
-    const title = element("th");
-    title.setAttribute("scope", "row");
-    title.append(swatch(key), element("span", `name ${key}`, name), element("span", "about", about));
-    row.append(title);
-    cells[key] = { loss: row.insertCell(), error: row.insertCell() };
-    cells[key].loss.dataset.loss = key;
-    cells[key].error.dataset.error = key;
-  }
+    row.append(headCell("row", swatch(key), element("span", `name ${key}`, name), element("span", "about", about)));
+    const loss = row.insertCell();
+    const error = row.insertCell();
+    loss.dataset.loss = error.dataset.error = key;
+    return { key, loss, error };
+  });
   const flips = table.createTFoot().insertRow().insertCell();
   flips.className = "quiet";
   flips.colSpan = 3;
   parent.append(table);
-  return {
-    update(frame) {
-      for (const { key } of MODELS) {
-        cells[key].loss.textContent = short(frame.loss[key]);
-        cells[key].error.textContent = short(frame.error[key]);
-      }
-      const codes = `${frame.codes.toLocaleString("en")} weight codes`;
-      flips.textContent =
-        frame.step === 0
-          ? `QAT learns ${codes}.`
-          : `${frame.flips.toLocaleString("en")} of the ${codes} of QAT flipped since the frame before.`;
-    },
+  return (frame) => {
+    for (const { key, loss, error } of cells) {
+      loss.textContent = short(frame.loss[key]);
+      error.textContent = short(frame.error[key]);
+    }
+    const codes = `${grouped(frame.codes)} weight codes`;
+    flips.textContent =
+      frame.step === 0
+        ? `QAT learns ${codes}.`
+        : `${grouped(frame.flips)} of the ${codes} of QAT flipped since the frame before.`;
   };
+}
+
+function headCell(scope, ...content) {
+  const cell = element("th");
+  cell.setAttribute("scope", scope);
+  cell.append(...content);
+  return cell;
 }
 
 /** A function that changes the words at most every few seconds while training, and at once otherwise. */
@@ -120,17 +132,23 @@ function patiently(node) {
   };
 }
 
-function describeFit(frame) {
-  return (
-    `Noisy points of a sine and three fits after step ${frame.step} of ${frame.steps}. ` +
-    `Mean squared error against the sine: ${list(frame.error)}.`
-  );
+/** An axis from 0 in four equal parts. */
+function quarters(end) {
+  return { domain: [0, end], ticks: [0, 1, 2, 3, 4].map((i) => (i * end) / 4) };
+}
+
+function transposed(rows) {
+  return rows[0].map((_, column) => rows.map((row) => row[column]));
 }
 
 function list(values) {
   return MODELS.map(({ key, name }) => `${name} ${short(values[key])}`).join(", ");
 }
 
+function grouped(count) {
+  return count.toLocaleString("en");
+}
+
 function decade(value) {
-  return value >= 1e-3 && value <= 1000 ? value.toLocaleString("en") : value.toExponential(0);
+  return value >= 1e-3 && value <= 1000 ? grouped(value) : value.toExponential(0);
 }

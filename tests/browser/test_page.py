@@ -88,9 +88,16 @@ def test_what_is_not_a_number_gets_a_sentence(page: Page) -> None:
     page.locator("#seed input").fill("-1")
     expect(words).to_contain_text("seed=-1; expected a whole number from 0")
     expect(button(page, "run")).to_be_disabled()
-    page.locator("#seed input").fill("1")
+    page.locator("#seed input").fill("0")
     expect(words).to_contain_text("Press Run")
     expect(button(page, "run")).to_be_enabled()
+
+    noise = page.locator("#noise input[type=number]")
+    noise.fill("")
+    expect(words).to_contain_text("noise=None; expected a number")
+    noise.fill("0.9")
+    noise.blur()
+    wait_for_label(page, "noise 0.5")
 
     expect(ask(page, "0.5")).to_contain_text("press Export first")
     button(page, "export").click()
@@ -104,6 +111,9 @@ def test_the_keyboard_reaches_every_control(page: Page) -> None:
     for _ in range(40):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.closest('[id]:not([id^=range])')?.id"))
+    page.locator("#bits").get_by_label("8", exact=True).focus()
+    page.keyboard.press("Space")
+    wait_for_label(page, "INT8")
     assert {"granularity", "noise", "seed", "run", "step", "export", "x", "ask"} <= reached
 
 

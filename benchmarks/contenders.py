@@ -1,0 +1,70 @@
+"""Who is measured, and the small interface that lets one runner measure them all."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from benchmarks.task import adam
+
+
+class Library(Protocol):
+    """What the module of a contender offers.
+
+    Where a library quantizes inside the optimizer, its module also has `optimizer(model, bits, granularity, scale)`.
+
+    Attributes:
+        TIMED: the recipes whose step is timed and whose bytes are counted, at 4 bits per channel.
+    """
+
+    TIMED: tuple[str, ...]
+
+    def recipes(self, bits: float, granularity: str) -> Sequence[str]:
+        """Names of its ways to quantize weights so, its default first; empty if it has none."""
+
+    def build(self, model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor) -> nn.Module:
+        """The model prepared for training by the recipe named `scale`; `example` is a batch of its inputs."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A column of the tables.
+
+    Attributes:
+        title: what the tables call it.
+        module: where its `Library` is.
+        package: the distribution it comes from; None is this repository.
+    """
+
+    title: str
+    module: str
+    package: str | None = None
+
+    def library(self) -> Library:
+        """Its module.
+
+        Raises:
+            ImportError: it is not installed here.
+        """
+        return cast(Library, importlib.import_module(self.module))
+
+
+CONTENDERS = {
+    "ours": Contender("ours", "benchmarks.ours"),
+    "brevitas": Contender("Brevitas", "benchmarks.peers.with_brevitas", "brevitas"),
+    "torchao": Contender("torchao", "benchmarks.peers.with_torchao", "torchao"),
+    "parq": Contender("torchao PARQ", "benchmarks.peers.with_parq", "torchao"),
+    "modelopt": Contender("ModelOpt", "benchmarks.peers.with_modelopt", "nvidia-modelopt"),
+}
+
+
+def trainee(
+    library: Library, model: nn.Module, example: Tensor, bits: float, granularity: str, scale: str
+) -> tuple[nn.Module, Optimizer]:
+    """What is trained, and what trains it."""
+    model = library.build(model, bits, granularity, scale, example)
+    own_optimizer = getattr(library, "optimizer", None)
+    return model, own_optimizer(model, bits, granularity, scale) if own_optimizer else adam(model)

@@ -1,0 +1,1 @@
+"""The peers, one file each; these modules are imported only where their package is installed."""

@@ -1,0 +1,52 @@
+"""Brevitas: its weight quantizers, put in place by its own `layerwise_quantize`.
+
+At 2 bits its default, the narrow range, has three levels only; that is how it takes part in the ternary rows.
+"""
+
+from typing import Any
+
+from brevitas import nn as qnn
+from brevitas.graph.quantize import layerwise_quantize
+from brevitas.quant import scaled_int
+from brevitas.quant.ternary import SignedTernaryWeightPerTensorConst
+from torch import Tensor, nn
+
+TERNARY_BITS = 1.58
+NAMES = {"per_tensor": "Int8WeightPerTensorFloat", "per_channel": "Int8WeightPerChannelFloat"}
+LEARNED = {"weight_scaling_impl_type": "parameter_from_stats"}
+LEARNED_FROM_MEAN = {**LEARNED, "weight_scaling_stats_op": "ave"}
+FULL_RANGE = {"weight_narrow_range": False}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "stats": {},
+    "stats, full range": FULL_RANGE,
+    "learned": LEARNED,
+    "learned, full range": {**LEARNED, **FULL_RANGE},
+    "learned from the mean": LEARNED_FROM_MEAN,
+    "learned from the mean, full range": {**LEARNED_FROM_MEAN, **FULL_RANGE},
+    "learned from MSE": {},
+    "learned from MSE, full range": FULL_RANGE,
+}
+CONSTANT = "SignedTernaryWeightPerTensorConst"
+TIMED = ("stats", "learned, full range")
+
+
+def recipes(bits: float, granularity: str) -> tuple[str, ...]:
+    narrow = tuple(name for name in SETTINGS if "full range" not in name)
+    full = tuple(name for name in SETTINGS if "full range" in name)
+    if bits == TERNARY_BITS:
+        return (*narrow, CONSTANT) if granularity == "per_tensor" else narrow
+    return ("stats", *full)
+
+
+def build(model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor) -> nn.Module:
+    if scale == CONSTANT:
+        settings = {"weight_quant": SignedTernaryWeightPerTensorConst}
+    else:
+        suffix = "MSE" if "MSE" in scale else ""
+        settings = {
+            "weight_quant": getattr(scaled_int, NAMES[granularity] + suffix),
+            "weight_bit_width": 2 if bits == TERNARY_BITS else bits,
+            **SETTINGS[scale],
+        }
+    layers = {nn.Linear: qnn.QuantLinear, nn.Conv2d: qnn.QuantConv2d}
+    return layerwise_quantize(model, {kind: (quantized, settings) for kind, quantized in layers.items()})

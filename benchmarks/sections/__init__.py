@@ -1,0 +1,7 @@
+"""The tables. A section says what there is to measure, measures one piece of it, and draws the table."""
+
+from types import ModuleType
+
+from benchmarks.sections import accuracy, memory, speed
+
+SECTIONS: dict[str, ModuleType] = {"accuracy": accuracy, "speed": speed, "memory": memory}
