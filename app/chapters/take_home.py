@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-import torch
 
 from app.lab.data import Sine
 from app.lab.fit import Experiment, Settings
@@ -108,8 +107,7 @@ def write(progress: Progress, path: Path) -> ParityReport:
     """The QAT network as a file whose parity is proved on every point of the data and of the chart."""
     with turn():
         experiment = Experiment.restore(progress.snapshot, DEVICE)
-        points = torch.cat([experiment.task.data.x, experiment.task.data.grid])
-        return export_onnx(experiment.models["qat"], points, path)
+        return export_onnx(experiment.models["qat"], experiment.task.examples, path)
 
 
 def file_name(progress: Progress) -> str:

@@ -1,6 +1,6 @@
 """What the experiment is about: a task gives the network, the batches, the loss and the measure of success."""
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,9 @@ class Task(Protocol):
         examples: inputs that show what the exported file must answer.
     """
 
-    steps: ClassVar[int]
-    learning_rate: ClassVar[float]
-    float_steps: ClassVar[int]
+    steps: int
+    learning_rate: float
+    float_steps: int
     x: Tensor
     examples: Tensor
 
@@ -50,7 +50,8 @@ class SineTask:
 
     def __init__(self, noise: float, seed: int, device: torch.device) -> None:
         self.data = Sine.sample(noise, seed).to(device)
-        self.x = self.examples = self.data.x
+        self.x = self.data.x
+        self.examples = torch.cat([self.data.x, self.data.grid])
 
     def model(self, width: int, seed: int) -> nn.Module:
         return mlp(width, seed)
@@ -60,8 +61,7 @@ class SineTask:
 
     @torch.no_grad()
     def measure(self, model: nn.Module) -> tuple[dict[str, float], Curve]:
-        points = torch.cat([self.data.x, self.data.grid])
-        fit, curve = model(points).split([len(self.data.x), len(self.data.grid)])
+        fit, curve = model(self.examples).split([len(self.data.x), len(self.data.grid)])
         against = {"mse_clean": self.data.clean, "mse_train": self.data.y}
         return {name: F.mse_loss(fit, target).item() for name, target in against.items()}, curve.flatten().tolist()
 

@@ -62,7 +62,7 @@ def test_no_data_is_a_sentence_that_names_the_layer():
     model = prepare(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)), W4A8)
     with pytest.raises(NoDataError, match="no data yet: call calibrate"):
         model.eval()(torch.zeros(1, 2))
-    with pytest.raises(NoDataError, match="layer '0': .*no data yet"):
+    with pytest.raises(NoDataError, match=r"layer '0': .*no data yet"):
         convert(model)
     with pytest.raises(ValueError, match="no batch"):
         calibrate(model, [])
