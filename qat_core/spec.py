@@ -4,7 +4,7 @@ A spec holds no tensor. Everything that depends on the numbers lives in `affine.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -142,6 +142,29 @@ class QATConfig:
                 raise ValueError(
                     f"overrides has {pattern!r}: {override!r}; expected a glob of names and a QATConfig or None"
                 )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "QATConfig":
+        """Undo `as_dict`.
+
+        Raises:
+            ValueError: a name or a value is not one of a config.
+        """
+        try:
+            return cls(
+                weight=QuantSpec(**values["weight"]),
+                activation=None if values["activation"] is None else QuantSpec(**values["activation"]),
+                overrides={
+                    pattern: None if override is None else cls.from_dict(override)
+                    for pattern, override in values["overrides"].items()
+                },
+            )
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{values!r} is not a QATConfig: {error}; expected what as_dict() gives") from error
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
