@@ -80,7 +80,9 @@ def minmax_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, T
         scale and zero_point (None when symmetric), shaped to broadcast against x.
     """
     dims = reduced_dims(x, spec, axis)
-    return qparams_of_range(x.amin(dims, keepdim=bool(dims)), x.amax(dims, keepdim=bool(dims)), spec)
+    if not dims:
+        return qparams_of_range(*torch.aminmax(x), spec)
+    return qparams_of_range(x.amin(dims, keepdim=True), x.amax(dims, keepdim=True), spec)
 
 
 def mse_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, Tensor | None]:
@@ -111,7 +113,7 @@ def qparams_of_range(low: Tensor, high: Tensor, spec: QuantSpec) -> tuple[Tensor
     ReLU) stay exact.
     """
     if spec.symmetric:
-        return _finish(torch.maximum(-low, high) / (spec.quant_max + spec.shift), spec), None
+        return _finish(torch.maximum(-low, high).div_(spec.quant_max + spec.shift), spec), None
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = _finish((high - low) / spec.quant_max, spec)  # quant_min is 0
     return scale, (-low / scale).round_()
