@@ -1,12 +1,15 @@
 """Asking a visitor's run to stop, and knowing that it has.
 
-Gradio's `cancels=` drops the frame in flight, so the picture and the state could be a frame apart. A run
-that is asked ends by itself instead: its last frame is what is kept.
+While a run is at work, it alone writes to the page. Gradio's `cancels=` drops the frame in flight, so the
+picture and the state could be a frame apart; and when a generator ends, Gradio sends its last frame once
+more, which would cover what another handler has shown by then. So a run that is asked ends by itself, and
+whoever asks may hand it the last frame to show.
 """
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 PATIENCE = 10.0  # seconds; far more than a run ever needs to end
 
@@ -17,6 +20,8 @@ class Run:
     def __init__(self) -> None:
         self._asked_to_stop = threading.Event()
         self._ended = threading.Event()
+        self._offered: Any = None
+        self._shown: Any = None
 
     def is_wanted(self) -> bool:
         return not self._asked_to_stop.is_set()
@@ -25,10 +30,17 @@ class Run:
         """Wait; False as soon as the run is asked to stop."""
         return not self._asked_to_stop.wait(max(seconds, 0.0))
 
-    def stop(self) -> None:
-        """Ask, and wait until the run's last frame has been sent."""
+    def last_frame(self, own: Any) -> Any:
+        """What the run shows last: the frame that whoever stopped it has offered, or its own."""
+        self._shown = self._offered or own
+        return self._shown
+
+    def stop(self, last_frame: Any = None) -> bool:
+        """Ask, and wait until the run has ended; whether it showed the frame offered to it."""
+        self._offered = last_frame
         self._asked_to_stop.set()
         self._ended.wait(PATIENCE)
+        return last_frame is not None and self._shown is last_frame
 
     def end(self) -> None:
         self._ended.set()
@@ -50,11 +62,10 @@ def running(session: str | None) -> Iterator[Run]:
         run.end()
 
 
-def stop(session: str | None) -> None:
-    """End the visitor's run, if there is one."""
+def stop(session: str | None, last_frame: Any = None) -> bool:
+    """End the visitor's run, if there is one; whether it showed the frame offered to it."""
     run = _runs.get(session)
-    if run:
-        run.stop()
+    return run.stop(last_frame) if run else False
 
 
 def is_running(session: str | None) -> bool:

@@ -57,10 +57,10 @@ def train(request: gr.Request, progress: Progress, *settings: Any) -> Iterator[t
                 if not run.sleep(shown_at - time.monotonic()):
                     break
                 yield page(progress, running=True)
+            last = page(progress)
         except (ValueError, TrainingDiverged) as error:
-            yield page(progress, problem=str(error))
-        else:
-            yield page(progress)
+            last = page(progress, problem=str(error))
+        yield run.last_frame(last)
 
 
 def train_one_step(progress: Progress, *settings: Any) -> tuple[Any, ...]:
@@ -79,24 +79,23 @@ def pause_training(request: gr.Request) -> None:
 
 
 def start_anew(request: gr.Request, progress: Progress, *settings: Any) -> tuple[Any, ...]:
-    """Step 0 of the settings on the page."""
-    stop(request.session_hash)
+    """Step 0 of the settings on the page; a run that is at work shows it as its last frame."""
     try:
-        return page(Progress.start(parse_settings(*settings)))
+        fresh = page(Progress.start(parse_settings(*settings)))
     except ValueError as error:
-        return page(progress, problem=str(error))
+        fresh = page(progress, problem=str(error))
+    return unchanged() if stop(request.session_hash, fresh) else fresh
 
 
 def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> tuple[Any, ...]:
     """Step 0 of the new settings, unless they are those of the network on the page."""
     try:
-        same = parse_settings(*settings) == progress.settings
-    except ValueError as error:
-        stop(request.session_hash)
-        return page(progress, problem=str(error))
-    if not same:
+        is_new = parse_settings(*settings) != progress.settings
+    except ValueError:
+        is_new = True
+    if is_new:
         return start_anew(request, progress, *settings)
-    return (gr.skip(),) * 6 if is_running(request.session_hash) else page(progress)
+    return unchanged() if is_running(request.session_hash) else page(progress)
 
 
 def page(progress: Progress, running: bool = False, problem: str = "") -> tuple[Any, ...]:
@@ -110,6 +109,11 @@ def page(progress: Progress, running: bool = False, problem: str = "") -> tuple[
         gr.Button(interactive=can_train),
         gr.Button(interactive=running or bool(problem) or progress.step > 0),
     )
+
+
+def unchanged() -> tuple[Any, ...]:
+    """The outputs of a handler that leaves the page to the run at work."""
+    return tuple(gr.skip() for _ in range(6))
 
 
 def frame(progress: Progress, running: bool = False, problem: str = "") -> str:

@@ -78,6 +78,28 @@ def test_pause_ends_the_run_with_the_frame_that_is_kept(fresh: Progress) -> None
     assert frame["step"] == kept.step < kept.record.steps
 
 
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [(DEFAULTS, {"step": 0, "problem": ""}), ((4, "per_tensor", 0.1, -1), {"problem": "seed=-1; expected"})],
+)
+def test_a_run_shows_what_ends_it_as_its_last_frame(
+    fresh: Progress, settings: tuple[Any, ...], shown: dict[str, Any]
+) -> None:
+    request = visitor("resetting")
+    frames = training.train(request, fresh, *DEFAULTS)
+    next(frames)
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.append(training.start_anew(request, fresh, *settings)))
+    asking.start()
+    *_, last = frames
+    asking.join(5)
+    assert answers == [training.unchanged()]
+    frame = json.loads(last[0])
+    assert frame["problem"].startswith(shown["problem"])
+    assert not frame["running"]
+    assert last[1].step == 0
+
+
 def test_pause_does_not_wait_for_somebody_elses_turn(fresh: Progress) -> None:
     request = visitor("waiting")
     frames = training.train(request, fresh, *DEFAULTS)
