@@ -68,7 +68,7 @@ class QuantLayer(nn.Module):
         Source: Jacob et al. 2018, section 2.4.
         """
         if self.input_quantizer is None:
-            return x, self.weight_quantizer.with_scale(self.weight)[0], self.bias
+            return x, self.weight_quantizer(self.weight), self.bias
         x, input_scale = self.input_quantizer.with_scale(x)
         weight, weight_scale = self.weight_quantizer.with_scale(self.weight, self.smallest_scale(input_scale))
         return x, weight, self.quantized_bias(input_scale, weight_scale)
