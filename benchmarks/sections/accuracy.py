@@ -13,12 +13,13 @@ TITLE = "Accuracy"
 READING = (
     "Mean squared error against the clean sine after {steps:,} steps: the median of {seeds} seeds and their range; "
     "lower is better. Only weights are quantized, those of every linear layer. Data, first weights, optimizer and "
-    "schedule are the same for all. Each contender is shown with the recipe that did best in that row."
+    "schedule are the same for all. Each contender is shown with the recipe that did best in that row, which flatters "
+    "those with many; where ranges overlap, nobody is better."
 )
 NOTES = """\
-- torchao quantizes weights per channel only, and leaves the layer with one input in float32 (it asserts that a channel
-  has more than one weight): one layer of its three is easier than everybody else's. PARQ is its prototype that
-  quantizes inside the optimizer.
+- torchao quantizes weights per channel only, and the layer with one input stays in float32, since it asserts that a
+  channel has more than one weight. That is no great help: with a scale for each channel, a single weight is hardly
+  rounded by anybody. PARQ is torchao's prototype that quantizes inside the optimizer.
 - Brevitas' and ModelOpt's narrow range has three levels at 2 bits: the ternary rows. ModelOpt calibrates a weight's
   range once, before training, as it is meant for networks that are trained already; "dynamic" does not.
 """
