@@ -1,9 +1,9 @@
 """Quantized models as ONNX files that onnxruntime answers as PyTorch did, and the proof of it."""
 
 from export.audit import Audit, audit
+from export.exporter import export_onnx
 from export.files import FileError
 from export.parity import LevelParity, ParityError, ParityReport, check_parity
-from export.qdq import export_onnx
 from export.receipt import ReceiptError, check
 
 __all__ = [

@@ -1,229 +1,253 @@
-"""From a prepared model to an ONNX file with integer initializers and DequantizeLinear nodes.
+"""A converted model as an ONNX graph: QuantizeLinear, DequantizeLinear and integer initializers, standard operators.
 
-While exporting, and only then, each weight quantizer steps aside for a module that holds the integer codes of
-the forward pass and calls one marker operator. torch.export carries the marker through untouched, and one line
-of onnxscript turns it into DequantizeLinear. What is left to do is to pack the codes.
+torch.export traces the model with stand-ins in place of its quantizers (`markers.py`); what is left to do here is to
+give every tensor of codes its narrow type and the module's own name.
 """
 
-import copy
+import ast
 import logging
-import os
-import platform
+import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
+import onnx_ir.passes.common as passes
+import onnxscript.optimizer
 import torch
-from onnxscript import opset21
 from torch import Tensor, nn
 
-from export import receipt
-from export.audit import code_arrays
-from export.files import save
-from export.parity import TOLERANCE, ParityError, ParityReport, compare, output_range, to_numpy, torch_outputs
-from qat_core import FakeQuantize, QuantSpec, convert
-from qat_core.prepare import quantized_layers
+from export.markers import TRANSLATIONS, with_markers
+from qat_core import QuantSpec
 
-OPSET = 21  # the first with INT4
-SAMPLE_ROWS = 8
-STORED_AS = {  # (signed, 8 bits wide) -> the type of the codes' initializer
-    (True, False): (ir.DataType.INT4, ml_dtypes.int4),
-    (True, True): (ir.DataType.INT8, np.int8),
-    (False, False): (ir.DataType.UINT4, ml_dtypes.uint4),
-    (False, True): (ir.DataType.UINT8, np.uint8),
-}
+FIRST_OPSET, LAST_OPSET = 21, 25
+INT2_OPSET = 25
+IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
+MOVES = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "MaxPool", "Gather", "Split"}
+SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
 
 
-def export_onnx(
-    model: nn.Module,
-    example_inputs: Tensor | Sequence[Tensor],
-    path: str | os.PathLike[str],
+def to_qdq(
+    converted: nn.Module,
+    inputs: Sequence[Tensor],
+    outputs: int,
     *,
-    flavor: str = "qdq",
-    opset_version: int | None = None,
+    opset_version: int,
+    int8_storage: bool = False,
     dynamic_batch: bool = True,
-) -> ParityReport:
-    """Write a model as ONNX with QuantizeLinear / DequantizeLinear nodes, and prove that it answers the same.
+) -> onnx.ModelProto:
+    """The ONNX graph of a converted model.
 
     Args:
-        model: prepared or converted; it is left as it is.
-        example_inputs: one tensor, or one for each input of the model; the first dimension is the batch.
-        path: where the file goes. It is written only after its parity has been proved.
-        flavor: "qdq", standard operators only.
-        opset_version: at least 21, the first with INT4; None is 21.
-        dynamic_batch: let the file take any batch size.
-
-    Returns:
-        onnxruntime against PyTorch on the example inputs, at every optimization level.
+        converted: what `convert` returns, on the CPU; it is left as it is.
+        inputs: example inputs.
+        outputs: how many tensors the model answers.
+        opset_version: 21 to 25; two-bit codes are stored as INT2 from 25 on, before that as INT4.
+        int8_storage: store narrower codes as INT8, which integer kernels need.
+        dynamic_batch: let the first dimension vary, and with it the length of sequences where torch.export can.
 
     Raises:
-        ValueError: the model was not prepared, or an argument is not supported.
-        FileError: the path cannot be written.
-        ParityError: the codes or the outputs differ; nothing is written.
+        ValueError: torch cannot trace the model; its reason is passed on.
     """
-    if flavor != "qdq":
-        raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq'")
-    opset_version = OPSET if opset_version is None else opset_version
-    if opset_version != OPSET:
-        raise ValueError(f"opset_version={opset_version!r} is not supported; expected {OPSET}")
-    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
-    inputs = tuple(t.detach().cpu() for t in inputs)
-
-    converted = convert(model).cpu()
-    expected = torch_outputs(converted, inputs)
-    exporting, specs = _with_markers(converted)
-    program = _torch_to_onnx(exporting, inputs, len(expected), opset_version, dynamic_batch)
-    _store_codes(program, specs)
-    proto = ir.to_proto(program)
-    _assert_same_codes(proto, converted)
-
-    arrays = [to_numpy(t) for t in inputs]
-    report = compare(proto.SerializeToString(), arrays, expected)
-    report.raise_if_broken()
-    sample = tuple(_spread_rows(t) for t in inputs)
-    sample_outputs = torch_outputs(converted, sample)
-    receipt.attach(
-        proto,
-        inputs=[to_numpy(t) for t in sample],
-        outputs=sample_outputs,
-        tolerance=TOLERANCE * max(output_range(e.astype(np.float64)) for e in expected),
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        },
-        settings={
-            "flavor": flavor,
-            "opset_version": opset_version,
-            "weights": {name: asdict(layer.weight_quantizer.spec) for name, layer in quantized_layers(converted)},
-        },
-    )
-    save(proto, path)
-    return report
-
-
-def _spread_rows(batch: Tensor) -> Tensor:
-    """A few rows from all over a batch."""
-    rows = torch.linspace(0, len(batch) - 1, min(SAMPLE_ROWS, len(batch))).long()
-    return batch[rows]
-
-
-@torch.library.custom_op("qat::dequantize", mutates_args=())
-def _dequantize_marker(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> Tensor:
-    """Stands for DequantizeLinear while exporting; it is never run on numbers."""
-    raise NotImplementedError("qat::dequantize exists only while exporting")
-
-
-@_dequantize_marker.register_fake
-def _(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> Tensor:
-    return torch.empty_like(codes, dtype=scale.dtype)
-
-
-def _dequantize_onnx(codes: Any, scale: Any, zero_point: Any, axis: int) -> Any:
-    return opset21.DequantizeLinear(codes, scale, zero_point, axis=axis)
-
-
-class _StoredCodes(nn.Module):
-    """What a weight quantizer is while exporting: the codes of the forward pass and their scale.
-
-    The zero point is written even where it is 0: without it onnxruntime's integer kernels never appear.
-    """
-
-    def __init__(self, quantizer: FakeQuantize, weight: Tensor, axis: int) -> None:
-        super().__init__()
-        scale, zero_point = quantizer.source(weight)
-        codes = quantizer.codes(weight)
-        scale = scale.flatten() if scale.numel() > 1 or scale.dim() else scale
-        zero_point = torch.zeros_like(scale) if zero_point is None else zero_point.reshape(scale.shape)
-        self.axis = axis
-        self.register_buffer("codes", codes)
-        self.register_buffer("scale", scale)
-        self.register_buffer("zero_point", zero_point.to(codes.dtype))
-
-    def forward(self, weight: Tensor) -> Tensor:
-        marked: Tensor = torch.ops.qat.dequantize(self.codes, self.scale, self.zero_point, self.axis)
-        return marked
-
-
-def _with_markers(converted: nn.Module) -> tuple[nn.Module, dict[str, QuantSpec]]:
-    """A copy that exports as codes, and initializer of integers -> its spec."""
-    exporting = copy.deepcopy(converted)
-    specs = {}
-    for name, layer in list(quantized_layers(exporting)):
-        prefix = f"{name}." if name else ""
-        for part in ("codes", "zero_point"):
-            specs[f"{prefix}weight_quantizer.{part}"] = layer.weight_quantizer.spec
-        layer._modules["weight_quantizer"] = _StoredCodes(layer.weight_quantizer, layer.weight, layer.axis)
-    return exporting, specs
-
-
-def _torch_to_onnx(
-    model: nn.Module, inputs: tuple[Tensor, ...], outputs: int, opset_version: int, dynamic_batch: bool
-) -> ir.Model:
-    batch = torch.export.Dim("batch")
+    exporting, specs, first_names = with_markers(converted)
+    model = _trace(exporting, inputs, opset_version, dynamic_batch)
+    for name, value in model.graph.initializers.items():
+        if name in specs and name.endswith((".codes", ".zero_point")) and ".input_quantizer." not in f".{name}":
+            _retype(value, stored_type(specs[name], opset_version, int8_storage))
     with _quiet():
-        program = torch.onnx.export(
-            model,
-            inputs,
-            dynamo=True,
-            opset_version=opset_version,
-            custom_translation_table={torch.ops.qat.dequantize.default: _dequantize_onnx},
-            dynamic_shapes=tuple({0: batch} for _ in inputs) if dynamic_batch else None,
-            output_names=["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)],
-            verbose=False,
-        )
+        _simplify(model)
+    _store_activations(model, specs, narrow=not int8_storage)
+    _name(model, first_names, ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)])
+    model.ir_version = IR_VERSIONS[opset_version]
+    return ir.to_proto(model)
+
+
+def stored_type(spec: QuantSpec, opset_version: int, int8_storage: bool) -> ir.DataType:
+    """The narrowest type of the opset that holds the codes of a spec."""
+    bits = 8 if int8_storage else spec.storage_bits
+    if opset_version < INT2_OPSET:
+        bits = max(bits, 4)
+    return ir.DataType[f"{'' if spec.symmetric else 'U'}INT{bits}"]
+
+
+def initializer_name(buffer: str) -> str:
+    """The module's own name for a buffer of a stand-in: 0.weight_quantizer.scale -> 0.weight_scale."""
+    name, part = re.fullmatch(r"(.*)_quantizer\.(\w+)", buffer).groups()  # type: ignore[union-attr]
+    return name + SUFFIXES[part]
+
+
+def _trace(model: nn.Module, inputs: Sequence[Tensor], opset_version: int, dynamic_batch: bool) -> ir.Model:
+    batch = inputs[0].shape[0] if inputs and inputs[0].dim() else 0
+    if dynamic_batch and batch == 1:  # torch.export takes a size of 1 for a constant
+        inputs = [torch.cat([x, x]) if x.dim() and x.shape[0] == 1 else x for x in inputs]
+        batch = 2
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                model,
+                tuple(inputs),
+                dynamo=True,
+                optimize=False,
+                opset_version=opset_version,
+                custom_translation_table=TRANSLATIONS,
+                dynamic_shapes=_dynamic_shapes(inputs, batch) if dynamic_batch else None,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ValueError(f"torch cannot export {type(model).__name__}: {_root_cause(error)}") from error
     assert program is not None
     return program.model
 
 
-def _store_codes(model: ir.Model, specs: dict[str, QuantSpec]) -> None:
-    """Pack the codes, name the initializers after the module's own parameters, drop the exporter's notes."""
-    for name, value in list(model.graph.initializers.items()):
-        if name in specs:
-            dtype, numpy_type = STORED_AS[specs[name].symmetric, specs[name].bits == 8]
-            assert value.const_value is not None
-            codes = value.const_value.numpy().astype(numpy_type)
-            value.const_value = ir.Tensor(codes, dtype=dtype, name=name)
-            value.dtype = dtype
-        if ".weight_quantizer." in f".{name}":
-            prefix, part = name.rsplit("weight_quantizer.", 1)
-            value.name = f"{prefix}weight" if part == "codes" else f"{prefix}weight_{part}"
+def _dynamic_shapes(inputs: Sequence[Tensor], batch: int) -> tuple[dict[int, object], ...]:
+    """The batch everywhere, and dimension 1 of tokens (batch, length) and of sequences (batch, length, features)."""
+    named, auto = torch.export.Dim("batch"), torch.export.Dim.AUTO
+    shapes: list[dict[int, object]] = []
+    for x in inputs:
+        dims: dict[int, object] = {0: named} if x.dim() and x.shape[0] == batch else {}
+        if x.dim() == (3 if x.is_floating_point() else 2):
+            dims[1] = auto
+        shapes.append(dims)
+    return tuple(shapes)
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _retype(value: ir.Value, dtype: ir.DataType) -> None:
+    """Narrow codes or a zero point that were traced as int8 or uint8; INT32 codes stay."""
+    assert value.const_value is not None
+    if value.const_value.dtype == ir.DataType.INT32:
+        return
+    codes = value.const_value.numpy().astype(dtype.numpy())
+    value.const_value = ir.Tensor(codes, dtype=dtype, name=value.name)
+    value.dtype = dtype
+
+
+def _store_activations(model: ir.Model, specs: dict[str, QuantSpec], narrow: bool) -> None:
+    """Give each QuantizeLinear, traced with 8 bits, the type and the limits of its spec.
+
+    Four bits are UINT4 or INT4 where onnxruntime gets it right. It drops a Relu in front of a 4-bit QuantizeLinear,
+    which only a zero point at the smallest code makes up for, and cannot load one behind a Clip: there the type stays
+    8 bits wide, and a Clip of the input sees to the limits.
+    """
+    for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
+        x, scale, zero_point = node.inputs
+        assert x is not None
+        assert scale is not None
+        assert zero_point is not None
+        assert zero_point.name is not None
+        spec = specs[zero_point.name]
+        if spec.bits == 8:
+            continue
+        origin, step = _number(zero_point), _number(scale)
+        producer = _producer(x)
+        fits = producer != "Clip" and (producer != "Relu" or origin == spec.quant_min)
+        if spec.bits == 4 and narrow and fits:
+            _retype(zero_point, stored_type(spec, FIRST_OPSET, int8_storage=False))
+            node.outputs[0].type = zero_point.type
+        else:
+            limits = [np.float32(code - origin) * np.float32(step) for code in (spec.quant_min, spec.quant_max)]
+            _clip(model, node, limits)
+
+
+def _producer(x: ir.Value) -> str:
+    """The operator that a value comes from, looking through those that only move numbers."""
+    node = x.producer()
+    while node is not None and node.op_type in MOVES and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return "" if node is None else node.op_type
+
+
+def _clip(model: ir.Model, node: ir.Node, limits: Sequence[np.float32]) -> None:
+    """Put a Clip in front of a node's first input."""
+    bounds = []
+    for end, limit in zip(("min", "max"), limits, strict=True):
+        name = f"{node.outputs[0].name}_{end}"
+        bound = ir.Value(name=name, const_value=ir.Tensor(np.asarray(limit), name=name))
+        bound.dtype, bound.shape = ir.DataType.FLOAT, ir.Shape([])
+        model.graph.register_initializer(bound)
+        bounds.append(bound)
+    x = node.inputs[0]
+    clip = ir.node("Clip", [x, *bounds])
+    clip.metadata_props.update(node.metadata_props)
+    clip.outputs[0].name = f"{node.outputs[0].name}_clipped"
+    assert x is not None
+    clip.outputs[0].type, clip.outputs[0].shape = x.type, x.shape
+    model.graph.insert_before(node, clip)
+    node.replace_input_with(0, clip.outputs[0])
+
+
+def _number(value: ir.Value) -> float:
+    assert value.const_value is not None
+    return float(value.const_value.numpy())
+
+
+def _simplify(model: ir.Model) -> None:
+    """Fold constants and drop what nobody reads; equal initializers stay apart, so each keeps its own name."""
+    passes.InlinePass()(model)
+    onnxscript.optimizer.fold_constants(model)
+    for simplify in (
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+        passes.RemoveUnusedOpsetsPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.IdentityEliminationPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.RemoveUnusedNodesPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    ):
+        simplify(model)
+
+
+def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[str]) -> None:
+    """Nodes and initializers get the names of the modules they come from; the exporter's notes are dropped."""
+    seen = Counter[str]()
     for node in model.graph:
+        scope = _scope(node)
+        node.name = f"{scope}/{node.op_type}" if scope else node.op_type
+        seen[node.name] += 1
+        if seen[node.name] > 1:
+            node.name += f"_{seen[node.name]}"
         node.metadata_props.clear()
         node.doc_string = None
+    for name, value in list(model.graph.initializers.items()):
+        if name in first_names:
+            value.name = initializer_name(first_names[name])
+    for value, name in zip(model.graph.outputs, output_names, strict=True):
+        value.name = name
     for value in [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]:
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.metadata_props.clear()
 
 
-def _assert_same_codes(proto: onnx.ModelProto, converted: nn.Module) -> None:
-    """The codes in the file are the codes of the forward pass, layer by layer."""
-    stored = dict(code_arrays(proto))
-    for name, layer in quantized_layers(converted):
-        codes = to_numpy(layer.weight_quantizer.codes(layer.weight))
-        found = stored.get(f"{name}.weight" if name else "weight")
-        if found is None or not np.array_equal(found, codes):
-            raise ParityError(f"the codes of layer {name or 'model'!r} in the file are not those of the forward pass")
+def _scope(node: ir.Node) -> str:
+    """The name of the layer that a node comes from."""
+    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+    modules = [name for name in scopes[:-1] if not re.search(r"_quantizer(\.source)?$", name)]
+    return str(modules[-1]) if modules else ""
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks about packages nobody needs here out of the terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

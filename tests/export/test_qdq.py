@@ -8,7 +8,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-import export.qdq
+import export.exporter
 from export import FileError, ParityError, audit, check_parity, export_onnx
 from export.parity import output_range
 from qat_core import QATConfig, QuantSpec, convert, prepare
@@ -46,7 +46,7 @@ def test_the_codes_in_the_file_are_those_of_the_forward_pass(tmp_path, bits, gra
     stored = {t.name: t for t in onnx.load(path).graph.initializer}
     for index in (0, 2, 4):
         tensor, scale = stored[f"{index}.weight"], numpy_helper.to_array(stored[f"{index}.weight_scale"])
-        assert tensor.data_type == (TensorProto.INT8 if bits == 8 else TensorProto.INT4)
+        assert tensor.data_type == {2: TensorProto.INT2, 8: TensorProto.INT8}.get(bits, TensorProto.INT4)
         seen = model[index].weight_quantizer(model[index].weight).detach().numpy()  # what the matmul sees
         scale = scale.reshape(-1, 1) if scale.ndim else scale
         np.testing.assert_array_equal(numpy_helper.to_array(tensor).astype(np.float32) * scale, seen)
@@ -111,16 +111,70 @@ def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
 
 
 def test_codes_that_differ_from_the_forward_pass_stop_the_export(tmp_path, monkeypatch):
-    store_codes = export.qdq._store_codes
+    to_qdq = export.exporter.to_qdq
 
-    def store_one_wrong_code(program, specs):
-        store_codes(program, specs)
-        value = program.graph.initializers["2.weight"]
-        codes = value.const_value.numpy().copy()
-        codes[3, 5] = codes[3, 5] - 1 if codes[3, 5] > 0 else codes[3, 5] + 1
-        value.const_value = type(value.const_value)(codes, dtype=value.dtype, name=value.name)
+    def to_one_wrong_code(*args, **kwargs):
+        proto = to_qdq(*args, **kwargs)
+        (tensor,) = (t for t in proto.graph.initializer if t.name == "2.weight")
+        codes = numpy_helper.to_array(tensor).copy()
+        codes[3, 5] = 1 if codes[3, 5] != 1 else 2
+        tensor.CopyFrom(numpy_helper.from_array(codes, tensor.name))
+        return proto
 
-    monkeypatch.setattr(export.qdq, "_store_codes", store_one_wrong_code)
-    with pytest.raises(ParityError, match="codes of layer '2'"):
+    monkeypatch.setattr(export.exporter, "to_qdq", to_one_wrong_code)
+    with pytest.raises(ParityError, match=r"codes '2.weight' of layer '2'"):
         export_onnx(lab_model(), torch.zeros(2, 1), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("bits", "storage", "opset", "dtype", "written_opset"),
+    [
+        (2, None, None, TensorProto.INT2, 25),
+        (1.58, None, None, TensorProto.INT2, 25),
+        (2, None, 21, TensorProto.INT4, 21),
+        (4, None, None, TensorProto.INT4, 21),
+        (4, None, 25, TensorProto.INT4, 25),
+        (4, "int8", None, TensorProto.INT8, 21),
+        (2, "int8", None, TensorProto.INT8, 21),
+    ],
+)
+def test_the_opset_is_the_lowest_that_stores_the_codes_narrowly(tmp_path, bits, storage, opset, dtype, written_opset):
+    path = tmp_path / "model.onnx"
+    export_onnx(lab_model(bits), torch.zeros(2, 1), path, storage=storage, opset_version=opset)
+    model = onnx.load(path)
+    assert {t.data_type for t in model.graph.initializer if t.name.endswith(".weight")} == {dtype}
+    assert [entry.version for entry in model.opset_import] == [written_opset]
+    assert model.ir_version == {21: 10, 25: 13}[written_opset]
+
+
+def test_nodes_and_initializers_have_the_names_of_the_modules(tmp_path):
+    path = tmp_path / "model.onnx"
+    export_onnx(lab_model(), torch.zeros(2, 1), path)
+    graph = onnx.load(path).graph
+    parts = ("weight", "weight_scale", "weight_zero_point", "bias")
+    assert {t.name for t in graph.initializer} == {f"{layer}.{part}" for layer in (0, 2, 4) for part in parts}
+    layers = [("0", "1"), ("2", "3"), ("4", "")]
+    expected = [f"{n}/{kind}" for n, _ in layers for kind in ("DequantizeLinear", "Gemm")] + ["1/Relu", "3/Relu"]
+    assert sorted(node.name for node in graph.node) == sorted(expected)
+
+
+def test_a_forward_that_depends_on_the_numbers_is_refused_with_the_reason(tmp_path):
+    class Branch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.layer(x) if x.sum() > 0 else self.layer(-x)
+
+    with pytest.raises(ValueError, match=r"torch cannot export Branch: .*data-dependent"):
+        export_onnx(prepare(Branch()), torch.ones(2, 3), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_quantizers_that_are_switched_off_are_refused(tmp_path):
+    model = lab_model()
+    model[2].weight_quantizer.enabled = False
+    with pytest.raises(ValueError, match=r"1 quantizers are switched off, 2.weight_quantizer first"):
+        export_onnx(model, torch.zeros(2, 1), tmp_path / "model.onnx")

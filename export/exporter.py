@@ -1,0 +1,174 @@
+"""export_onnx: trace, prove, write."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from export import receipt
+from export.audit import code_arrays
+from export.files import save
+from export.markers import bias_codes
+from export.parity import TOLERANCE, ParityError, ParityReport, compare, output_range, to_numpy, torch_outputs
+from export.qdq import FIRST_OPSET, INT2_OPSET, LAST_OPSET, to_qdq
+from qat_core import FakeQuantize, convert
+from qat_core.prepare import quantized_layers
+
+SAMPLE_ROWS = 8
+
+
+def export_onnx(
+    model: nn.Module,
+    example_inputs: Tensor | Sequence[Tensor],
+    path: str | os.PathLike[str],
+    *,
+    flavor: str = "qdq",
+    storage: str | None = None,
+    opset_version: int | None = None,
+    dynamic_batch: bool = True,
+) -> ParityReport:
+    """Write a model as ONNX with QuantizeLinear / DequantizeLinear nodes, and prove that it answers the same.
+
+    Args:
+        model: prepared or converted; it is left as it is.
+        example_inputs: one tensor, or one for each input of the model; the first dimension is the batch.
+        path: where the file goes. It is written only after its parity has been proved.
+        flavor: "qdq", standard operators only.
+        storage: "int8" keeps narrower codes in INT8, for integer kernels; None is the narrowest type there is.
+        opset_version: 21 to 25. None is 21, the first with INT4, or 25, the first with INT2, for a model that has
+            codes of two bits.
+        dynamic_batch: let the file take any batch size.
+
+    Returns:
+        onnxruntime against PyTorch on the example inputs, at every optimization level.
+
+    Raises:
+        ValueError: the model was not prepared, has quantizers that are switched off or cannot be traced, or an
+            argument is not supported.
+        FileError: the path cannot be written.
+        ParityError: the codes or the outputs differ; nothing is written.
+    """
+    _check_arguments(flavor, storage, opset_version)
+    inputs = (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+    inputs = tuple(t.detach().cpu() for t in inputs)
+    _check_enabled(model)
+    converted = convert(model).cpu()
+    if opset_version is None:
+        opset_version = INT2_OPSET if storage is None and _has_two_bits(converted) else FIRST_OPSET
+
+    expected = torch_outputs(converted, inputs)
+    proto = to_qdq(
+        converted,
+        inputs,
+        len(expected),
+        opset_version=opset_version,
+        int8_storage=storage == "int8",
+        dynamic_batch=dynamic_batch,
+    )
+    assert_same_codes(proto, converted)
+    report = compare(proto.SerializeToString(), [to_numpy(t) for t in inputs], expected)
+    report.raise_if_broken()
+    _attach_receipt(proto, converted, inputs, expected, {"flavor": flavor, "opset_version": opset_version})
+    save(proto, path)
+    return report
+
+
+def _check_arguments(flavor: str, storage: str | None, opset_version: int | None) -> None:
+    if flavor != "qdq":
+        raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq'")
+    if storage not in (None, "int8"):
+        raise ValueError(f"storage={storage!r} is not supported; expected None or 'int8'")
+    if opset_version is not None and opset_version not in range(FIRST_OPSET, LAST_OPSET + 1):
+        raise ValueError(
+            f"opset_version={opset_version!r} is not supported; expected {FIRST_OPSET}, the first with INT4, "
+            f"to {LAST_OPSET}"
+        )
+
+
+def _check_enabled(model: nn.Module) -> None:
+    off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
+    if off:
+        raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
+
+
+def _has_two_bits(converted: nn.Module) -> bool:
+    for _, layer in quantized_layers(converted):
+        quantizers = [quantizer for _, _, quantizer in layer.quantized_weights()]
+        if layer.input_quantizer is not None:
+            quantizers.append(layer.input_quantizer)
+        if any(quantizer.spec.storage_bits == 2 for quantizer in quantizers):
+            return True
+    return False
+
+
+def assert_same_codes(proto: onnx.ModelProto, converted: nn.Module) -> None:
+    """The codes in the file are the codes of the forward pass, weight by weight and bias by bias.
+
+    Raises:
+        ParityError: they are not; the message names the layer.
+    """
+    stored = dict(code_arrays(proto))
+    tied: dict[nn.Module, str] = {}
+    for name, layer in quantized_layers(converted):
+        prefix = f"{name}." if name else ""
+        expected = {
+            tied.setdefault(quantizer, f"{prefix}{part}"): quantizer.codes(weight)
+            for part, weight, quantizer in layer.quantized_weights()
+        }
+        if layer.has_integer_accumulator() and layer.bias is not None:
+            expected[f"{prefix}bias"] = bias_codes(layer)[0]
+        for initializer, codes in expected.items():
+            found = stored.get(initializer)
+            if found is None or not np.array_equal(_unpadded(found, codes), to_numpy(codes)):
+                raise ParityError(
+                    f"the codes {initializer!r} of layer {name or 'model'!r} in the file are not those of the forward "
+                    "pass"
+                )
+
+
+def _unpadded(found: np.ndarray, codes: Tensor) -> np.ndarray:
+    """Groups (rows, groups, group_size) or rows (rows, elements) back in the shape of the tensor."""
+    rows = found.reshape(found.shape[0], -1)[:, : codes.numel() // codes.shape[0]]
+    return rows.reshape(codes.shape)
+
+
+def _attach_receipt(
+    proto: onnx.ModelProto,
+    converted: nn.Module,
+    inputs: Sequence[Tensor],
+    expected: Sequence[np.ndarray],
+    settings: dict[str, object],
+) -> None:
+    sample = tuple(_spread_rows(t) for t in inputs)
+    receipt.attach(
+        proto,
+        inputs=[to_numpy(t) for t in sample],
+        outputs=torch_outputs(converted, sample),
+        tolerance=TOLERANCE * max(output_range(e.astype(np.float64)) for e in expected),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        settings={
+            **settings,
+            "weights": {
+                name: asdict(quantizer.spec)
+                for name, layer in quantized_layers(converted)
+                for _, _, quantizer in layer.quantized_weights()
+            },
+        },
+    )
+
+
+def _spread_rows(batch: Tensor) -> Tensor:
+    """A few rows from all over a batch."""
+    rows = torch.linspace(0, len(batch) - 1, min(SAMPLE_ROWS, len(batch))).long()
+    return batch[rows]

@@ -1,0 +1,257 @@
+"""What stands in for the quantizers while a model is exported, and only then.
+
+A weight quantizer steps aside for a module that holds the integer codes of the forward pass, an activation quantizer
+for one that holds its scale. Both call a marker operator, which torch.export carries through untouched and one line
+of onnxscript turns into QuantizeLinear and DequantizeLinear. Training never sees a marker.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from onnxscript import opset21
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from export.recurrent import Recurrence, recurrence_onnx
+from qat_core import FakeQuantize, QuantSpec
+from qat_core.affine import dequantize, from_groups, quantize, to_groups
+from qat_core.layers import QuantEmbeddingBag, QuantLayer
+from qat_core.prepare import quantized_layers
+from qat_core.sequence import QuantGRU, QuantLSTM
+
+op: Any = opset21
+BIAS_SPEC = QuantSpec(bits=8)  # signed; its codes are INT32 whatever the width
+
+
+class StoredCodes(nn.Module):
+    """A tensor that never changes, as integer codes.
+
+    On the half-shifted grid a real number is (code + 0.5) * scale, rounded once. DequantizeLinear of scale and an
+    Add of half a step would round twice, so there the codes are dequantized with scale 1 and multiplied afterwards.
+
+    Args:
+        codes: in the shape of the tensor.
+        scale, zero_point: as the quantizer's source answers; zero_point None is written as 0, since without an explicit
+            one onnxruntime's integer kernels never appear.
+        spec: of the quantizer.
+        axis: of the output channels.
+    """
+
+    scale: Tensor
+
+    def __init__(self, codes: Tensor, scale: Tensor, zero_point: Tensor | None, spec: QuantSpec, axis: int) -> None:
+        super().__init__()
+        self.spec, self.shape, self.axis, self.block_size = spec, codes.shape, axis, 0
+        zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
+        if spec.half_shift:
+            codes = to_groups(codes, spec)
+            self.register_buffer("scale", scale)
+            scale, zero_point = torch.ones(()), torch.zeros(())
+        elif spec.granularity == "per_group":
+            scale, zero_point = scale.squeeze(-1), zero_point.squeeze(-1)  # (rows, groups)
+            codes, self.axis, self.block_size = codes.flatten(1), 1, spec.group_size
+            if scale.shape[1] == 1:
+                self.axis, self.block_size = 0, 0
+        if not self.block_size and scale.dim():
+            scale, zero_point = scale.flatten(), zero_point.flatten()
+        self.register_buffer("codes", codes)
+        self.register_buffer("unit" if spec.half_shift else "scale", scale)
+        self.register_buffer("zero_point", zero_point.to(codes.dtype))
+
+    @classmethod
+    def of_weight(cls, quantizer: FakeQuantize, weight: Tensor, axis: int) -> "StoredCodes":
+        """The codes that the forward pass computes from a weight."""
+        scale, zero_point = quantizer.source(to_groups(weight, quantizer.spec))
+        return cls(quantizer.codes(weight), scale, zero_point, quantizer.spec, axis)
+
+    @classmethod
+    def of_bias(cls, layer: QuantLayer) -> "StoredCodes":
+        """The INT32 codes of a bias in the unit of its layer's accumulator."""
+        assert layer.bias is not None
+        codes, unit = bias_codes(layer)
+        return cls(codes, unit, None, BIAS_SPEC, 0)
+
+    def forward(self, _: Tensor) -> Tensor:
+        scale = self.unit if self.spec.half_shift else self.scale
+        y: Tensor = torch.ops.qat.dequantize(self.codes, scale, self.zero_point, self.axis, self.block_size)
+        if self.spec.half_shift:
+            y = from_groups((y + self.spec.shift) * self.scale, self.shape)
+        return y if y.shape == self.shape else y.reshape(self.shape)
+
+
+class StoredActivation(nn.Module):
+    """A static activation quantizer: QuantizeLinear, DequantizeLinear."""
+
+    def __init__(self, quantizer: FakeQuantize) -> None:
+        super().__init__()
+        self.spec = quantizer.spec
+        scale, zero_point = quantizer.source(torch.empty(0))
+        zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", zero_point.to(torch.int8 if self.spec.symmetric else torch.uint8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.qat.quantize_dequantize(x, self.scale, self.zero_point)
+        return y
+
+
+class ActivationInFloat(nn.Module):
+    """What QuantizeLinear has no form for, in operators that round as it does: dynamic scales, half-shifted grids."""
+
+    def __init__(self, quantizer: FakeQuantize) -> None:
+        super().__init__()
+        self.spec, self.source = quantizer.spec, quantizer.source
+
+    def forward(self, x: Tensor) -> Tensor:
+        spec = self.spec
+        if not spec.dynamic:
+            scale, _ = self.source(x)
+            return dequantize(quantize(x, scale, None, spec.quant_min, spec.quant_max, spec.shift), scale, None, 0.5)
+        rows = x.reshape(-1, x.shape[-1])
+        groups = to_groups(rows, spec)  # (rows, groups, group_size) or (rows, features)
+        scale, _ = self.source(groups)
+        y: Tensor = (groups * scale.reciprocal()).round() * scale
+        return y.flatten(1)[:, : x.shape[-1]].reshape(x.shape)
+
+
+def with_markers(converted: nn.Module) -> tuple[nn.Module, dict[str, QuantSpec], dict[str, str]]:
+    """A copy whose quantizers are stand-ins.
+
+    Returns:
+        The copy; the buffer of codes or a zero point -> its spec; every other name of a tied buffer -> its first one.
+    """
+    exporting = copy.deepcopy(converted)
+    stand_ins: dict[FakeQuantize, nn.Module] = {}
+    for _, layer in list(quantized_layers(exporting)):
+        if layer.has_integer_accumulator() and layer.bias is not None:
+            layer.add_module("bias_quantizer", StoredCodes.of_bias(layer))
+        for name, weight, quantizer in layer.quantized_weights():
+            if quantizer not in stand_ins:
+                stand_ins[quantizer] = StoredCodes.of_weight(quantizer, weight, layer.axis)
+            layer._modules[f"{name}_quantizer"] = stand_ins[quantizer]
+        activation = layer.input_quantizer
+        if activation is not None:
+            in_float = activation.spec.dynamic or activation.spec.half_shift
+            layer._modules["input_quantizer"] = (ActivationInFloat if in_float else StoredActivation)(activation)
+        layer.__dict__["quantized"] = _Stored(layer)
+        if isinstance(layer, QuantEmbeddingBag):
+            layer.__dict__["forward"] = _Bag(layer)
+        elif isinstance(layer, QuantLSTM | QuantGRU):
+            layer.__dict__["forward"] = Recurrence(layer)
+    specs, aliases = {}, {}
+    first: dict[nn.Module, str] = {}
+    for name, module in exporting.named_modules(remove_duplicate=False):
+        if isinstance(module, StoredCodes | StoredActivation):
+            owner = first.setdefault(module, name)
+            for part, _ in module.named_buffers():
+                aliases[f"{name}.{part}"] = f"{owner}.{part}"
+                specs[f"{name}.{part}"] = module.spec
+    return exporting, specs, aliases
+
+
+def bias_codes(layer: QuantLayer) -> tuple[Tensor, Tensor]:
+    """The INT32 codes of a converted layer's bias and their unit, input scale x weight scale: () or (out,)."""
+    assert layer.bias is not None
+    assert layer.input_quantizer is not None
+    unit = layer.input_quantizer.source(torch.empty(0))[0] * layer.weight_quantizer.source(layer.weight)[0]
+    if unit.dim():
+        unit = unit.flatten().repeat(layer.bias.numel() // unit.numel())  # the groups of a ConvTranspose share scales
+    limit = 2**31 - 128
+    return quantize(layer.bias, unit, None, -limit, limit).to(torch.int32), unit
+
+
+class _Stored:
+    """What `QuantLayer.quantized` answers while exporting: everything from the file's own codes."""
+
+    def __init__(self, layer: QuantLayer) -> None:
+        self.layer = layer
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        layer = self.layer
+        if layer.input_quantizer is not None:
+            x = layer.input_quantizer(x)
+        bias = layer.bias
+        if "bias_quantizer" in layer._modules:
+            bias = layer.get_submodule("bias_quantizer")(bias)
+        return x, layer.weight_quantizer(layer.weight), bias
+
+
+class _Bag:
+    """`nn.EmbeddingBag` on bags of one size, (bags, size), as lookup and reduction; other calls as they are.
+
+    The exporter's own form is a loop over the bags.
+    """
+
+    def __init__(self, layer: QuantEmbeddingBag) -> None:
+        self.layer = layer
+
+    def __call__(
+        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
+    ) -> Tensor:
+        layer = self.layer
+        if input.dim() != 2 or per_sample_weights is not None or layer.padding_idx is not None:
+            return QuantEmbeddingBag.forward(layer, input, offsets, per_sample_weights)
+        rows = F.embedding(input, layer.weight_quantizer(layer.weight))  # (bags, size, embedding_dim)
+        if layer.mode == "max":
+            return rows.amax(1)
+        return rows.sum(1) if layer.mode == "sum" else rows.mean(1)
+
+
+@torch.library.custom_op("qat::dequantize", mutates_args=())
+def _dequantize(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int) -> Tensor:
+    """Stands for DequantizeLinear; it is never run on numbers."""
+    raise NotImplementedError("qat::dequantize exists only while exporting")
+
+
+@_dequantize.register_fake
+def _(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int) -> Tensor:
+    return torch.empty_like(codes, dtype=scale.dtype)
+
+
+@torch.library.custom_op("qat::quantize_dequantize", mutates_args=())
+def _quantize_dequantize(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """Stands for QuantizeLinear and DequantizeLinear; it is never run on numbers."""
+    raise NotImplementedError("qat::quantize_dequantize exists only while exporting")
+
+
+@_quantize_dequantize.register_fake
+def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _dequantize_onnx(codes: Any, scale: Any, zero_point: Any, axis: int, block_size: int) -> Any:
+    if block_size:
+        return op.DequantizeLinear(codes, scale, zero_point, axis=axis, block_size=block_size)
+    return op.DequantizeLinear(codes, scale, zero_point, axis=axis)
+
+
+def _quantize_dequantize_onnx(x: Any, scale: Any, zero_point: Any) -> Any:
+    return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
+
+
+def _linear_onnx(x: Any, weight: Any, bias: Any = None) -> Any:
+    """Gemm for any rank: a default session would turn DequantizeLinear -> MatMul into a kernel that rounds x."""
+    if len(x.shape) == 2:
+        return op.Gemm(x, weight, bias, transB=1)
+    features_out, features_in = weight.shape
+    y = op.Gemm(op.Reshape(x, [-1, features_in]), weight, bias, transB=1)
+    leading = list(x.shape[:-1])
+    if sum(not isinstance(size, int) for size in leading) < 2:
+        return op.Reshape(y, [*(size if isinstance(size, int) else -1 for size in leading), features_out])
+    return op.Reshape(y, op.Concat(op.Shape(x, start=0, end=-1), op.Constant(value_ints=[features_out]), axis=0))
+
+
+def _reciprocal_onnx(x: Any) -> Any:
+    """True division: the operator Reciprocal may be an approximation."""
+    return op.Div(1.0, x)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.qat.dequantize.default: _dequantize_onnx,
+    torch.ops.qat.quantize_dequantize.default: _quantize_dequantize_onnx,
+    torch.ops.aten.linear.default: _linear_onnx,
+    torch.ops.aten.reciprocal.default: _reciprocal_onnx,
+    torch.ops.qat.recurrence.default: recurrence_onnx,
+}
