@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from export.audit import audit
+from export.compare import ParityError, ParityReport
 from export.files import FileError, load
-from export.parity import ParityError, ParityReport
 from export.receipt import ReceiptError, check, read
 from export.runtime import run, session
 
@@ -39,6 +39,7 @@ def check_command(args: argparse.Namespace) -> int:
         print(json.dumps({"file": args.file, **report.as_dict()}))
     else:
         print_parity(report)
+        print(report)
         verdict = "holds" if report.ok else "does NOT hold"
         print(f"{args.file}: the receipt {verdict} on this machine (tolerance {report.tolerance:.3g})")
     if not report.ok:
@@ -96,11 +97,12 @@ def run_command(args: argparse.Namespace) -> int:
 
 def print_parity(report: ParityReport) -> None:
     """A table: one row an optimization level."""
-    table = Table("optimization level", "max |diff|", "mean |diff|", "off", "outputs")
+    table = Table("optimization level", "max |diff|", "ulps", "mean |diff|", "off", "outputs")
     for level in report.levels:
         table.add_row(
             level.level,
             f"{level.max_abs_diff:.3g}",
+            f"{level.max_ulps:.2g}",
             f"{level.mean_abs_diff:.3g}",
             str(level.code_mismatches),
             str(level.outputs),

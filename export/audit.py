@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from export.files import load
+from export.files import file_bytes, load
 
 INTEGER_BITS: dict[int, int] = {
     TensorProto.INT2: 2,
@@ -77,7 +77,7 @@ def audit(path: str | os.PathLike[str]) -> Audit:
     rows = [_row(tensor, roles.get(tensor.name)) for tensor in model.graph.initializer]
     return Audit(
         rows=rows,
-        file_bytes=os.path.getsize(path),
+        file_bytes=file_bytes(path),
         code_bytes=sum(row.bytes for row in rows if row.role == "codes"),
         fp32_bytes=sum(4 * row.elements for row in rows if row.role in ("codes", "float")),
         float_matrices=[row.name for row in rows if row.role == "float" and len(row.shape) > 1],

@@ -2,10 +2,15 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
+
+EXTERNAL_DATA_FROM = 2**31 - 2**20  # bytes: protobuf holds less than 2 GB
+SMALLEST_EXTERNAL = 1024
 
 
 class FileError(ValueError):
@@ -13,7 +18,7 @@ class FileError(ValueError):
 
 
 def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """The model in a file, checked in full: structure, types and shapes.
+    """The model in a file, checked in full: structure, types and shapes; external data is read as well.
 
     Raises:
         FileError: there is no such file, or it is not a whole and valid ONNX model.
@@ -30,29 +35,51 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
     if not model.graph.node:
         raise FileError(f"{path} is not an ONNX model: {len(data)} bytes without a graph")
     try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        onnx.checker.check_model(os.fspath(path), full_check=True)
+        onnx.load_external_data_for_model(model, os.fspath(path.parent))
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError) as error:
         raise FileError(f"{path} is not a valid ONNX model: {str(error).strip().splitlines()[0]}") from error
     return model
 
 
-def save(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Check the model in full, write it beside `path`, then rename: `path` is whole or untouched.
+@contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A place beside `path` to write to: when the block ends well its files are renamed to where they belong.
 
     Raises:
         FileError: the path cannot be written.
     """
     path = Path(path)
-    onnx.checker.check_model(model, full_check=True)
+    if path.is_dir():
+        raise FileError(f"cannot write {path}: it is a folder")
     try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(model.SerializeToString())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except OSError as error:
-        os.unlink(beside)
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+    with folder:
+        target = Path(folder.name, path.name)
+        try:
+            yield target
+            for file in sorted(Path(folder.name).iterdir(), reverse=True):  # the data before the model that names it
+                os.replace(file, path.parent / file.name)
+        except OSError as error:
+            raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def write(model: onnx.ModelProto, target: Path) -> None:
+    """Write a model, from 2 GB on with its tensors in a second file, `<name>.data`, and check it in full."""
+    if model.ByteSize() < EXTERNAL_DATA_FROM:
+        target.write_bytes(model.SerializeToString())
+    else:
+        data = f"{target.name}.data"
+        target.with_name(data).unlink(missing_ok=True)
+        onnx.save_model(model, target, save_as_external_data=True, location=data, size_threshold=SMALLEST_EXTERNAL)
+        onnx.load_external_data_for_model(model, os.fspath(target.parent))
+    onnx.checker.check_model(os.fspath(target), full_check=True)
+
+
+def file_bytes(path: str | os.PathLike[str]) -> int:
+    """Size of a model with its external data."""
+    path = Path(path)
+    data = path.with_name(f"{path.name}.data")
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)

@@ -1,132 +1,63 @@
-"""Does onnxruntime answer as PyTorch does? At every optimization level, since each rewrites the graph."""
+"""check_parity: does onnxruntime answer as PyTorch does? At every optimization level, since each rewrites the graph."""
 
-import copy
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
-import torch
+import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.runtime import LEVELS, run, session
+from export.compare import TOLERANCE, LevelParity, ParityError, ParityReport, compare
+from export.files import load
+from export.parting import find_parting
+from export.proof import prove
+from export.runtime import Setup
+from export.tensors import as_inputs, to_numpy, torch_outputs
+from qat_core import convert
 
-TOLERANCE = 1e-5  # of the output's range: float32 sums in another order, never another code
-
-
-class ParityError(AssertionError):
-    """A file does not answer as the model it was made from."""
-
-
-@dataclass(frozen=True)
-class LevelParity:
-    """One optimization level against the expected outputs.
-
-    Attributes:
-        level: "disable_all", "basic", "extended" or "all".
-        max_abs_diff, mean_abs_diff: over all outputs, in the output's unit.
-        code_mismatches: outputs further away than the tolerance.
-        outputs: how many numbers were compared.
-    """
-
-    level: str
-    max_abs_diff: float
-    mean_abs_diff: float
-    code_mismatches: int
-    outputs: int
+__all__ = ["TOLERANCE", "LevelParity", "ParityError", "ParityReport", "check_parity", "parity_of", "to_numpy"]
 
 
-@dataclass(frozen=True)
-class ParityReport:
-    """All four levels.
-
-    Attributes:
-        ok: no output of any level is further away than the tolerance.
-        tolerance: the largest distance allowed, in the output's unit.
-        levels: one entry a level.
-    """
-
-    ok: bool
-    tolerance: float
-    levels: list[LevelParity]
-
-    def raise_if_broken(self) -> None:
-        """Raises ParityError that names the worst level when `ok` is False."""
-        if self.ok:
-            return
-        worst = max(self.levels, key=lambda level: (level.code_mismatches, level.max_abs_diff))
-        raise ParityError(
-            f"onnxruntime differs at optimization level {worst.level}: {worst.code_mismatches} of {worst.outputs} "
-            f"outputs are off by more than {self.tolerance:.3g}, the furthest by {worst.max_abs_diff:.3g}"
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-
-def check_parity(model: nn.Module, path: str | os.PathLike[str], inputs: Tensor | Sequence[Tensor]) -> ParityReport:
+def check_parity(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    inputs: Tensor | Sequence[Tensor],
+    *,
+    setup: Setup | None = None,
+) -> ParityReport:
     """Compare onnxruntime on a file with PyTorch on the model it was made from.
 
     Args:
         model: prepared or converted.
         path: the exported file.
-        inputs: one tensor, or one for each input of the model.
+        inputs: one tensor, or one for each input of the model; the first dimension is the batch.
+        setup: execution providers, threads and session configuration; None is one CPU thread and the defaults.
 
     Returns:
-        The distances at each optimization level; see `ParityReport.raise_if_broken`.
+        The distances at each optimization level, the outcome, where the answers part if they do, and whether a proof
+        covers every input; see `ParityReport.raise_if_broken`.
     """
-    tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
-    return compare(path, [to_numpy(t) for t in tensors], torch_outputs(model, tensors))
+    tensors = as_inputs(inputs)
+    converted = convert(model).cpu()
+    return parity_of(converted, load(path), path, tensors, torch_outputs(converted, tensors), setup)
 
 
-def compare(
-    model: str | os.PathLike[str] | bytes,
-    inputs: Sequence[NDArray[np.generic]],
+def parity_of(
+    converted: nn.Module,
+    proto: onnx.ModelProto,
+    file: str | os.PathLike[str] | bytes,
+    inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
-    tolerance: float | None = None,
+    setup: Setup | None = None,
 ) -> ParityReport:
-    """onnxruntime at every level against expected outputs; the default tolerance is 1e-5 of their range."""
-    expected64 = [e.astype(np.float64) for e in expected]
-    if tolerance is None:
-        tolerance = TOLERANCE * max(output_range(e) for e in expected64)
-    levels = []
-    for level in LEVELS:
-        answers = run(session(model, level), inputs)
-        if [a.shape for a in answers] != [e.shape for e in expected]:
-            raise ParityError(
-                f"onnxruntime answers in shapes {[a.shape for a in answers]}, expected {[e.shape for e in expected]}"
-            )
-        pairs = zip(answers, expected64, strict=True)
-        distance = np.concatenate([np.abs(a.astype(np.float64) - e).ravel() for a, e in pairs])
-        distance = np.where(np.isnan(distance), np.inf, distance)
-        levels.append(
-            LevelParity(
-                level=level,
-                max_abs_diff=float(distance.max(initial=0.0)),
-                mean_abs_diff=float(distance.mean()) if distance.size else 0.0,
-                code_mismatches=int((distance > tolerance).sum()),
-                outputs=distance.size,
-            )
-        )
-    return ParityReport(all(level.code_mismatches == 0 for level in levels), tolerance, levels)
-
-
-def output_range(values: NDArray[np.float64]) -> float:
-    """max - min of the finite values and 0: a float's rounding error grows with the value, not with its spread."""
-    values = values[np.isfinite(values)]
-    return float(values.max(initial=0.0) - values.min(initial=0.0)) or 1.0
-
-
-@torch.no_grad()
-def torch_outputs(model: nn.Module, inputs: Sequence[Tensor]) -> list[NDArray[np.generic]]:
-    """What the model answers in evaluation mode on the CPU; the model itself is left as it is."""
-    answer = copy.deepcopy(model).cpu().eval()(*(t.cpu() for t in inputs))
-    return [to_numpy(t) for t in ((answer,) if isinstance(answer, Tensor) else answer)]
-
-
-def to_numpy(tensor: Tensor) -> NDArray[np.generic]:
-    array: NDArray[np.generic] = tensor.detach().cpu().numpy()
-    return array
+    """`check_parity` for a model that is converted already, and a file that may still be bytes."""
+    report = compare(file, [to_numpy(t) for t in inputs], expected, setup=setup)
+    report = replace(report, proof=prove(proto))
+    if report.ok:
+        return report
+    parting = find_parting(converted, proto, inputs, expected, report, setup)
+    if parting is not None and parting.explained:
+        return replace(report, ok=True, outcome="rounding", parting=parting)
+    return replace(report, parting=parting)

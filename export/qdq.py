@@ -217,6 +217,8 @@ def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[s
         seen[node.name] += 1
         if seen[node.name] > 1:
             node.name += f"_{seen[node.name]}"
+        for index, value in enumerate(node.outputs):
+            value.name = f"{node.name}.{index}" if index else node.name
         node.metadata_props.clear()
         node.doc_string = None
     for name, value in list(model.graph.initializers.items()):

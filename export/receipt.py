@@ -1,13 +1,16 @@
 """The receipt: what was promised, inside the file, so that any machine the file reaches can check it.
 
 It lies in the model's metadata as JSON: a small sample input, the outputs PyTorch gave for it, the tolerance,
-versions, settings and a hash of the integer codes. `check` recomputes all of it.
+versions, settings and a hash of the integer codes. `check` recomputes all of it, without torch.
 """
 
+import base64
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,20 +18,49 @@ import onnx
 from numpy.typing import NDArray
 
 from export.audit import code_arrays
+from export.compare import ParityReport, compare
 from export.files import load
-from export.parity import ParityReport, compare
+from export.proof import prove
 
 KEY = "qat_receipt"
-FORMAT = 1
+FORMAT = 2
+SAMPLE_ROWS = 8
+SAMPLE_NUMBERS = 512  # of an input or an output; more would weigh more than the weights
+PATTERN_STEP, PATTERN_LEVELS = 40503, 65536  # step / levels is near the golden ratio: even, and never periodic
 
 
 class ReceiptError(ValueError):
     """A file has no receipt, or does not keep what its receipt promises; the message says which."""
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Inputs as the receipt keeps them: small ones number by number, large ones as a recipe.
+
+    Attributes:
+        entries: one an input, for JSON.
+    """
+
+    entries: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, inputs: Sequence[NDArray[np.generic]], first_row: int = 0) -> "Sample":
+        """A few rows from all over a batch, beginning at `first_row`, or one row where a row is large."""
+        batch = inputs[0].shape[0] if inputs[0].ndim else 1
+        largest = max(math.prod(x.shape[1:]) for x in inputs)
+        count = min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
+        rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % batch
+        sampled = [x[rows] if x.ndim and x.shape[0] == batch else x for x in inputs]
+        return cls([_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled])
+
+    def arrays(self) -> list[NDArray[np.generic]]:
+        """The numbers."""
+        return [_pattern(entry) if "low" in entry else _from_json(entry) for entry in self.entries]
+
+
 def attach(
     model: onnx.ModelProto,
-    inputs: Sequence[NDArray[np.generic]],
+    sample: Sample,
     outputs: Sequence[NDArray[np.generic]],
     tolerance: float,
     versions: dict[str, str],
@@ -37,44 +69,47 @@ def attach(
     """Write the receipt into the model's metadata.
 
     Args:
-        inputs, outputs: the sample, and what PyTorch answered.
+        sample, outputs: the sample, and what PyTorch answered to it.
         tolerance: the largest distance that keeps the promise, in the output's unit.
         versions: package -> version that made the file.
         settings: how the file was exported.
     """
+    every = [stride(output) for output in outputs]
     receipt = {
         "format": FORMAT,
         "versions": versions,
         "settings": settings,
-        "inputs": [_to_json(a) for a in inputs],
-        "outputs": [_to_json(a) for a in outputs],
+        "inputs": sample.entries,
+        "every": every,
+        "outputs": [_to_json(output.ravel()[::step]) for output, step in zip(outputs, every, strict=True)],
         "tolerance": tolerance,
         "codes_sha256": hash_codes(code_arrays(model)),
     }
     entry = model.metadata_props.add()
-    entry.key, entry.value = KEY, json.dumps(receipt)
+    entry.key, entry.value = KEY, json.dumps({**receipt, "sha256": _hash(receipt)}, separators=(",", ":"))
 
 
 def read(model: onnx.ModelProto) -> dict[str, Any]:
     """The receipt of a model.
 
     Raises:
-        ReceiptError: there is none, or it cannot be understood.
+        ReceiptError: there is none, it cannot be understood or it was changed.
     """
     text = next((p.value for p in model.metadata_props if p.key == KEY), None)
     if text is None:
         raise ReceiptError("the file has no receipt: it was not made by export_onnx, or its metadata was removed")
     try:
-        receipt = json.loads(text)
-        missing = {"inputs", "outputs", "tolerance", "codes_sha256"} - set(receipt)
-        found = receipt["format"]
+        receipt = dict(json.loads(text))
+        found, promised = receipt["format"], receipt.pop("sha256", None)
     except (ValueError, TypeError, KeyError) as error:
         raise ReceiptError(f"the receipt cannot be understood: {error}") from error
-    if found != FORMAT or missing:
+    if found != FORMAT:
+        raise ReceiptError(f"the receipt has format {found!r}; expected {FORMAT}")
+    if _hash(receipt) != promised:
         raise ReceiptError(
-            f"the receipt has format {found!r} and lacks {sorted(missing) or 'nothing'}; expected {FORMAT}"
+            f"the receipt was changed: its SHA-256 is {_hash(receipt)[:12]}..., it says {promised!r:.14}..."
         )
-    return dict(receipt)
+    return receipt
 
 
 def check(path: str | os.PathLike[str]) -> ParityReport:
@@ -85,7 +120,7 @@ def check(path: str | os.PathLike[str]) -> ParityReport:
 
     Raises:
         FileError: the file cannot be read or is not a valid ONNX model.
-        ReceiptError: there is no receipt, or the codes are not the ones it was written for.
+        ReceiptError: there is no receipt, it was changed, or the codes are not the ones it was written for.
     """
     model = load(path)
     receipt = read(model)
@@ -96,12 +131,17 @@ def check(path: str | os.PathLike[str]) -> ParityReport:
             f"{str(receipt['codes_sha256'])[:12]}..."
         )
     try:
-        inputs = [_from_json(a) for a in receipt["inputs"]]
+        inputs = Sample(receipt["inputs"]).arrays()
         outputs = [_from_json(a) for a in receipt["outputs"]]
-        tolerance = float(receipt["tolerance"])
+        tolerance, every = float(receipt["tolerance"]), [int(step) for step in receipt["every"]]
     except (TypeError, ValueError, KeyError) as error:
         raise ReceiptError(f"the receipt cannot be understood: {error}") from error
-    return compare(path, inputs, outputs, tolerance)
+    return replace(compare(path, inputs, outputs, tolerance, every=every), proof=prove(model))
+
+
+def stride(output: NDArray[np.generic]) -> int:
+    """Of an output's numbers, every how many-th is promised."""
+    return max(math.ceil(output.size / SAMPLE_NUMBERS), 1)
 
 
 def hash_codes(codes: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
@@ -113,11 +153,36 @@ def hash_codes(codes: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
     return digest.hexdigest()
 
 
+def _hash(receipt: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(receipt, sort_keys=True).encode()).hexdigest()
+
+
 def _to_json(array: NDArray[np.generic]) -> dict[str, Any]:
-    """A float32 is written with the fewest digits that give the same float32 back."""
-    values = [float(str(v)) for v in array.ravel()] if array.dtype.kind == "f" else array.ravel().tolist()
-    return {"dtype": array.dtype.name, "shape": list(array.shape), "values": values}
+    """Little-endian bytes in base64."""
+    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": base64.b64encode(data).decode()}
 
 
 def _from_json(entry: dict[str, Any]) -> NDArray[np.generic]:
-    return np.array(entry["values"], dtype=entry["dtype"]).reshape(entry["shape"])
+    data = base64.b64decode(entry["base64"], validate=True)
+    dtype = np.dtype(entry["dtype"])
+    array: NDArray[np.generic] = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(entry["shape"])
+    return array
+
+
+def _as_pattern(array: NDArray[np.generic]) -> dict[str, Any]:
+    """A recipe for numbers of the same shape and range."""
+    low, high = (float(end) if array.dtype.kind == "f" else int(end) for end in (array.min(), array.max()))
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "low": low, "high": high}
+
+
+def _pattern(entry: dict[str, Any]) -> NDArray[np.generic]:
+    """Numbers spread evenly from low to high, from whole-number arithmetic: the same on every machine."""
+    steps = np.arange(math.prod(entry["shape"]), dtype=np.int64) * PATTERN_STEP % PATTERN_LEVELS
+    low, high, dtype = entry["low"], entry["high"], np.dtype(entry["dtype"])
+    if dtype.kind == "f":
+        values = low + (high - low) * (steps / PATTERN_LEVELS)
+    else:
+        values = low + steps % (int(high) - int(low) + 1)
+    array: NDArray[np.generic] = values.astype(dtype).reshape(entry["shape"])
+    return array

@@ -1,7 +1,8 @@
 """Running an ONNX model in onnxruntime, the same way everywhere in this room."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnxruntime as ort
@@ -15,19 +16,48 @@ LEVELS = {
 }
 
 
-def session(model: str | os.PathLike[str] | bytes, level: str = "all") -> ort.InferenceSession:
-    """A CPU session on one thread at a level of graph optimization, otherwise with default options.
+@dataclass(frozen=True)
+class Setup:
+    """How a session runs.
+
+    Attributes:
+        providers: execution providers, the preferred one first.
+        threads: within an operator; 0 lets onnxruntime choose.
+        config: session configuration entries, such as {"session.qdq_matmulnbits_accuracy_level": "1"}.
+    """
+
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    threads: int = 1
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = set(self.providers) - set(ort.get_available_providers())
+        if missing or not self.providers:
+            raise ValueError(
+                f"providers={self.providers!r}: {sorted(missing) or 'none'} not available; expected some of "
+                f"{', '.join(ort.get_available_providers())}"
+            )
+
+
+def session(
+    model: str | os.PathLike[str] | bytes, level: str = "all", setup: Setup | None = None
+) -> ort.InferenceSession:
+    """A session at a level of graph optimization, on one CPU thread unless `setup` says otherwise.
 
     Args:
         model: path of an ONNX file, or its bytes.
         level: "disable_all", "basic", "extended" or "all", which is onnxruntime's default.
+        setup: execution providers, threads, configuration.
     """
+    setup = setup or Setup()
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = setup.threads
     options.log_severity_level = 3
+    for key, value in setup.config.items():
+        options.add_session_config_entry(key, value)
     source = model if isinstance(model, bytes) else os.fspath(model)
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(source, options, providers=list(setup.providers))
 
 
 def run(session: ort.InferenceSession, inputs: Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]:

@@ -10,7 +10,7 @@ from torch import nn
 
 import export.exporter
 from export import FileError, ParityError, audit, check_parity, export_onnx
-from export.parity import output_range
+from export.compare import output_range
 from qat_core import QATConfig, QuantSpec, convert, prepare
 
 GRANULARITIES = ["per_tensor", "per_channel"]

@@ -1,5 +1,7 @@
 """The receipt holds where the file is whole and says what is wrong where it is not."""
 
+import base64
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,7 +14,8 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from export import FileError, ReceiptError, check, export_onnx
+import export.files
+from export import FileError, ReceiptError, audit, check, export_onnx
 from export.__main__ import main
 from export.receipt import KEY
 from qat_core import prepare
@@ -42,6 +45,19 @@ def edit_receipt(**entries):
     return edit
 
 
+def forge_receipt(**entries):
+    """Edit and sign again, as somebody would who means to."""
+
+    def edit(model):
+        (entry,) = (p for p in model.metadata_props if p.key == KEY)
+        receipt = {**json.loads(entry.value), **entries}
+        del receipt["sha256"]
+        digest = hashlib.sha256(json.dumps(receipt, sort_keys=True).encode()).hexdigest()
+        entry.value = json.dumps({**receipt, "sha256": digest})
+
+    return edit
+
+
 def flip_one_code(model):
     (tensor,) = (t for t in model.graph.initializer if t.name == "2.weight")
     codes = numpy_helper.to_array(tensor).copy()
@@ -65,11 +81,11 @@ def test_a_whole_file_holds(file, capsys):
 def test_the_receipt_remembers_numbers_exactly(file):
     (entry,) = (p for p in onnx.load(file).metadata_props if p.key == KEY)
     receipt = json.loads(entry.value)
-    x = np.array(receipt["inputs"][0]["values"], np.float32).reshape(receipt["inputs"][0]["shape"])
-    y = ort.InferenceSession(file).run(None, {"input": x})[0]
-    np.testing.assert_allclose(np.array(receipt["outputs"][0]["values"], np.float32), y.ravel(), rtol=1e-5)
+    numbers = {k: np.frombuffer(base64.b64decode(receipt[k][0]["base64"]), "<f4") for k in ("inputs", "outputs")}
+    y = ort.InferenceSession(file).run(None, {"input": numbers["inputs"].reshape(8, 2)})[0]
+    np.testing.assert_allclose(numbers["outputs"], y.ravel(), rtol=1e-5)
     assert set(receipt["versions"]) == {"python", "torch", "onnx", "onnxruntime"}
-    assert receipt["settings"]["weights"]["0"]["bits"] == 4
+    assert receipt["settings"]["layers"]["0"] == {"weight": {"bits": 4}}
 
 
 @pytest.mark.parametrize(
@@ -78,12 +94,10 @@ def test_the_receipt_remembers_numbers_exactly(file):
         (flip_one_code, ReceiptError, "integer codes were changed"),
         (lambda m: m.ClearField("metadata_props"), ReceiptError, "has no receipt"),
         (edit_receipt(format=99), ReceiptError, "format 99"),
-        (edit_receipt(inputs="x"), ReceiptError, "cannot be understood"),
-        (
-            edit_receipt(outputs=[{"dtype": "float32", "shape": [1], "values": []}]),
-            ReceiptError,
-            "cannot be understood",
-        ),
+        (edit_receipt(tolerance=1.0), ReceiptError, "receipt was changed"),
+        (edit_receipt(sha256=None), ReceiptError, "receipt was changed"),
+        (forge_receipt(inputs="x"), ReceiptError, "cannot be understood"),
+        (forge_receipt(outputs=[{"dtype": "float32", "shape": [1], "base64": ""}]), ReceiptError, "be understood"),
     ],
 )
 def test_what_was_tampered_with_is_refused(file, capsys, edit, error, sentence):
@@ -160,3 +174,40 @@ def test_the_command_line_from_another_process(file):
     done = subprocess.run([sys.executable, "-m", "export", "check", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert done.stderr == ""
+
+
+def test_checking_needs_no_torch(file):
+    code = f"import sys, export.__main__ as m; m.main(['check', {str(file)!r}]); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "the receipt holds" in done.stdout
+
+
+def test_large_inputs_and_outputs_are_promised_by_a_recipe_and_a_sample(tmp_path):
+    torch.manual_seed(0)
+    path, x = tmp_path / "model.onnx", torch.randn(2, 3, 40, 40)
+    export_onnx(prepare(nn.Sequential(nn.Conv2d(3, 4, 3))), x, path)
+    receipt = next(p.value for p in onnx.load(path).metadata_props if p.key == KEY)
+    assert len(receipt) < 4096
+    report = check(path)
+    assert report.ok
+    assert 256 < report.levels[0].outputs <= 512
+    change(path, lambda m: m.graph.initializer[0].CopyFrom(moved(m.graph.initializer[0])))
+    assert not check(path).ok
+
+
+def moved(tensor):
+    return numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.01), tensor.name)
+
+
+def test_models_too_large_for_one_file_keep_their_data_beside(tmp_path, monkeypatch):
+    monkeypatch.setattr(export.files, "EXTERNAL_DATA_FROM", 20_000)
+    torch.manual_seed(0)
+    model, path = prepare(nn.Sequential(nn.Linear(256, 256))), tmp_path / "large.onnx"
+    assert export_onnx(model, torch.randn(16, 256), path).ok
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["large.onnx", "large.onnx.data"]
+    assert check(path).ok
+    assert audit(path).file_bytes > 256 * 128 > path.stat().st_size
+    (tmp_path / "large.onnx.data").unlink()
+    with pytest.raises(FileError, match=r"large.onnx is not a valid ONNX model"):
+        check(path)
