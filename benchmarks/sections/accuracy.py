@@ -97,4 +97,4 @@ def _weights(bits: float, granularity: str) -> str:
 def _same_start(figures: dict[str, Figures]) -> str:
     starts = [values for found in figures.values() if isinstance(values := found.get(FLOAT), list)]
     apart = max((max(seed) - min(seed) for seed in zip(*starts, strict=False)), default=0.0)
-    return f"- The float32 networks of all environments differ by at most {apart:.1g} in their errors."
+    return f"- The largest difference between the float32 errors of two environments is {apart:.1g}."
