@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_OFFLINE := 1
 
-.PHONY: app test check picture clean
+.PHONY: app test check bench picture clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp
@@ -23,8 +23,11 @@ check: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m benchmarks
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-peers
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 10) and f"python3 is {v[0]}.{v[1]}; expected 3.10 or newer")'

@@ -47,8 +47,8 @@ def export_onnx(
         path: where the file goes. It is written only after its parity has been proved.
         flavor: "qdq", standard operators only.
         storage: "int8" keeps narrower codes in INT8, for integer kernels; None is the narrowest type there is.
-        opset_version: 21 to 25. None is 21, the first with INT4, or 25, the first with INT2, for a model that has
-            codes of two bits.
+        opset_version: 21 to 25. None is 21, the first with INT4, or 25, the first with INT2, for a model that
+            stores codes of two bits; weights of layers with static activations take INT4.
         dynamic_batch: let the file take any batch size.
 
     Returns:
@@ -106,13 +106,13 @@ def _check_enabled(model: nn.Module) -> None:
 
 
 def _has_two_bits(converted: nn.Module) -> bool:
-    for _, layer in quantized_layers(converted):
-        quantizers = [quantizer for _, _, quantizer in layer.quantized_weights()]
-        if layer.input_quantizer is not None:
-            quantizers.append(layer.input_quantizer)
-        if any(quantizer.spec.storage_bits == 2 for quantizer in quantizers):
-            return True
-    return False
+    """Would any weight be stored as INT2?"""
+    return any(
+        quantizer.spec.storage_bits == 2
+        for _, layer in quantized_layers(converted)
+        if layer.input_quantizer is None or layer.input_quantizer.spec.dynamic
+        for _, _, quantizer in layer.quantized_weights()
+    )
 
 
 def assert_same_codes(proto: onnx.ModelProto, converted: nn.Module) -> None:

@@ -54,9 +54,12 @@ def to_qdq(
     """
     exporting, specs, first_names = with_markers(converted)
     model = _trace(exporting, inputs, opset_version, dynamic_batch)
+    static = {_layer_of(name) for name in specs if _is_activation(name)}
     for name, value in model.graph.initializers.items():
-        if name in specs and name.endswith((".codes", ".zero_point")) and ".input_quantizer." not in f".{name}":
-            _retype(value, stored_type(specs[name], opset_version, int8_storage))
+        if name in specs and name.endswith((".codes", ".zero_point")) and not _is_activation(name):
+            # onnxruntime fuses INT2 weights of a quantized input into a QGemm that it then refuses to load
+            fitting = FIRST_OPSET if _layer_of(name) in static else opset_version
+            _retype(value, stored_type(specs[name], fitting, int8_storage))
     with _quiet():
         _simplify(model)
     _store_activations(model, specs, narrow=not int8_storage)
@@ -71,6 +74,15 @@ def stored_type(spec: QuantSpec, opset_version: int, int8_storage: bool) -> ir.D
     if opset_version < INT2_OPSET:
         bits = max(bits, 4)
     return ir.DataType[f"{'' if spec.symmetric else 'U'}INT{bits}"]
+
+
+def _layer_of(buffer: str) -> str:
+    """0.weight_quantizer.codes -> 0, and weight_quantizer.codes -> the model itself."""
+    return buffer.rpartition(".")[0].rpartition(".")[0]
+
+
+def _is_activation(buffer: str) -> bool:
+    return ".input_quantizer." in f".{buffer}"
 
 
 def initializer_name(buffer: str) -> str:
@@ -135,8 +147,8 @@ def _store_activations(model: ir.Model, specs: dict[str, QuantSpec], narrow: boo
     """Give each QuantizeLinear, traced with 8 bits, the type and the limits of its spec.
 
     Four bits are UINT4 or INT4 where onnxruntime gets it right. It drops a Relu in front of a 4-bit QuantizeLinear,
-    which only a zero point at the smallest code makes up for, and cannot load one behind a Clip: there the type stays
-    8 bits wide, and a Clip of the input sees to the limits.
+    which only a zero point at the smallest code makes up for, and cannot load one behind a Clip or a MaxPool: there the
+    type stays 8 bits wide, and a Clip of the input sees to the limits.
     """
     for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
         x, scale, zero_point = node.inputs
@@ -148,8 +160,8 @@ def _store_activations(model: ir.Model, specs: dict[str, QuantSpec], narrow: boo
         if spec.bits == 8:
             continue
         origin, step = _number(zero_point), _number(scale)
-        producer = _producer(x)
-        fits = producer != "Clip" and (producer != "Relu" or origin == spec.quant_min)
+        path = _path(x)
+        fits = "MaxPool" not in path and path[-1] != "Clip" and (path[-1] != "Relu" or origin == spec.quant_min)
         if spec.bits == 4 and narrow and fits:
             _retype(zero_point, stored_type(spec, FIRST_OPSET, int8_storage=False))
             node.outputs[0].type = zero_point.type
@@ -158,12 +170,16 @@ def _store_activations(model: ir.Model, specs: dict[str, QuantSpec], narrow: boo
             _clip(model, node, limits)
 
 
-def _producer(x: ir.Value) -> str:
-    """The operator that a value comes from, looking through those that only move numbers."""
+def _path(x: ir.Value) -> list[str]:
+    """The operators from a value back to where its numbers come from, through those that only move or choose them."""
+    path = []
     node = x.producer()
-    while node is not None and node.op_type in MOVES and node.inputs[0] is not None:
+    while node is not None:
+        path.append(node.op_type)
+        if node.op_type not in MOVES or node.inputs[0] is None:
+            break
         node = node.inputs[0].producer()
-    return "" if node is None else node.op_type
+    return path or [""]
 
 
 def _clip(model: ir.Model, node: ir.Node, limits: Sequence[np.float32]) -> None:

@@ -64,11 +64,16 @@ class Settings:
 
     @property
     def config(self) -> QATConfig:
-        """What `prepare` is given. Activations share the weights' scale rule."""
-        weight = QuantSpec(bits=self.bits, granularity=self.granularity, scale=self.scale)  # type: ignore[arg-type]
+        """What `prepare` is given. Activations share the weights' scale rule.
+
+        With activations all scales are powers of two: every product and partial sum is then exact in float32, so
+        that no other order of summation, as in onnxruntime, can land on the other side of a rounding tie.
+        """
+        exact = self.activation_bits is not None
+        weight = QuantSpec(self.bits, self.granularity, scale=self.scale, power_of_two=exact)  # type: ignore[arg-type]
         if self.activation_bits is None:
             return QATConfig(weight)
-        return QATConfig(weight, QuantSpec.activation(self.activation_bits, scale=self.scale))
+        return QATConfig(weight, QuantSpec.activation(self.activation_bits, scale=self.scale, power_of_two=exact))
 
 
 @dataclass(frozen=True)

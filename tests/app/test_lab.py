@@ -35,6 +35,23 @@ def test_four_bits_need_training(capsys, tmp_path):
     assert json.loads((tmp_path / "parity.json").read_text()) == result["parity"]
 
 
+def test_activations_of_eight_bits_change_little(capsys, tmp_path):
+    result = lab(capsys, tmp_path, "--scale", "learned", "--activation-bits", "8")
+    assert result["config"]["activation_bits"] == 8
+    assert result["qat"]["mse_clean"] <= 0.006
+    assert result["parity"]["ok"]
+
+
+def test_digits_are_recognised_with_four_bits_and_the_file_agrees(capsys, tmp_path):
+    arguments = ("--task", "digits", "--granularity", "per_channel", "--scale", "learned", "--activation-bits", "8")
+    result = lab(capsys, tmp_path, *arguments, "--steps", "345")
+    assert set(result["qat"]) == {"accuracy", "loss_train"}
+    assert result["fp32"]["accuracy"] > 0.95
+    assert result["qat"]["accuracy"] > 0.95
+    assert result["onnx"]["accuracy"] == pytest.approx(result["qat"]["accuracy"], abs=1 / 360 + 1e-6)
+    assert result["onnx"]["bytes"] < result["onnx"]["fp32_bytes"] / 5
+
+
 def test_naive_ptq_at_two_bits_forgets_the_digits():
     experiment = Experiment(Settings.of("digits", bits=2, steps=345, seed=2), "cpu")
     (record,) = experiment.run(every=345)

@@ -11,7 +11,7 @@ from torch import nn
 import export.exporter
 from export import FileError, ParityError, audit, check_parity, export_onnx
 from export.compare import output_range
-from qat_core import QATConfig, QuantSpec, convert, prepare
+from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 
 GRANULARITIES = ["per_tensor", "per_channel"]
 
@@ -178,3 +178,27 @@ def test_quantizers_that_are_switched_off_are_refused(tmp_path):
     model[2].weight_quantizer.enabled = False
     with pytest.raises(ValueError, match=r"1 quantizers are switched off, 2.weight_quantizer first"):
         export_onnx(model, torch.zeros(2, 1), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(2, 8), (2, 2), (4, 4), (1.58, 4), (3, 3)])
+def test_narrow_activations_behind_pooling_load_and_are_exact_with_power_of_two_scales(
+    tmp_path, weight_bits, activation_bits
+):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 6, 3),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(6, 3),
+    )
+    config = QATConfig(
+        QuantSpec(bits=weight_bits, power_of_two=True), QuantSpec.activation(activation_bits, power_of_two=True)
+    )
+    images = torch.randn(64, 1, 10, 10)
+    prepared = calibrate(prepare(model, config), [images])
+    export_onnx(prepared, images[:4], tmp_path / "model.onnx")
+    report = check_parity(prepared, tmp_path / "model.onnx", images)
+    assert [level.max_abs_diff for level in report.levels] == [0, 0, 0, 0]
