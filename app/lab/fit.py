@@ -126,7 +126,7 @@ class Experiment:
             name: torch.optim.Adam(self.models[name].parameters(), lr=settings.learning_rate)
             for name in ("fp32", "qat")
         }
-        self.schedule = Schedule(self.models["qat"], quantize_after=self.task.float_steps)
+        self.schedule = Schedule(self.models["qat"], quantize_after=int(self.task.float_share * settings.steps))
         self._codes = self._qat_codes()
 
     def run(self, every: int = 20, until: int | None = None) -> Iterator[StepRecord]:

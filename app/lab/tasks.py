@@ -17,14 +17,14 @@ class Task(Protocol):
 
     Attributes:
         steps, learning_rate: how long and how fast it is trained unless told otherwise.
-        float_steps: how long the QAT model trains in float before quantization sets in.
+        float_share: the part of the steps that the QAT model trains in float before quantization sets in.
         x: all training inputs, also what activations are calibrated on.
         examples: inputs that show what the exported file must answer.
     """
 
     steps: int
     learning_rate: float
-    float_steps: int
+    float_share: float
     x: Tensor
     examples: Tensor
 
@@ -46,7 +46,7 @@ class SineTask:
 
     steps = 2000
     learning_rate = 1e-2
-    float_steps = 0
+    float_share = 0.0
 
     def __init__(self, noise: float, seed: int, device: torch.device) -> None:
         self.data = Sine.sample(noise, seed).to(device)
@@ -72,7 +72,7 @@ class DigitsTask:
     batch = 64
     steps = 25 * 23
     learning_rate = 3e-3
-    float_steps = 10 * 23
+    float_share = 0.4
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self.data, self.seed = Digits.load().to(device), seed
