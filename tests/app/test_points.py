@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import onnxruntime as ort
@@ -65,22 +66,27 @@ def test_the_usual_forms_are_read(text):
     ],
 )
 def test_what_is_not_points_gets_a_sentence(data, sentence):
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match=re.escape(sentence)) as refused:
         parse_csv(data, "a.csv")
-    assert sentence in str(refused.value)
     assert len(str(refused.value)) < 260
 
 
 @given(st.binary(max_size=80) | st.text(alphabet='0123456789.,;\t "-+eainf_\nxy', max_size=80).map(str.encode))
 def test_whatever_the_file_holds_the_answer_is_points_or_a_sentence(data):
-    try:
-        points = parse_csv(data, "a.csv")
-    except ValueError as error:
-        assert str(error).startswith("a.csv")
-        assert "expected" in str(error)
+    answer = points_or_sentence(data)
+    if isinstance(answer, str):
+        assert answer.startswith("a.csv")
+        assert "expected" in answer
     else:
-        assert len(points) >= 4
-        assert all(math.isfinite(v) for point in points for v in point)
+        assert len(answer) >= 4
+        assert all(math.isfinite(v) for point in answer for v in point)
+
+
+def points_or_sentence(data):
+    try:
+        return parse_csv(data, "a.csv")
+    except ValueError as error:
+        return str(error)
 
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
