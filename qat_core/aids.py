@@ -1,6 +1,7 @@
 """Aids for training: when quantization and observers switch, and which weights swing to and fro."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -80,24 +81,36 @@ class Oscillations:
 
     Args:
         model: prepared.
-        threshold: frequency, per step, above which an element counts as oscillating.
+        threshold: frequency, per step, above which an element counts as oscillating; or a function from the number of
+            steps done to it, such as `annealed_threshold(steps)`.
         freeze: hold such elements from then on.
         momentum: of the moving averages.
+
+    Attributes:
+        steps: how many are done; set it when you go on from a checkpoint.
 
     Source: Nagel et al. 2022, "Overcoming Oscillations in Quantization-Aware Training", section 4 and algorithm 1.
     """
 
-    def __init__(self, model: nn.Module, threshold: float = 0.02, freeze: bool = False, momentum: float = 0.02) -> None:
-        if not 0 < momentum <= 1 or not 0 < threshold < 1:
+    def __init__(
+        self,
+        model: nn.Module,
+        threshold: float | Callable[[int], float] = 0.02,
+        freeze: bool = False,
+        momentum: float = 0.02,
+    ) -> None:
+        if not 0 < momentum <= 1 or not (callable(threshold) or 0 < threshold < 1):
             raise ValueError(f"threshold={threshold!r}, momentum={momentum!r}; expected fractions between 0 and 1")
-        self.threshold, self.freeze, self.momentum = threshold, freeze, momentum
+        self.threshold, self.freeze, self.momentum, self.steps = threshold, freeze, momentum, 0
         self.weights = {name: _Restless(weight, quantizer) for name, weight, quantizer in _distinct_weights(model)}
 
     @torch.no_grad()
     def step(self) -> list[LayerOscillation]:
         """One optimizer step is done: update the averages, hold what is frozen, and report."""
+        self.steps += 1
+        threshold = self.threshold(self.steps) if callable(self.threshold) else self.threshold
         return [
-            LayerOscillation(name, *weight.step(self.threshold, self.momentum, self.freeze))
+            LayerOscillation(name, *weight.step(threshold, self.momentum, self.freeze))
             for name, weight in self.weights.items()
         ]
 
@@ -122,6 +135,26 @@ class Oscillations:
         for name, weight in self.weights.items():
             for kind in _Restless.STATE:
                 setattr(weight, kind, state[name][kind].to(weight.weight.device, copy=True))
+
+
+def annealed_threshold(steps: int, begin: float = 0.25, high: float = 0.1, low: float = 0.02) -> Callable[[int], float]:
+    """A threshold that nothing exceeds at first and that falls from `high` to `low` along half a cosine.
+
+    Early flips are learning and should go on; the later an element swings, the less it will still learn.
+
+    Args:
+        steps: of the whole training.
+        begin: fraction of the steps before which nothing counts as oscillating.
+        high, low: frequencies per step, at `begin` and at the end.
+
+    Source: Nagel et al. 2022, section 4.3 (iterative weight freezing with an annealed threshold).
+    """
+
+    def threshold(step: int) -> float:
+        done = (step / steps - begin) / (1 - begin)
+        return 1.0 if done < 0 else low + (high - low) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+    return threshold
 
 
 class _Restless:
