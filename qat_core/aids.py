@@ -101,18 +101,23 @@ class Oscillations:
     ) -> None:
         if not 0 < momentum <= 1 or not (callable(threshold) or 0 < threshold < 1):
             raise ValueError(f"threshold={threshold!r}, momentum={momentum!r}; expected fractions between 0 and 1")
-        self.threshold, self.freeze, self.momentum, self.steps = threshold, freeze, momentum, 0
+        self.threshold_at = threshold if callable(threshold) else lambda steps: threshold
+        self.freeze, self.momentum, self.steps = freeze, momentum, 0
         self.weights = {name: _Restless(weight, quantizer) for name, weight, quantizer in _distinct_weights(model)}
 
     @torch.no_grad()
     def step(self) -> list[LayerOscillation]:
         """One optimizer step is done: update the averages, hold what is frozen, and report."""
         self.steps += 1
-        threshold = self.threshold(self.steps) if callable(self.threshold) else self.threshold
         return [
-            LayerOscillation(name, *weight.step(threshold, self.momentum, self.freeze))
+            LayerOscillation(name, *weight.step(self.threshold, self.momentum, self.freeze))
             for name, weight in self.weights.items()
         ]
+
+    @property
+    def threshold(self) -> float:
+        """The frequency above which an element counts as oscillating now."""
+        return self.threshold_at(self.steps)
 
     def frequency(self, name: str) -> Tensor:
         """How often each element of a parameter oscillates, per step; of the weight's shape."""

@@ -23,8 +23,8 @@ NOTES = """\
 - Brevitas' and ModelOpt's narrow range has three levels at 2 bits: the ternary rows. ModelOpt calibrates a weight's
   range once, before training, as it is meant for networks that are trained already; "dynamic" does not.
 """
-FLOAT = (32, "float32", "FP32")
 Key = tuple[float, str, str]
+FLOAT: Key = (32, "float32", "FP32")
 Figures = dict[Key, list[float] | str]
 
 
