@@ -10,6 +10,8 @@ from torch import Tensor
 
 from app.view import STATIC
 
+MINUS, SUFFIXES = "\N{MINUS SIGN}", "%\N{MULTIPLICATION SIGN}"
+
 
 def hidden_weights() -> Tensor:
     """The (64, 64) matrix that the chapters draw, read without their code."""
@@ -19,14 +21,18 @@ def hidden_weights() -> Tensor:
 
 
 def open_chapter(page: Page, server: str, key: str) -> list[str]:
-    """Open a chapter and collect the address of every later request, and "done" when the chapter says so."""
+    """Open a chapter, and collect what it asks of the server from then on."""
     page.goto(f"{server}/?chapter={key}")
     page.locator(f"#{key.replace('_', '-')} .view > *").first.wait_for()
-    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(500)  # the frame's own questions
     page.evaluate("window.addEventListener('chapter-done', (event) => (window.chapterDone = event.detail))")
     requests: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
+    page.on("request", lambda request: requests.append(request.url) if is_question(request.url) else None)
     return requests
+
+
+def is_question(url: str) -> bool:
+    return url.startswith("http") and "/file=" not in url and "heartbeat" not in url
 
 
 def done(page: Page) -> str | None:
@@ -52,7 +58,7 @@ def drawn(page: Page) -> None:
 
 def number(text: str) -> float:
     """A number as the page writes it."""
-    return float(text.replace("−", "-").replace(",", "").rstrip("%×"))
+    return float(text.replace(MINUS, "-").replace(",", "").rstrip(SUFFIXES))
 
 
 def fits_the_width(page: Page) -> None:
