@@ -7,6 +7,7 @@ from app.view import module_view, prose, to_json
 
 KEY = "four_bits"
 TITLE = "Why four bits"
+USES = ()  # no setting of the page
 
 
 def build(shared: Shared) -> None:
