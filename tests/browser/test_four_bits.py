@@ -27,32 +27,32 @@ def error_in_percent(bits: float) -> float:
     return 100 * ((rounded(bits) - NEURON).norm() / NEURON.norm()).item()
 
 
-def test_every_width_shows_what_qat_core_computes(page: Page, server: str) -> None:
-    requests = open_chapter(page, server, "four_bits")
-    slider = page.get_by_role("slider", name="Bits per weight")
+def test_every_width_shows_what_qat_core_computes(tab: Page, server: str) -> None:
+    requests = open_chapter(tab, server, "four_bits")
+    slider = tab.get_by_role("slider", name="Bits per weight")
     expect(slider).to_have_attribute("aria-valuetext", "4 bits, 16 levels")
-    assert done(page) is None
+    assert done(tab) is None
     slider.focus()
-    page.keyboard.press("Home")
+    tab.keyboard.press("Home")
     for bits, levels in [(1.58, 3), (2, 4), (3, 8), (4, 16), (8, 256), (16, 2**16), (32, 2**32)]:
         expect(slider).to_have_attribute("aria-valuetext", f"{bits} bits, {levels:,} levels")
-        shown = page.locator("#four-bits .figures dd").all_inner_texts()
+        shown = tab.locator("#four-bits .figures dd").all_inner_texts()
         assert number(shown[0]) == levels
         assert number(shown[1]) == float(f"{32 / bits:.2g}")
         assert number(shown[2]) == pytest.approx(float(f"{error_in_percent(bits):.2g}"), rel=1e-9)
-        drawn(page)
+        drawn(tab)
         lands_on = f"the 64 weights land on {len(rounded(bits).unique())} of them"
-        expect(page.locator("#four-bits svg[role=img]")).to_have_attribute("aria-label", re.compile(lands_on))
-        page.keyboard.press("ArrowRight")
-    assert done(page) == "four_bits"
+        expect(tab.locator("#four-bits svg[role=img]")).to_have_attribute("aria-label", re.compile(lands_on))
+        tab.keyboard.press("ArrowRight")
+    assert done(tab) == "four_bits"
     assert requests == []
-    fits_the_width(page)
+    fits_the_width(tab)
 
 
-def test_sizes_in_the_table(page: Page, server: str) -> None:
-    open_chapter(page, server, "four_bits")
-    page.locator("#four-bits summary").click()
-    row = page.locator("#four-bits tbody tr").filter(has_text="4 bits")
+def test_sizes_in_the_table(tab: Page, server: str) -> None:
+    open_chapter(tab, server, "four_bits")
+    tab.locator("#four-bits summary").click()
+    row = tab.locator("#four-bits tbody tr").filter(has_text="4 bits")
     assert row.locator("td").all_inner_texts()[2:] == ["500 kB", "3.5 GB", "35 GB"]
-    fits = page.locator("#four-bits .size .value")
+    fits = tab.locator("#four-bits .size .value")
     expect(fits).to_have_text(["500 kB ✓ fits", "3.5 GB ✓ fits", "35 GB ✗ too large"])
