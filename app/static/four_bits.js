@@ -4,7 +4,7 @@ import { chapterDone, numbersTable, signed, spoken } from "./controls.js";
 import { DragPlot, within } from "./drag.js";
 import { element, svgElement } from "./models.js";
 import { fakeQuantize, dequantize, minmaxQparams, quantSpec, toBfloat16 } from "./quantize.js";
-import { loadWeights } from "./weights.js";
+import { loadWeights } from "./pretrained.js";
 
 const WIDTHS = [1.58, 2, 3, 4, 8, 16, 32];
 const FLOATS = { 16: "bfloat16", 32: "float32" };

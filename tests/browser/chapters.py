@@ -15,7 +15,7 @@ MINUS, SUFFIXES = "\N{MINUS SIGN}", "%\N{MULTIPLICATION SIGN}"
 
 def hidden_weights() -> Tensor:
     """The (64, 64) matrix that the chapters draw, read without their code."""
-    layer = json.loads((STATIC / "weights.json").read_text(encoding="utf-8"))["parameters"]["2.weight"]
+    layer = json.loads((STATIC / "pretrained.json").read_text(encoding="utf-8"))["parameters"]["2.weight"]
     flat = np.frombuffer(base64.b64decode(layer["float32"]), "<f4")
     return torch.from_numpy(flat.reshape(layer["shape"]).copy())
 

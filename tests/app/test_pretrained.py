@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.lab import weights
+from app.lab import pretrained
 from app.lab.data import Sine
 from app.lab.fit import Experiment, Settings
 from app.lab.models import mlp
@@ -30,7 +30,7 @@ def decoded(network: dict[str, Any]) -> dict[str, Tensor]:
 def test_the_network_in_static_is_trained_as_the_page_trains() -> None:
     """It answers with the error that was written beside it. Training again gives another network on another
     processor, since 2,000 steps multiply the last bit of a sum, so that is not what is compared."""
-    network = json.loads((STATIC / "weights.json").read_text(encoding="utf-8"))
+    network = json.loads((STATIC / "pretrained.json").read_text(encoding="utf-8"))
     assert network["settings"] == asdict(Settings())
     model = mlp()
     model.load_state_dict(decoded(network))
@@ -43,10 +43,10 @@ def test_the_network_in_static_is_trained_as_the_page_trains() -> None:
 
 def test_the_command_writes_the_fp32_network_of_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(steps=3, seed=5)
-    monkeypatch.setattr(weights, "Settings", lambda: settings)
-    path = tmp_path / "weights.json"
-    assert weights.main([str(path)]) == 0
-    assert [file.name for file in tmp_path.iterdir()] == ["weights.json"]
+    monkeypatch.setattr(pretrained, "Settings", lambda: settings)
+    path = tmp_path / "pretrained.json"
+    assert pretrained.main([str(path)]) == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["pretrained.json"]
     network = json.loads(path.read_text(encoding="utf-8"))
     assert network["settings"] == asdict(settings)
 
@@ -58,8 +58,8 @@ def test_the_command_writes_the_fp32_network_of_the_experiment(tmp_path: Path, m
 
 
 def test_the_command_answers_with_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert weights.main([]) == 2
+    assert pretrained.main([]) == 2
     assert "expected one argument" in capsys.readouterr().err
     nowhere = tmp_path / "not" / "there.json"
-    assert weights.main([str(nowhere)]) == 2
+    assert pretrained.main([str(nowhere)]) == 2
     assert f"cannot write {nowhere}" in capsys.readouterr().err
