@@ -1,4 +1,4 @@
-"""`python -m app.lab.pretrained FILE`: the trained FP32 network of the page, written down for the chapters that show it.
+"""`python -m app.lab.pretrained FILE`: the trained FP32 network of the page, for the chapters that show its weights.
 
 They draw in the browser, and one network for all of them costs no visitor a training run.
 """
@@ -7,7 +7,6 @@ import base64
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def to_json(settings: Settings) -> str:
-    """Settings, error and parameters of the FP32 network after its last step."""
+    """Error against the sine and parameters of the FP32 network after its last step."""
     experiment = Experiment(settings, "cpu")
     *_, record = experiment.run(every=settings.steps)
     parameters = experiment.models["fp32"].state_dict()
     network: dict[str, Any] = {
-        "settings": asdict(settings),
         "mse_clean": record.mse_clean["fp32"],
         "parameters": {name: encoded(values) for name, values in parameters.items()},
     }
