@@ -6,14 +6,16 @@ records nothing runs; `snapshot()` and `restore()` carry the work across a pause
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from app.lab.points import Points, check_points
 from app.lab.tasks import TASKS, Curve, make_task
-from qat_core import QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
+from app.lab.weights import WeightRecord, largest_layer, look, multiply_scales
+from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
 from qat_core.prepare import quantized_layers
 
 MODELS = ("fp32", "ptq", "qat")
@@ -26,6 +28,11 @@ class TrainingDiverged(RuntimeError):
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides the outcome of a run. `Settings.of(task)` has the defaults of that task.
+
+    Attributes:
+        scale_factor: times every weight's scale, to see what a scale that does not fit does: far below 1 most weights
+            are clipped, far above 1 most are rounded to 0.
+        points: (x, y) pairs, what the task "points" fits; nothing for the other tasks.
 
     Raises:
         ValueError: a value is out of range; the message names it and what was expected.
@@ -41,6 +48,8 @@ class Settings:
     steps: int = 2000
     width: int = 64
     learning_rate: float = 1e-2
+    scale_factor: float = 1.0
+    points: Points = ()
 
     @classmethod
     def of(cls, task: str, **changes: Any) -> "Settings":
@@ -52,6 +61,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"task={self.task!r}; expected one of {', '.join(TASKS)}")
+        if self.task == "points":
+            check_points(self.points)
+        elif self.points:
+            raise ValueError(f"points for task={self.task!r}; expected none, or task='points'")
         _ = self.config
         for name, low, high in (("seed", 0, 2**31 - 1), ("steps", 1, 1_000_000), ("width", 1, 4096)):
             value = getattr(self, name)
@@ -59,8 +72,10 @@ class Settings:
                 raise ValueError(f"{name}={value!r}; expected a whole number from {low} to {high}")
         if not (isinstance(self.noise, int | float) and 0 <= self.noise <= 10):
             raise ValueError(f"noise={self.noise!r}; expected a number from 0 to 10")
-        if not (isinstance(self.learning_rate, int | float) and 0 < self.learning_rate < math.inf):
-            raise ValueError(f"learning_rate={self.learning_rate!r}; expected a positive number")
+        for name in ("learning_rate", "scale_factor"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise ValueError(f"{name}={value!r}; expected a positive number")
 
     @property
     def config(self) -> QATConfig:
@@ -83,10 +98,12 @@ class StepRecord:
     Attributes:
         step, steps: how far the run is.
         metrics: name of a metric -> model -> value: mse_train (against the noisy points) and mse_clean (against the
-            sine without noise), or for the digits loss_train and accuracy (on images never seen).
-        curves: model -> its output on the 128 points of `Sine.grid`; empty for the digits.
+            sine without noise), for points mse_train alone, for the digits loss_train and accuracy (on images never
+            seen).
+        curves: model -> its output on the 128 points of the task's grid; empty for the digits.
         flips: weight codes of the QAT model that changed since the record before.
         codes: how many weight codes the QAT model has.
+        weights: how the QAT model's weights lie on their grid.
     """
 
     step: int
@@ -95,6 +112,7 @@ class StepRecord:
     curves: dict[str, Curve]
     flips: int
     codes: int
+    weights: WeightRecord
 
     @property
     def mse_train(self) -> dict[str, float]:
@@ -114,7 +132,7 @@ class Experiment:
     def __init__(self, settings: Settings, device: str = "auto") -> None:
         self.settings = settings
         self.device = pick_device(device)
-        self.task = make_task(settings.task, settings.noise, settings.seed, self.device)
+        self.task = make_task(settings.task, settings.noise, settings.seed, self.device, settings.points)
         self.step = 0
         fp32 = self.task.model(settings.width, settings.seed).to(self.device)
         self.models = {
@@ -122,11 +140,15 @@ class Experiment:
             "ptq": prepare(fp32, settings.config),
             "qat": prepare(fp32, settings.config),
         }
+        if settings.scale_factor != 1:
+            for name in ("ptq", "qat"):
+                multiply_scales(self.models[name], settings.scale_factor)
         self.optimizers = {
             name: torch.optim.Adam(self.models[name].parameters(), lr=settings.learning_rate)
             for name in ("fp32", "qat")
         }
         self.schedule = Schedule(self.models["qat"], quantize_after=int(self.task.float_share * settings.steps))
+        self.oscillations = Oscillations(largest_layer(self.models["qat"]))
         self._codes = self._qat_codes()
 
     def run(self, every: int = 20, until: int | None = None) -> Iterator[StepRecord]:
@@ -156,7 +178,8 @@ class Experiment:
                 metrics.setdefault(metric, {})[name] = value
             if curve:
                 curves[name] = curve
-        return StepRecord(self.step, self.settings.steps, metrics, curves, flips, codes.numel())
+        weights = look(self.models["qat"], self.oscillations)
+        return StepRecord(self.step, self.settings.steps, metrics, curves, flips, codes.numel(), weights)
 
     def converted(self) -> nn.Module:
         """The QAT model on its grid, on the CPU: what is exported."""
@@ -165,23 +188,25 @@ class Experiment:
     def snapshot(self) -> dict[str, Any]:
         """All that a later `restore` needs, as numbers and CPU tensors of its own."""
         state = {
-            "settings": asdict(self.settings),
+            "settings": self.settings,
             "step": self.step,
             "codes": self._codes,
+            "oscillations": self.oscillations.state_dict(),
             "models": {name: self.models[name].state_dict() for name in self.optimizers},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
-        copied = _copy_tensors(state)
+        copied = copy_tensors(state)
         assert isinstance(copied, dict)
         return copied
 
     @classmethod
     def restore(cls, snapshot: dict[str, Any], device: str = "auto") -> "Experiment":
         """The experiment as it was when `snapshot` was taken."""
-        experiment = cls(Settings(**snapshot["settings"]), device)
-        snapshot = _copy_tensors(snapshot)
+        experiment = cls(snapshot["settings"], device)
+        snapshot = copy_tensors(snapshot)
         experiment.step = experiment.schedule.steps = snapshot["step"]
         experiment._codes = snapshot["codes"].to(experiment.device)
+        experiment.oscillations.load_state_dict(snapshot["oscillations"])
         for name, optimizer in experiment.optimizers.items():
             experiment.models[name].load_state_dict(snapshot["models"][name])
             optimizer.load_state_dict(snapshot["optimizers"][name])
@@ -200,6 +225,7 @@ class Experiment:
             losses[name] = loss
         self.step += 1
         self.schedule.step()
+        self.oscillations.step()
         for name, loss in losses.items():
             if not math.isfinite(value := loss.item()):
                 raise TrainingDiverged(
@@ -238,9 +264,10 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _copy_tensors(value: Any) -> Any:
+def copy_tensors(value: Any) -> Any:
+    """The same dict of dicts with CPU tensors of its own."""
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, dict):
-        return {key: _copy_tensors(item) for key, item in value.items()}
+        return {key: copy_tensors(item) for key, item in value.items()}
     return value
