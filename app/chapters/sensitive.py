@@ -18,7 +18,6 @@ from app.view import module_view, prose, rounded, to_json
 from qat_core import Mix, PlannedLayer
 
 KEY, TITLE = "sensitive", "Sensitive layers"
-USES = ("bits", "granularity", "scale", "noise", "seed")
 
 SECONDS_A_FRAME = 0.1
 VISITORS_AT_ONCE = 24
@@ -147,9 +146,7 @@ def settings_of(task: Any, *settings: Any) -> Settings:
     if task == "sine":
         return found
     if task == "digits":
-        return Settings.of(
-            task, bits=found.bits, granularity=found.granularity, scale=found.scale, seed=found.seed, noise=found.noise
-        )
+        return Settings.of(task, bits=found.bits, granularity=found.granularity, scale=found.scale, seed=found.seed)
     raise ValueError(f"network={task!r}; expected 'sine' or 'digits'")
 
 
