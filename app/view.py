@@ -77,4 +77,4 @@ def listed(item: Any) -> str:
 def coloured(source: str) -> str:
     """Python as HTML; its text is the source itself."""
     html: str = highlight(source, PythonLexer(stripnl=False, ensurenl=False), HtmlFormatter(nowrap=True))
-    return html
+    return html if source.endswith("\n") else html.removesuffix("\n")

@@ -14,11 +14,12 @@ from app.progress import Progress
 from app.running import running, stop
 from app.shared import HOUR, Shared, parse_settings
 from app.snippets import config_source
-from app.view import module_view, prose, rounded, to_json
+from app.view import coloured, module_view, prose, rounded, to_json
 from qat_core import Mix, PlannedLayer
 
 KEY, TITLE = "sensitive", "Sensitive layers"
 
+IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
 SECONDS_A_FRAME = 0.1
 VISITORS_AT_ONCE = 24
 
@@ -274,16 +275,16 @@ def progress_of(case: Case, healing: Healing | None, layers: int) -> tuple[int, 
 
 
 def code(case: Case) -> dict[str, Any]:
-    """The mixes as Python: what comes before and after, and a line for each layer at each width."""
+    """The mixes as Python in colour: what comes before and after, and a line for each layer at each width."""
     if not case.mixes:
         return {}
     layers = len(case.rows)
     by_width = [config_source(Mix((w,) * layers, 0, 0.0).config(case.rows)).splitlines() for w in WIDTHS]
     first = by_width[0].index("    overrides={") + 1
     return {
-        "head": "from qat_core import QATConfig, QuantSpec, prepare\n\nconfig = " + "\n".join(by_width[0][:first]),
-        "lines": [[lines[first + layer] for lines in by_width] for layer in range(layers)],
-        "tail": "\n".join([*by_width[0][first + layers :], "model = prepare(model, config)"]),
+        "head": coloured("\n".join([IMPORTS, "", f"config = {by_width[0][0]}", *by_width[0][1:first]])),
+        "lines": [[coloured(lines[first + layer]) for lines in by_width] for layer in range(layers)],
+        "tail": coloured("\n".join([*by_width[0][first + layers :], "model = prepare(model, config)"])),
     }
 
 

@@ -1,5 +1,6 @@
 /** Chapter "sensitive": a bar a layer, what a budget of bytes buys, and healing by training. */
 
+import { copyable } from "./copyable.js";
 import { follow } from "./follow.js";
 import { element, short } from "./models.js";
 import { Plot, decades } from "./plot.js";
@@ -23,10 +24,10 @@ export function mount(root, props, watch) {
     update();
   };
 
-  const parts = [statusLine(view), layerTable(view, choose), budget(view, choose)];
+  const parts = [statusLine(view), layerTable(view, choose), budget(view, choose), whatToHeal(view, choose)];
   const charts = element("div", "charts");
   view.append(charts);
-  parts.push(budgetChart(charts), healing(charts, choose), listing(view));
+  parts.push(budgetChart(charts), healingChart(charts), listing(view));
 
   follow(props, watch, (next) => {
     const isOther = !frame || frame.label !== next.label || frame.bits !== next.bits;
@@ -239,11 +240,18 @@ function budgetChart(parent) {
   };
 }
 
-function healing(parent, choose) {
-  const box = element("div");
-  const what = radios("heal", "Heal", (value) => choose({ heal: value }));
-  parent.append(box);
-  const plot = new Plot(box, {
+function whatToHeal(parent, choose) {
+  const what = radios("heal", "What Heal trains", (value) => choose({ heal: value }));
+  parent.append(what.node);
+  return (frame, { heal, bits }) => {
+    const worst = worstOf(frame, bits);
+    const fragile = worst === null ? "the most fragile layer" : `layer ${frame.layers[worst].name} alone, at ${bits} bits`;
+    what.update([["worst", fragile], ["mix", "the mix of the budget"]], heal);
+  };
+}
+
+function healingChart(parent) {
+  const plot = new Plot(parent, {
     title: "Healing, log scale",
     height: HEIGHT,
     x: { domain: [0, 1], ticks: [], title: "optimizer step" },
@@ -254,15 +262,11 @@ function healing(parent, choose) {
       ["qat", "trained while rounded"],
     ],
   });
-  box.append(what.node);
   const [float, line, start, head] = ["fp32", "qat", "head ptq", "head qat"].map((kind) => plot.line(kind));
-  return (frame, { heal, bits }) => {
-    const worst = worstOf(frame, bits);
-    const fragile = worst === null ? "the most fragile layer" : `layer ${frame.layers[worst].name} alone, at ${bits} bits`;
-    what.update([["worst", fragile], ["mix", "the mix of the budget"]], heal);
+  return (frame) => {
     const { healing, baseline } = frame;
     const steps = healing?.steps ?? 1;
-    plot.setAxis("x", { domain: [0, steps], ticks: healing ? [0, steps / 2, steps] : [], format: grouped });
+    plot.setAxis("x", { domain: [0, steps], ticks: healing ? [0, steps] : [], format: grouped });
     plot.setAxis("y", decades([...(healing?.history.map(([, m]) => m) ?? []), baseline].filter((m) => m !== null), -3, 0));
     plot.show(() => {
       const at = healing?.history.map(([step]) => step) ?? [];
@@ -282,39 +286,12 @@ function healed({ healing, baseline, metric }) {
   return `${metric} with ${what}: ${short(crushed)} crushed, ${short(lastOf(healing))} at step ${grouped(healing.step)}; ${short(baseline)} in FP32.`;
 }
 
-/** The mix as Python, to copy. */
+/** The mix as Python. */
 function listing(parent) {
-  const figure = element("figure", "code");
-  const caption = element("figcaption");
-  const copy = element("button", "copy", "Copy");
-  copy.type = "button";
-  const said = element("span", "said");
-  said.setAttribute("aria-live", "polite");
-  caption.append(element("span", "plot-title", "This mix in your own code"), said, copy);
-  const code = element("pre");
-  code.tabIndex = 0;
-  code.setAttribute("role", "region");
-  code.setAttribute("aria-label", "This mix as Python");
-  figure.append(caption, code);
-  parent.append(figure);
-  copy.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-      said.textContent = "Copied.";
-    } catch {
-      getSelection().selectAllChildren(code);
-      said.textContent = "Selected: copy it with Ctrl+C.";
-    }
-  });
-  return ({ mixes, widths, code: source }, { mix }) => {
-    const text = mixes[mix]
-      ? [source.head, ...source.lines.map((line, i) => line[widths.indexOf(mixes[mix].bits[i])]), source.tail].join("\n")
-      : "# scan first";
-    if (code.textContent !== text) {
-      code.textContent = text;
-      said.textContent = "";
-    }
-    copy.disabled = !mixes[mix];
+  const show = copyable(parent, "This mix in your own code");
+  return ({ mixes, widths, code }, { mix }) => {
+    const bits = mixes[mix]?.bits;
+    show(bits ? [code.head, ...code.lines.map((line, i) => line[widths.indexOf(bits[i])]), code.tail].join("\n") : "");
   };
 }
 
@@ -382,7 +359,7 @@ function times(value, baseline) {
 function ticks(baseline, reach) {
   const step = reach > 3 ? 2 : 1;
   return Array.from({ length: Math.floor(reach / step) + 1 }, (_, i) => {
-    const tick = element("span", "", i === 0 ? "FP32" : `× ${decade(10 ** (i * step))}`);
+    const tick = element("span", "", i === 0 ? "FP32" : `× ${grouped(10 ** (i * step))}`);
     const share = (i * step) / reach;
     tick.style.left = `${100 * share}%`;
     if (share > 0.9) tick.className = "last";
