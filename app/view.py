@@ -12,14 +12,15 @@ STATIC = Path(__file__).parent / "static"
 
 # Resolved against the page's own address, so that it also works below a prefix.
 MOUNT = """
-import(new URL('gradio_api/file={path}', document.baseURI)).then((module) => module.mount(element, props, watch))
+import(new URL('gradio_api/file={path}', document.baseURI)).then((module) => module.mount(element, props, watch, trigger))
 """
 
 
-def module_view(module: str, value: str, elem_id: str) -> gr.HTML:
+def module_view(module: str, value: str, elem_id: str, **props: str) -> gr.HTML:
     """A place on the page that `static/<module>` draws, given JSON strings.
 
-    The template stays constant: with the value in it, Gradio would overwrite what the module drew.
+    The template stays constant: with the value in it, Gradio would overwrite what the module drew. `props` are what
+    the module needs once and for all.
     """
     return gr.HTML(
         value,
@@ -27,6 +28,7 @@ def module_view(module: str, value: str, elem_id: str) -> gr.HTML:
         js_on_load=MOUNT.format(path=quote((STATIC / module).as_posix())),
         apply_default_css=False,
         elem_id=elem_id,
+        **props,
     )
 
 

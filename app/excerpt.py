@@ -1,0 +1,47 @@
+"""A few lines of the source that runs, some of them marked."""
+
+import inspect
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+AROUND = 2  # lines shown above and below those that are marked
+
+
+def excerpt(function: Callable[..., Any], *marked: str) -> dict[str, Any]:
+    """The lines of a function that contain the texts `marked`, and those around them.
+
+    Returns:
+        file: relative to the repository, or to the folder that Python imports the package from.
+        name: of the function.
+        lines: [number, text, is marked], dedented; a gap is [0, "...", False].
+
+    Raises:
+        LookupError: no line contains one of the texts.
+    """
+    source, first = inspect.getsourcelines(function)
+    found = [_line_with(text, source, function) for text in marked]
+    shown = sorted({i for at in found for i in range(at - AROUND, at + AROUND + 1) if 0 <= i < len(source)})
+    texts = textwrap.dedent("".join(source[i].rstrip() + "\n" for i in shown)).splitlines()
+    lines: list[tuple[int, str, bool]] = []
+    for i, text in zip(shown, texts, strict=True):
+        if lines and lines[-1][0] != first + i - 1:
+            lines.append((0, "...", False))
+        lines.append((first + i, text, i in found))
+    return {"file": _file(function), "name": function.__qualname__, "lines": lines}
+
+
+def _line_with(text: str, source: list[str], function: Callable[..., Any]) -> int:
+    at = [i for i, line in enumerate(source) if text in line]
+    if not at:
+        raise LookupError(f"no line of {function.__qualname__} contains {text!r}")
+    return at[-1]  # a docstring may have it before
+
+
+def _file(function: Callable[..., Any]) -> str:
+    path = Path(inspect.getfile(function)).resolve()
+    if path.is_relative_to(ROOT) and "site-packages" not in path.parts:
+        return path.relative_to(ROOT).as_posix()
+    return Path(*path.parts[path.parts.index("site-packages") + 1 :]).as_posix()
