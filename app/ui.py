@@ -39,7 +39,7 @@ def serve(host: str, port: int) -> None:
         server_name=host,
         server_port=port,
         theme=theme(),
-        css_paths=[STATIC / "page.css"],
+        css_paths=sorted(STATIC.glob("*.css")),
         footer_links=["gradio"],
         ssr_mode=False,
         quiet=True,

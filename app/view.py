@@ -1,13 +1,19 @@
 """Our ES modules as Gradio components: a module mounts once and then follows the JSON string it is sent."""
 
+import inspect
 import json
 import math
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 
+ROOT = Path(__file__).resolve().parents[1]
 STATIC = Path(__file__).parent / "static"
 
 # Resolved against the page's own address, so that it also works below a prefix.
@@ -46,3 +52,19 @@ def prose(page: str) -> gr.Markdown:
     """The Markdown that lies beside the Python file `page`."""
     text = Path(page).with_suffix(".md")
     return gr.Markdown(text.read_text(encoding="utf-8"), elem_id=f"chapter-{text.stem}")
+
+
+def listing(*objects: Any) -> gr.HTML:
+    """The source of functions and classes as it runs, in colour, under the name of the file it comes from."""
+    return gr.HTML("".join(map(listed, objects)), apply_default_css=False, elem_classes="listing")
+
+
+def listed(item: Any) -> str:
+    """One function or class as HTML; the scrolling part can be reached with the keyboard."""
+    file = Path(inspect.getfile(item)).resolve().relative_to(ROOT).as_posix()
+    title = escape(f"{file}: {item.__qualname__}")
+    code = highlight(inspect.getsource(item), PythonLexer(), HtmlFormatter(nowrap=True))
+    return (
+        f"<figure><figcaption>{title}</figcaption>"
+        f'<pre tabindex="0" role="region" aria-label="{title}"><code>{code}</code></pre></figure>'
+    )

@@ -6,12 +6,13 @@ from qat_core.layers import QuantLayer, QuantLinear
 from qat_core.observer import NoDataError
 from qat_core.plan import Plan, PlannedLayer, plan
 from qat_core.prepare import calibrate, convert, prepare
-from qat_core.sensitivity import SensitivityRow, sensitivity, suggest
+from qat_core.sensitivity import Mix, SensitivityRow, frontier, sensitivity, suggest
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import STEQuantize
 
 __all__ = [
     "FakeQuantize",
+    "Mix",
     "NoDataError",
     "Oscillations",
     "Plan",
@@ -25,6 +26,7 @@ __all__ = [
     "SensitivityRow",
     "calibrate",
     "convert",
+    "frontier",
     "plan",
     "prepare",
     "sensitivity",

@@ -1,13 +1,13 @@
 """Which layer is too fragile, and what each should get: one layer at a time, then a budget.
 
-Source: Dong et al. 2020, "HAWQ-V2: Hessian Aware trace-Weighted Quantization of Neural Networks", section 3.2, with the
-measured change of the metric in place of the Hessian's trace.
+Source: Dong et al. 2020, "HAWQ-V2: Hessian Aware trace-Weighted Quantization of Neural Networks", section 3.2 (the
+Pareto frontier), with the measured change of the metric in place of the Hessian's trace.
 """
 
 import copy
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -50,6 +50,29 @@ class SensitivityRow:
         return math.ceil(self.elements * bits / 8)
 
 
+@dataclass(frozen=True)
+class Mix:
+    """A width for every layer.
+
+    Attributes:
+        bits: of each row, in the order of the rows.
+        bytes: of the codes of all these layers, packed without gaps.
+        damage: expected, the damages of single layers taken to add up.
+    """
+
+    bits: tuple[float, ...]
+    bytes: int
+    damage: float
+
+    def config(self, rows: Sequence[SensitivityRow]) -> QATConfig:
+        """For `prepare`: an override for each layer."""
+        overrides = {
+            row.name or "*": replace(row.config, weight=replace(row.config.weight, bits=bits), overrides={})
+            for row, bits in zip(rows, self.bits, strict=True)
+        }
+        return QATConfig(weight=rows[0].config.weight, activation=rows[0].config.activation, overrides=overrides)
+
+
 def sensitivity(
     model: nn.Module,
     evaluate: Callable[[nn.Module], float],
@@ -74,79 +97,105 @@ def sensitivity(
     Raises:
         ValueError: nothing in the model can be quantized, or the metric is not a finite number.
     """
+    rows = []
+    for row, total in scan(model, evaluate, config, bits=bits):
+        rows.append(row)
+        _show(len(rows), total, row.name, enabled=progress)
+    return rows
+
+
+def scan(
+    model: nn.Module,
+    evaluate: Callable[[nn.Module], float],
+    config: QATConfig | None = None,
+    *,
+    bits: Sequence[float] = (2, 3, 4, 8),
+) -> Iterator[tuple[SensitivityRow, int]]:
+    """`sensitivity`, layer by layer: each row as soon as it is measured, and how many there will be."""
     config = config or QATConfig()
     layers = plan(model, config).quantized
     if not layers:
         prepare(model, config)
     baseline = _finite(evaluate(copy.deepcopy(model).eval()), "the FP32 model")
-    rows: list[SensitivityRow] = []
-    total = len(layers) * len({*bits, config.weight.bits})
-    done = 0
     for layer in layers:
         assert layer.config is not None
         by_bits = {}
         for width in sorted({*bits, layer.config.weight.bits}):
             spec = replace(layer.config.weight, bits=width)
-            one = prepare(model, _only(layer.name, QATConfig(spec))).eval()
+            one = prepare(model, only(layer.name, QATConfig(spec))).eval()
             by_bits[width] = _finite(evaluate(one), f"layer {layer.name!r} at {width:g} bits")
-            done += 1
-            _show(done, total, layer.name, enabled=progress)
         elements = sum(math.prod(shape) for shape in layer.shapes)
         metric = by_bits[layer.config.weight.bits]
-        rows.append(SensitivityRow(layer.name, elements, baseline, metric, by_bits, layer.config))
-    return rows
+        yield SensitivityRow(layer.name, elements, baseline, metric, by_bits, layer.config), len(layers)
+
+
+def only(name: str, config: QATConfig) -> QATConfig:
+    """That config for the layer of this name, float for all others."""
+    return QATConfig(overrides={_literal(name): config, "*": None}) if name else config
 
 
 def suggest(rows: Sequence[SensitivityRow], budget_bytes: int) -> QATConfig:
     """The mixed precision with the least expected damage whose codes fit into a budget.
-
-    Every layer starts at its narrowest width. As long as the budget allows, the layer is widened whose expected damage
-    falls most per byte; the damages of single layers are taken to add up.
 
     Args:
         rows: from `sensitivity`.
         budget_bytes: for the codes of all these layers.
 
     Returns:
-        A QATConfig with an override for each layer.
+        A QATConfig with an override for each layer: that of the last `Mix` of the `frontier` that fits.
 
     Raises:
         ValueError: not even the narrowest widths fit; the message says what they need.
     """
+    mixes = frontier(rows)
+    if mixes[0].bytes > budget_bytes:
+        raise ValueError(f"budget_bytes={budget_bytes}; expected at least {mixes[0].bytes}, what the narrowest need")
+    return [mix for mix in mixes if mix.bytes <= budget_bytes][-1].config(rows)
+
+
+def frontier(rows: Sequence[SensitivityRow], most: int = 2048) -> list[Mix]:
+    """Every mix that no other beats: whatever takes fewer bytes does more damage. Smallest first.
+
+    Args:
+        rows: from `sensitivity`.
+        most: mixes kept after each layer, evenly spread over the bytes. Up to that many, which a dozen layers seldom
+            reach, the result is exact.
+
+    Raises:
+        ValueError: there are no rows.
+    """
     if not rows:
-        raise ValueError("suggest was given no rows; expected those of sensitivity(model, evaluate, config)")
-    chosen = {row.name: min(row.by_bits) for row in rows}
-    spent = sum(row.bytes_at(chosen[row.name]) for row in rows)
-    if spent > budget_bytes:
-        raise ValueError(f"budget_bytes={budget_bytes}; expected at least {spent}, what the narrowest widths need")
-    while candidates := _affordable(rows, chosen, budget_bytes - spent):
-        _, row, width = max(candidates, key=lambda candidate: candidate[0])
-        spent += row.bytes_at(width) - row.bytes_at(chosen[row.name])
-        chosen[row.name] = width
-    overrides = {
-        row.name or "*": replace(row.config, weight=replace(row.config.weight, bits=chosen[row.name]), overrides={})
-        for row in rows
-    }
-    return QATConfig(weight=rows[0].config.weight, activation=rows[0].config.activation, overrides=overrides)
-
-
-def _affordable(
-    rows: Sequence[SensitivityRow], chosen: dict[str, float], left: int
-) -> list[tuple[float, SensitivityRow, float]]:
-    """(benefit per byte, layer, wider width) of every step that fits."""
-    steps = []
+        raise ValueError("there are no rows; expected those of sensitivity(model, evaluate, config)")
+    mixes = [Mix((), 0, 0.0)]
     for row in rows:
-        now = chosen[row.name]
-        for width in row.by_bits:
-            cost = row.bytes_at(width) - row.bytes_at(now)
-            if width > now and cost <= left:
-                steps.append(((row.damage_at(now) - row.damage_at(width)) / max(cost, 1), row, width))
-    return steps
+        mixes = _thinned(_undominated(_one_more(mixes, row)), most)
+    return mixes
 
 
-def _only(name: str, config: QATConfig) -> QATConfig:
-    """That config for one layer, float for all others."""
-    return QATConfig(overrides={_literal(name): config, "*": None}) if name else config
+def _one_more(mixes: Sequence[Mix], row: SensitivityRow) -> list[Mix]:
+    """Each mix with each width of one more layer."""
+    return [
+        Mix((*mix.bits, width), mix.bytes + row.bytes_at(width), mix.damage + row.damage_at(width))
+        for mix in mixes
+        for width in row.by_bits
+    ]
+
+
+def _undominated(mixes: Sequence[Mix]) -> list[Mix]:
+    kept: list[Mix] = []
+    for mix in sorted(mixes, key=lambda mix: (mix.bytes, mix.damage)):
+        if not kept or mix.damage < kept[-1].damage:
+            kept.append(mix)
+    return kept
+
+
+def _thinned(mixes: list[Mix], most: int) -> list[Mix]:
+    """At most `most` + 1: the last, which does least damage, of every stretch of bytes, and the smallest."""
+    if len(mixes) <= most:
+        return mixes
+    low, stretch = mixes[0].bytes, (mixes[-1].bytes - mixes[0].bytes) / most
+    last = {math.ceil((mix.bytes - low) / stretch): mix for mix in mixes}
+    return list(last.values())
 
 
 def _literal(name: str) -> str:

@@ -4,9 +4,12 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from qat_core import QATConfig, QuantSpec, SensitivityRow, prepare, sensitivity, suggest
+from qat_core import QATConfig, QuantSpec, SensitivityRow, frontier, prepare, sensitivity, suggest
+from qat_core.sensitivity import scan
 
 
 def model_and_loss():
@@ -53,19 +56,75 @@ def test_the_fragile_layer_gets_the_bits():
     assert {name: c.weight.bits for name, c in config.overrides.items()} == {"0": 2, "1": 8, "2": 2}
 
 
-def test_the_suggestion_fits_and_for_small_cases_is_near_the_best():
+damages = st.tuples(*[st.integers(0, 100).map(lambda n: n / 128)] * 3)  # their sums are exact
+
+
+@given(st.lists(damages, min_size=1, max_size=4), st.integers(20, 400))
+def test_the_suggestion_is_the_best_there_is(measured, budget):
+    rows = rows_of(*measured)
+    options = list(itertools.product((2, 4, 8), repeat=len(rows)))
+    affordable = [bits for bits in options if sum(10 * b for b in bits) <= budget]
+    if not affordable:
+        with pytest.raises(ValueError, match=f"budget_bytes={budget}; expected at least {20 * len(rows)}"):
+            suggest(rows, budget)
+        return
+    config = suggest(rows, budget)
+    chosen = tuple(config.overrides[row.name].weight.bits for row in rows)
+    damage_of = {bits: sum(row.damage_at(b) for row, b in zip(rows, bits, strict=True)) for bits in affordable}
+    assert damage_of[chosen] == min(damage_of.values())
+
+
+@given(st.lists(damages, min_size=1, max_size=4))
+def test_no_mix_beats_one_of_the_frontier(measured):
+    rows = rows_of(*measured)
+    mixes = frontier(rows)
+    assert mixes[0].bits == (2,) * len(rows)
+    for smaller, larger in itertools.pairwise(mixes):
+        assert smaller.bytes < larger.bytes
+        assert smaller.damage > larger.damage
+    for bits in itertools.product((2, 4, 8), repeat=len(rows)):
+        size = sum(10 * b for b in bits)
+        damage = sum(row.damage_at(b) for row, b in zip(rows, bits, strict=True))
+        assert any(mix.bytes <= size and mix.damage <= damage for mix in mixes)
+    for mix in mixes:
+        assert mix.bytes == sum(row.bytes_at(b) for row, b in zip(rows, mix.bits, strict=True))
+        assert {n: c.weight.bits for n, c in mix.config(rows).overrides.items()} == dict(
+            zip([row.name for row in rows], mix.bits, strict=True)
+        )
+
+
+def test_wider_is_not_chosen_where_it_does_more_damage():
+    rows = rows_of((0.5, 1.2, 0.0))
+    assert suggest(rows, budget_bytes=40).overrides["0"].weight.bits == 2
+    assert suggest(rows, budget_bytes=80).overrides["0"].weight.bits == 8
+
+
+def test_a_deep_model_gets_a_frontier_of_bounded_length_that_still_spends_the_budget():
     torch.manual_seed(0)
-    for _ in range(20):
-        damages = [sorted(torch.rand(3).tolist(), reverse=True) for _ in range(3)]
-        rows = rows_of(*damages)
-        for budget in (60, 100, 160, 240):
-            chosen = [suggest(rows, budget).overrides[row.name].weight.bits for row in rows]
-            spent = sum(row.bytes_at(bits) for row, bits in zip(rows, chosen, strict=True))
-            assert spent <= budget
-            found = sum(row.damage_at(bits) for row, bits in zip(rows, chosen, strict=True))
-            options = [o for o in itertools.product((2, 4, 8), repeat=3) if sum(10 * bits for bits in o) <= budget]
-            best = min(sum(r.damage_at(b) for r, b in zip(rows, o, strict=True)) for o in options)
-            assert found <= best + 0.5
+    rows = rows_of(*(sorted(torch.rand(3).tolist(), reverse=True) for _ in range(60)))
+    mixes = frontier(rows, most=100)
+    assert len(mixes) <= 101
+    assert mixes[0].bytes == 60 * 20
+    assert mixes[-1].damage == pytest.approx(sum(row.damage_at(8) for row in rows))
+    exact = frontier(rows, most=10**9)
+    for mix in mixes:
+        best = min(other.damage for other in exact if other.bytes <= mix.bytes)
+        assert mix.damage <= 1.05 * best + 0.5
+
+
+def test_rows_come_one_by_one_and_are_those_of_the_whole_scan():
+    model, loss = model_and_loss()
+    measured = []
+
+    def counting(candidate):
+        measured.append(candidate)
+        return loss(candidate)
+
+    rows = scan(model, counting, QATConfig(QuantSpec(bits=3)), bits=(2, 8))
+    first, total = next(rows)
+    assert (first.name, total, len(measured)) == ("0", 3, 1 + 3)
+    whole = sensitivity(model, loss, QATConfig(QuantSpec(bits=3)), bits=(2, 8))
+    assert [first, *(row for row, _ in rows)] == whole
 
 
 def test_a_suggestion_can_be_prepared():
