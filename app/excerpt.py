@@ -6,6 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
 ROOT = Path(__file__).resolve().parent.parent
 AROUND = 2  # lines shown above and below those that are marked
 
@@ -16,7 +20,7 @@ def excerpt(function: Callable[..., Any], *marked: str) -> dict[str, Any]:
     Returns:
         file: relative to the repository, or to the folder that Python imports the package from.
         name: of the function.
-        lines: [number, text, is marked], dedented; a gap is [0, "...", False].
+        lines: [number, coloured HTML, is marked], dedented; a gap is [0, "...", False].
 
     Raises:
         LookupError: no line contains one of the texts.
@@ -29,7 +33,7 @@ def excerpt(function: Callable[..., Any], *marked: str) -> dict[str, Any]:
     for i, text in zip(shown, texts, strict=True):
         if lines and lines[-1][0] != first + i - 1:
             lines.append((0, "...", False))
-        lines.append((first + i, text, i in found))
+        lines.append((first + i, highlight(text, PythonLexer(), HtmlFormatter(nowrap=True)).rstrip(), i in found))
     return {"file": _file(function), "name": function.__qualname__, "lines": lines}
 
 
@@ -41,7 +45,7 @@ def _line_with(text: str, source: list[str], function: Callable[..., Any]) -> in
 
 
 def _file(function: Callable[..., Any]) -> str:
-    path = Path(inspect.getfile(function)).resolve()
+    path = Path(inspect.getfile(inspect.unwrap(function))).resolve()
     if path.is_relative_to(ROOT) and "site-packages" not in path.parts:
         return path.relative_to(ROOT).as_posix()
     return Path(*path.parts[path.parts.index("site-packages") + 1 :]).as_posix()

@@ -4,12 +4,12 @@ import gradio as gr
 import torch
 
 from app import shared
-from app.chapters import take_home, training
+from app.chapters import one_step, take_home, training
 from app.lab.fit import Settings
 from app.view import STATIC, prose
 
 TITLE = "Quantization-aware training, step by step"
-CHAPTERS = (training, take_home)
+CHAPTERS = (one_step, training, take_home)
 VISITORS_IN_LINE = 100
 DAY = 24 * 3600
 

@@ -18,11 +18,12 @@ STATIC = Path(__file__).parent / "static"
 
 # Resolved against the page's own address, so that it also works below a prefix.
 MOUNT = """
-import(new URL('gradio_api/file={path}', document.baseURI)).then((module) => module.mount(element, props, watch, trigger))
+import(new URL('gradio_api/file={path}', document.baseURI))
+  .then((module) => module.mount(element, props, watch, trigger));
 """
 
 
-def module_view(module: str, value: str, elem_id: str, **props: str) -> gr.HTML:
+def module_view(module: str, value: str, elem_id: str, **props: Any) -> gr.HTML:
     """A place on the page that `static/<module>` draws, given JSON strings.
 
     The template stays constant: with the value in it, Gradio would overwrite what the module drew. `props` are what

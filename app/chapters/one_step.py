@@ -79,8 +79,8 @@ def take_steps(request: gr.Request, event: gr.EventData, progress: Progress, *se
     try:
         choice, steps = parse_choice(event._data), parse_steps(event._data)
         progress = up_to_date(progress, settings)
-        for progress in progress.advance(until=progress.step + steps):
-            pass
+        for later in progress.advance(until=progress.step + steps):
+            progress = later
         return frame(progress, choice), progress
     except (ValueError, TrainingDiverged) as error:
         return problem(error), progress
@@ -177,7 +177,7 @@ def numbers(trace: StepTrace, row: int, col: int, sine: Sine) -> dict[str, float
     """Every number of one weight's way through the step, in the order of the stages."""
     at = (row, col)
     contribution = trace.grad_output[:, row] * trace.input[:, col]  # (batch,); their sum is grad_quantized
-    point = int(contribution.abs().argmax())
+    point = int((contribution if contribution.any() else trace.input[:, col]).abs().argmax())
     share = trace.quantized[at] * trace.input[point, col]
     largest = owner_of_scale(trace, row)
     return {
@@ -212,7 +212,7 @@ def numbers(trace: StepTrace, row: int, col: int, sine: Sine) -> dict[str, float
         "scaled_after": trace.weight.after[at] / trace.scale_after[at],
         "code_after": trace.codes_after[at],
         **scale_numbers(trace, row, col),
-    }  # type: ignore[dict-item]
+    }
 
 
 def owner_of_scale(trace: StepTrace, row: int) -> tuple[int, int]:
