@@ -18,13 +18,13 @@ STATIC = Path(__file__).parent / "static"
 
 # Resolved against the page's own address, so that it also works below a prefix.
 MOUNT = """
-import(new URL('gradio_api/file={path}', document.baseURI))
-  .then((module) => module.mount(element, props, watch, trigger));
+const at = (path) => new URL('gradio_api/file=' + path, document.baseURI);
+import(at('{view}')).then((view) => view.mount(at('{module}'), element, props, watch, trigger));
 """
 
 
 def module_view(module: str, value: str, elem_id: str, **props: Any) -> gr.HTML:
-    """A place on the page that `static/<module>` draws, given JSON strings.
+    """A place on the page that `static/<module>` draws, given JSON strings; not before it is first seen.
 
     The template stays constant: with the value in it, Gradio would overwrite what the module drew. `props` are what
     the module needs once and for all.
@@ -32,11 +32,16 @@ def module_view(module: str, value: str, elem_id: str, **props: Any) -> gr.HTML:
     return gr.HTML(
         value,
         html_template='<div class="view"></div>',
-        js_on_load=MOUNT.format(path=quote((STATIC / module).as_posix())),
+        js_on_load=MOUNT.format(view=static_path("view.js"), module=static_path(module)),
         apply_default_css=False,
         elem_id=elem_id,
         **props,
     )
+
+
+def static_path(name: str) -> str:
+    """Path of a file in `static/`, as it stands in an address."""
+    return quote((STATIC / name).as_posix())
 
 
 def to_json(value: dict[str, Any]) -> str:

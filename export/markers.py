@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from export.recurrent import Recurrence, recurrence_onnx
 from qat_core import FakeQuantize, QuantSpec
-from qat_core.affine import dequantize, from_groups, quantize, to_groups
+from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
 from qat_core.layers import QuantEmbeddingBag, QuantLayer
 from qat_core.prepare import quantized_layers
 from qat_core.sequence import QuantGRU, QuantLSTM
@@ -111,8 +111,8 @@ class ActivationInFloat(nn.Module):
             return dequantize(quantize(x, scale, None, spec.quant_min, spec.quant_max, spec.shift), scale, None, 0.5)
         rows = x.reshape(-1, x.shape[-1])
         groups = to_groups(rows, spec)  # (rows, groups, group_size) or (rows, features)
-        scale, _ = self.source(groups)
-        y: Tensor = (groups * scale.reciprocal()).round() * scale
+        scale, factor = dynamic_qparams(groups, spec)
+        y: Tensor = (groups * factor).round() * scale
         return y.flatten(1)[:, : x.shape[-1]].reshape(x.shape)
 
 

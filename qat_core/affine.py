@@ -105,6 +105,20 @@ def mse_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, Tens
     return best_scale, zero_point
 
 
+def dynamic_qparams(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
+    """Scale of each row or group, and the factor that takes x to its codes.
+
+    onnxruntime's quick kernel does not divide by the scale, largest / 127. It multiplies by 127 / largest, which is
+    rounded once where 1 / scale would be rounded twice: about one code in a million depends on it. Both divisions
+    are of two tensors, since torch computes `number / tensor` as number * (1 / tensor).
+    """
+    largest = x.abs().amax(reduced_dims(x, spec, 0), keepdim=True)
+    top = largest.new_full((), spec.quant_max)
+    largest = largest.clamp(min=spec.quant_max * SMALLEST_SCALE)
+    scale = _finish(largest / top, spec)
+    return scale, scale.reciprocal() if spec.power_of_two else top / largest
+
+
 def qparams_of_range(low: Tensor, high: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor | None]:
     """Scale and zero point of a range.
 

@@ -5,11 +5,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import dequantize, from_groups, quantize, reduced_dims, to_groups
+from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups
 from qat_core.lsq import LearnedScale, LSQuantize
 from qat_core.observer import Fixed, FromTensor, MovingRange, fix
 from qat_core.spec import QuantSpec
-from qat_core.ste import STEQuantize, ste_round
+from qat_core.ste import STEQuantize, ste_round, ste_round_by
 
 
 class FakeQuantize(nn.Module):
@@ -64,6 +64,9 @@ class FakeQuantize(nn.Module):
                 self.source(x)
             return x, x.new_ones(())
         groups = self._groups(x)
+        if self.spec.dynamic:
+            scale, factor = dynamic_qparams(groups.detach(), self.spec)
+            return from_groups(ste_round_by(groups, factor, scale), x.shape).to(x.dtype), scale
         scale, zero_point = self.source(groups)
         if at_least is not None:
             scale = torch.maximum(scale, at_least)
@@ -74,8 +77,11 @@ class FakeQuantize(nn.Module):
     def codes(self, x: Tensor) -> Tensor:
         """The codes of the forward pass: int8 when the spec is symmetric, else uint8, of x's shape."""
         groups = self._groups(x)
-        scale, zero_point = self.source(groups)
-        codes = quantize(groups, scale, zero_point, self.spec.quant_min, self.spec.quant_max, self.spec.shift)
+        if self.spec.dynamic:
+            codes = (groups * dynamic_qparams(groups, self.spec)[1]).round_()
+        else:
+            scale, zero_point = self.source(groups)
+            codes = quantize(groups, scale, zero_point, self.spec.quant_min, self.spec.quant_max, self.spec.shift)
         return from_groups(codes, x.shape).to(torch.int8 if self.spec.symmetric else torch.uint8)
 
     @torch.no_grad()
@@ -104,9 +110,6 @@ class FakeQuantize(nn.Module):
 
     def _estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
         spec = self.spec
-        if spec.dynamic:
-            # onnxruntime's quick kernel multiplies by the reciprocal here, and only here
-            return ste_round(x * scale.reciprocal(), torch.ones_like(scale)) * scale
         if spec.symmetric and spec.scale == "minmax" and isinstance(self.source, FromTensor):
             return ste_round(x, scale, spec.shift)
         estimator = LSQuantize if scale.requires_grad else STEQuantize

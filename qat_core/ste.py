@@ -67,6 +67,13 @@ def ste_round(x: Tensor, scale: Tensor, shift: float = 0.0) -> Tensor:
     return y
 
 
+def ste_round_by(x: Tensor, factor: Tensor, scale: Tensor) -> Tensor:
+    """`ste_round` for dynamic activations: round(x * factor) * scale, both as `dynamic_qparams` answers."""
+    y = x.clone()
+    y.detach().mul_(factor).round_().mul_(scale)
+    return y
+
+
 def where_not_clamped(grad: Tensor, unclamped: Tensor, quant_min: int, quant_max: int) -> Tensor:
     """grad where the code lies in the range, 0 elsewhere; one kernel, since that is what hardtanh's gradient is."""
     return torch.ops.aten.hardtanh_backward(grad, unclamped, quant_min - 0.5, quant_max + 0.5)  # type: ignore[no-any-return]

@@ -44,7 +44,7 @@ class Choice:
 
 def build(shared: Shared) -> None:
     """Draw the chapter."""
-    with gr.Column(elem_classes="chapter wide"):
+    with gr.Row(elem_classes="chapter wide"):
         with gr.Column(elem_classes="picture"):
             first = frame(shared.progress.value, Choice())
             view = module_view("one_step.js", first, "one-step", sources=to_json(sources()))
@@ -59,8 +59,6 @@ def build(shared: Shared) -> None:
     }
     view.select(look, **common, trigger_mode="always_last")
     view.submit(take_steps, **common, trigger_mode="multiple", concurrency_limit=1)
-    changes = [setting.change for setting in shared.settings]  # type: ignore[attr-defined]
-    gr.on(changes, js="() => { window.dispatchEvent(new Event('settings')); }")
 
 
 def look(event: gr.EventData, progress: Progress, *settings: Any) -> tuple[Any, ...]:

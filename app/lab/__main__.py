@@ -19,7 +19,8 @@ from rich.table import Table
 
 from app.figures import comparison
 from app.lab.fit import MODELS, Experiment, Settings, StepRecord, TrainingDiverged
-from app.lab.tasks import DigitsTask
+from app.lab.points import load_csv
+from app.lab.tasks import DigitsTask, SineTask
 from export import FileError, ParityError, audit, export_onnx
 from export.__main__ import print_parity
 from export.parity import to_numpy
@@ -28,7 +29,7 @@ from export.runtime import run, session
 PICTURE = "qat_success.png"
 METRICS = {
     "mse_clean": "MSE against the clean sine",
-    "mse_train": "MSE against the noisy points",
+    "mse_train": "MSE against the points",
     "accuracy": "accuracy on images never seen",
     "loss_train": "training loss",
 }
@@ -41,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # the matrices are tiny: a second thread only waits
     args = _parser().parse_args(argv)
     try:
-        settings = Settings.of(**{f.name: getattr(args, f.name) for f in fields(Settings)})
+        if args.csv:
+            args.task, args.points = "points", load_csv(args.csv)
+        given: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in fields(Settings)}
+        settings = Settings.of(**given)
         experiment = Experiment(settings, args.device)
         out = Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     found = audit(path)
     result: dict[str, Any] = {
-        "config": asdict(settings),
+        "config": {name: value for name, value in asdict(settings).items() if name != "points"},
         "device": experiment.device.type,
         "seconds": round(time.perf_counter() - started, 3),
         **{name: {metric: values[name] for metric, values in record.metrics.items()} for name in MODELS},
@@ -67,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(experiment.task, DigitsTask):
         (scores,) = run(session(path), [to_numpy(experiment.task.examples)])
         result["onnx"]["accuracy"] = experiment.task.accuracy(torch.from_numpy(scores))
-    else:
+    elif isinstance(experiment.task, SineTask):
         comparison(settings, record, out / PICTURE)
     (out / "parity.json").write_text(json.dumps(result["parity"], indent=2) + "\n")
     if args.json:
@@ -77,9 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_parity(parity)
         print(f"{path}: {found.file_bytes:,} bytes, {found.fp32_bytes:,} in float32. Check it anywhere: ", end="")
         print(f"python -m export check {path}")
-        print(
-            f"the parity report: {out / 'parity.json'}" + (f"; the picture: {out / PICTURE}" if record.curves else "")
-        )
+        has_picture = isinstance(experiment.task, SineTask)
+        print(f"the parity report: {out / 'parity.json'}" + (f"; the picture: {out / PICTURE}" if has_picture else ""))
     return 0
 
 
@@ -112,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--task", default="sine", help="sine (default) or digits: a small CNN on handwritten digits")
+    add("--csv", metavar="FILE", help="fit your own points instead: two columns, x and y")
     add("--bits", type=_number, default=4, help="width of a weight's code: 1.58, 2, 3, 4 or 8 (default 4)")
     add("--granularity", default="per_tensor", help="per_tensor (default), per_channel or per_group")
     add("--scale", default="minmax", help="where scales come from: minmax (default), mse or learned")

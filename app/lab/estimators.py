@@ -15,7 +15,7 @@ from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from app.lab.data import Sine
-from app.lab.fit import TrainingDiverged
+from app.lab.fit import TrainingDiverged, copy_tensors
 from app.lab.models import mlp
 from qat_core import QATConfig, QuantSpec, STEQuantize, prepare
 from qat_core.fake_quant import FakeQuantize
@@ -106,7 +106,7 @@ class Estimators:
             name: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE)
             for name, model in self.models.items()
         }
-        self._first = {name: _copied(dict(model.named_parameters())) for name, model in self.models.items()}
+        self._first = {name: copy_tensors(dict(model.named_parameters())) for name, model in self.models.items()}
 
     def run(self, every: int = 10, until: int = STEPS) -> Iterator[dict[str, RuleRecord]]:
         """Train to step `until`, and yield a record of each network every `every` steps and at the last.
@@ -134,8 +134,8 @@ class Estimators:
         return {
             "free": self.free,
             "step": self.step,
-            "models": {name: _copied(model.state_dict()) for name, model in self.models.items()},
-            "optimizers": {name: _copied(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
+            "models": {name: copy_tensors(model.state_dict()) for name, model in self.models.items()},
+            "optimizers": {name: copy_tensors(optimizer.state_dict()) for name, optimizer in self.optimizers.items()},
         }
 
     @classmethod
@@ -145,7 +145,7 @@ class Estimators:
         estimators.step = snapshot["step"]
         for name, model in estimators.models.items():
             model.load_state_dict(snapshot["models"][name])
-            estimators.optimizers[name].load_state_dict(_copied(snapshot["optimizers"][name]))
+            estimators.optimizers[name].load_state_dict(copy_tensors(snapshot["optimizers"][name]))
         return estimators
 
     def _backward(self, name: str) -> float:
@@ -209,7 +209,7 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
     model, data = estimators.models["round"], estimators.data
     layers = dict(quantized_layers(model))
     grids = {f"{name}.weight": layer.weight_quantizer(layer.weight).detach() for name, layer in layers.items()}
-    values = {**_copied(dict(model.named_parameters())), **grids}
+    values = {**copy_tensors(dict(model.named_parameters())), **grids}
     fp32, name = mlp(WIDTH), f"{LAYER}.weight"
     values = {key: values[key] for key, _ in fp32.named_parameters()}
 
@@ -264,11 +264,3 @@ def _ruled(model: nn.Module, rule: Rule, free: str) -> nn.Module:
         assert layer.bias is not None
         layer.bias.requires_grad_(free != "weights")
     return model
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    return value

@@ -7,13 +7,14 @@ records nothing runs; `snapshot()` and `restore()` carry the work across a pause
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from app.lab.points import Points, check_points
 from app.lab.tasks import TASKS, Curve, make_task
 from qat_core import QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
 from qat_core.prepare import quantized_layers
@@ -29,6 +30,9 @@ class TrainingDiverged(RuntimeError):
 class Settings:
     """Everything that decides the outcome of a run. `Settings.of(task)` has the defaults of that task.
 
+    Attributes:
+        points: (x, y) pairs, what the task "points" fits; nothing for the other tasks.
+
     Raises:
         ValueError: a value is out of range; the message names it and what was expected.
     """
@@ -43,6 +47,7 @@ class Settings:
     steps: int = 2000
     width: int = 64
     learning_rate: float = 1e-2
+    points: Points = ()
 
     @classmethod
     def of(cls, task: str, **changes: Any) -> "Settings":
@@ -54,6 +59,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ValueError(f"task={self.task!r}; expected one of {', '.join(TASKS)}")
+        if self.task == "points":
+            check_points(self.points)
+        elif self.points:
+            raise ValueError(f"points for task={self.task!r}; expected none, or task='points'")
         _ = self.config
         for name, low, high in (("seed", 0, 2**31 - 1), ("steps", 1, 1_000_000), ("width", 1, 4096)):
             value = getattr(self, name)
@@ -85,8 +94,9 @@ class StepRecord:
     Attributes:
         step, steps: how far the run is.
         metrics: name of a metric -> model -> value: mse_train (against the noisy points) and mse_clean (against the
-            sine without noise), or for the digits loss_train and accuracy (on images never seen).
-        curves: model -> its output on the 128 points of `Sine.grid`; empty for the digits.
+            sine without noise), for points mse_train alone, for the digits loss_train and accuracy (on images never
+            seen).
+        curves: model -> its output on the 128 points of the task's grid; empty for the digits.
         flips: weight codes of the QAT model that changed since the record before.
         codes: how many weight codes the QAT model has.
     """
@@ -116,7 +126,7 @@ class Experiment:
     def __init__(self, settings: Settings, device: str = "auto") -> None:
         self.settings = settings
         self.device = pick_device(device)
-        self.task = make_task(settings.task, settings.noise, settings.seed, self.device)
+        self.task = make_task(settings.task, settings.noise, settings.seed, self.device, settings.points)
         self.step = 0
         fp32 = self.task.model(settings.width, settings.seed).to(self.device)
         self.models = {
@@ -167,21 +177,21 @@ class Experiment:
     def snapshot(self) -> dict[str, Any]:
         """All that a later `restore` needs, as numbers and CPU tensors of its own."""
         state = {
-            "settings": asdict(self.settings),
+            "settings": self.settings,
             "step": self.step,
             "codes": self._codes,
             "models": {name: self.models[name].state_dict() for name in self.optimizers},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
-        copied = _copy_tensors(state)
+        copied = copy_tensors(state)
         assert isinstance(copied, dict)
         return copied
 
     @classmethod
     def restore(cls, snapshot: dict[str, Any], device: str = "auto") -> "Experiment":
         """The experiment as it was when `snapshot` was taken."""
-        experiment = copy.deepcopy(_at_step_0(Settings(**snapshot["settings"]), device))
-        snapshot = _copy_tensors(snapshot)
+        experiment = copy.deepcopy(_at_step_0(snapshot["settings"], device))
+        snapshot = copy_tensors(snapshot)
         experiment.step = experiment.schedule.steps = snapshot["step"]
         experiment._codes = snapshot["codes"].to(experiment.device)
         for name, optimizer in experiment.optimizers.items():
@@ -246,9 +256,10 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _copy_tensors(value: Any) -> Any:
+def copy_tensors(value: Any) -> Any:
+    """The same dict of dicts with CPU tensors of its own."""
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, dict):
-        return {key: _copy_tensors(item) for key, item in value.items()}
+        return {key: copy_tensors(item) for key, item in value.items()}
     return value

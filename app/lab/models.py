@@ -1,7 +1,7 @@
 """The networks; the same seed gives the same weights on every device."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def mlp(width: int = 64, seed: int = 0) -> nn.Sequential:
@@ -9,6 +9,21 @@ def mlp(width: int = 64, seed: int = 0) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(nn.Linear(1, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1))
+
+
+class Rescale(nn.Module):
+    """(x + shift) * factor: in and out of the units of somebody's own data."""
+
+    shift: Tensor
+    factor: Tensor
+
+    def __init__(self, shift: float, factor: float) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.tensor(shift))
+        self.register_buffer("factor", torch.tensor(factor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.shift) * self.factor
 
 
 def cnn(seed: int = 0) -> nn.Sequential:

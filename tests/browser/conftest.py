@@ -84,7 +84,7 @@ def page(request: pytest.FixtureRequest, server: str, chromium: Browser) -> Iter
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda sent: problems.append(f"asks {sent.url}") if is_foreign(sent.url, server) else None)
-    page.goto(server)
+    page.goto(f"{server}/?chapter=training")
     page.locator("#training .numbers").wait_for()
     yield page
     ARTIFACTS.mkdir(exist_ok=True)

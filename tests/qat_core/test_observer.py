@@ -94,13 +94,35 @@ def test_the_mse_scale_is_never_worse_than_minmax(x, bits, symmetric):
 @given(oracle.arrays(limit=2.0**60), st.integers(1, 5))
 def test_dynamic_activations_round_as_the_quick_kernel_does(x, group_size):
     spec = QuantSpec(bits=8, granularity="per_group", group_size=group_size, dynamic=True)
-    y = FakeQuantize.for_activation(spec)(torch.from_numpy(x)).numpy()
-    for row, answer in zip(x, y, strict=True):
+    quantizer = FakeQuantize.for_activation(spec)
+    y, codes = quantizer(torch.from_numpy(x)).numpy(), quantizer.codes(torch.from_numpy(x)).numpy()
+    for row, values, row_codes in zip(x, y, codes, strict=True):
         for start in range(0, len(row), group_size):
-            block = row[start : start + group_size]
-            scale = np.maximum(np.abs(block).max() / np.float32(127), np.float32(SMALLEST_SCALE))
-            codes = np.rint(block * (np.float32(1) / scale))
-            np.testing.assert_array_equal(answer[start : start + group_size], codes * scale)
+            here = slice(start, start + group_size)
+            largest = np.maximum(np.abs(row[here]).max(), np.float32(127 * SMALLEST_SCALE))
+            expected = np.rint(row[here] * (np.float32(127) / largest))
+            np.testing.assert_array_equal(row_codes[here], expected)
+            np.testing.assert_array_equal(values[here], expected * (largest / np.float32(127)))
+
+
+def test_dynamic_scales_are_rounded_once():
+    """The factor is 127 / largest: 1 / scale, and torch's 127 / tensor, round twice and give other codes."""
+    x = torch.tensor([[3.226496696472168, -1.537031888961792]])
+    spec = QuantSpec(bits=8, granularity="per_group", dynamic=True)
+    codes = FakeQuantize.for_activation(spec).codes(x).numpy()
+    largest = np.abs(x.numpy()).max(1, keepdims=True)
+    np.testing.assert_array_equal(codes, np.rint(x.numpy() * (np.float32(127) / largest)))
+    assert (codes != np.rint(x.numpy() * (np.float32(1) / (largest / np.float32(127))))).any()
+    assert (torch.from_numpy(codes) != (x * (127 / torch.from_numpy(largest))).round()).any()
+
+
+def test_the_gradient_of_dynamic_activations_is_the_identity():
+    x = torch.randn(3, 10, requires_grad=True)
+    grad = torch.randn(3, 10)
+    FakeQuantize.for_activation(QuantSpec(bits=8, granularity="per_group", group_size=4, dynamic=True))(x).backward(
+        grad
+    )
+    assert torch.equal(x.grad, grad)
 
 
 def test_dynamic_rows_do_not_see_each_other():
