@@ -1,5 +1,6 @@
 """A few lines of the source that runs, some of them marked."""
 
+import ast
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -11,11 +12,10 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 ROOT = Path(__file__).resolve().parent.parent
-AROUND = 2  # lines shown above and below those that are marked
 
 
-def excerpt(function: Callable[..., Any], *marked: str) -> dict[str, Any]:
-    """The lines of a function that contain the texts `marked`, and those around them.
+def excerpt(function: Callable[..., Any], *marked: str, around: int = 2) -> dict[str, Any]:
+    """The lines of a function that contain the texts `marked`, and as many as `around` above and below each.
 
     Returns:
         file: relative to the repository, or to the folder that Python imports the package from.
@@ -26,8 +26,9 @@ def excerpt(function: Callable[..., Any], *marked: str) -> dict[str, Any]:
         LookupError: no line contains one of the texts.
     """
     source, first = inspect.getsourcelines(function)
+    body = _first_line_of_code(source)
     found = [_line_with(text, source, function) for text in marked]
-    shown = sorted({i for at in found for i in range(at - AROUND, at + AROUND + 1) if 0 <= i < len(source)})
+    shown = sorted({i for at in found for i in range(max(at - around, body), min(at + around + 1, len(source)))})
     texts = textwrap.dedent("".join(source[i].rstrip() + "\n" for i in shown)).splitlines()
     lines: list[tuple[int, str, bool]] = []
     for i, text in zip(shown, texts, strict=True):
@@ -37,11 +38,19 @@ def excerpt(function: Callable[..., Any], *marked: str) -> dict[str, Any]:
     return {"file": _file(function), "name": function.__qualname__, "lines": lines}
 
 
+def _first_line_of_code(source: list[str]) -> int:
+    """After the docstring."""
+    (definition,) = ast.parse(textwrap.dedent("".join(source))).body
+    assert isinstance(definition, ast.FunctionDef)
+    documented = ast.get_docstring(definition) is not None
+    return int(definition.body[documented].lineno) - 1
+
+
 def _line_with(text: str, source: list[str], function: Callable[..., Any]) -> int:
     at = [i for i, line in enumerate(source) if text in line]
     if not at:
         raise LookupError(f"no line of {function.__qualname__} contains {text!r}")
-    return at[-1]  # a docstring may have it before
+    return at[-1]
 
 
 def _file(function: Callable[..., Any]) -> str:

@@ -28,6 +28,7 @@ from qat_core.ste import STEQuantize, ste_round
 
 KEY = "one_step"
 TITLE = "One step, taken apart"
+USES = ("bits", "granularity", "scale")
 
 STRIDES = (1, 25, 100)
 CURVE_POINTS = 64  # of the 256: enough for a line 400 pixels wide
@@ -296,7 +297,7 @@ def sources() -> dict[str, Any]:
         "layer": excerpt(QuantLinear.forward, "F.linear"),
         "loss": excerpt(SineTask.loss, "F.mse_loss"),
         "gradient": excerpt(Experiment._optimize, "loss.backward()"),
-        "ste": excerpt(ste_round, "y = x.clone()"),
+        "ste": excerpt(ste_round, "y = x.clone()", "dequantize_(round_to_codes("),
         "ste.mse": excerpt(STEQuantize.backward, "where_not_clamped"),
         "ste.learned": excerpt(LSQuantize.backward, "grad_x = where_not_clamped"),
         "scale_gradient": excerpt(LSQuantize.backward, "grad_scale = slopes"),
@@ -309,6 +310,6 @@ def sources() -> dict[str, Any]:
 def torch_adam(*marked: str) -> dict[str, Any]:
     """The lines of torch's own Adam; where this version has others, the line that calls it."""
     try:
-        return excerpt(adam._single_tensor_adam, *marked)
+        return excerpt(adam._single_tensor_adam, *marked, around=1)
     except (AttributeError, LookupError):
         return excerpt(Experiment._optimize, "optimizer.step()")

@@ -13,7 +13,7 @@ const PICKS = [
   ["clamped", "Clamped hardest"],
 ];
 const STRIDES = [1, 25, 100];
-const PASSES = { forward: "forward pass", backward: "backward pass", update: "update" };
+const PASSES = { forward: "forward", backward: "backward", update: "update" };
 const PATIENCE = 150; // milliseconds without a further arrow key before the server is asked
 
 export function mount(root, props, watch, trigger) {
@@ -183,6 +183,7 @@ function card(parent, sources, turnTo, take) {
     numbers.hide();
     title.textContent = `${at + 1}. ${stage.title}`;
     formula.replaceChildren(...stage.formula(frame).map(line));
+    formula.classList.toggle("lines", formula.childElementCount > 1);
     words.replaceChildren(line(stage.words(frame)));
     spoken.textContent = `Stage ${at + 1} of ${stages.length}, ${title.textContent}: ${readable(values[stage.value])}`;
     pictures.show(stage, frame, values);

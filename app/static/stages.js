@@ -96,7 +96,7 @@ const STAGES = [
   {
     key: "ste", pass: "backward", chip: "STE", value: "grad", picture: "stairs",
     title: "The straight-through estimator",
-    formula: (f) => [`∂L/∂w := ∂L/∂ŵ × ${f.passes ? 1 : 0} = {grad}`, "∂L/∂w  = ∂L/∂ŵ × 0 = 0, if we were honest"],
+    formula: (f) => [`∂L/∂w := ∂L/∂ŵ × ${f.passes ? 1 : 0} = {grad}`, "with the true slope: ∂L/∂ŵ × 0 = 0"],
     words: (f) =>
       f.passes
         ? "A stair is flat: its true slope is 0, and this weight would never learn. The estimator takes the slope of the straight line that the stairs follow: 1. The gradient passes as if round() were not there."
@@ -112,7 +112,7 @@ const STAGES = [
         : "Where the code is clamped, ∂ŵ/∂s is the code itself: the last stair moves with the scale. Summed over the {scale_elements} weights that share it, and brought to the size of a weight's gradient.",
   },
   {
-    key: "averages", pass: "update", chip: "Adam", value: "m", picture: "stairs",
+    key: "averages", pass: "update", chip: "Adam’s m", value: "m", picture: "stairs",
     title: "Adam's averages",
     formula: () => ["m = 0.9 × {m_before} + 0.1 × {grad} = {m}", "v = 0.999 × {u_before} + 0.001 × {grad}² = {u}"],
     words: () => "Moving averages of the gradient and of its square. Both began at 0; divided by 1 − 0.9^t and 1 − 0.999^t at step t = {t}, they are m̂ = {m_hat} and v̂ = {u_hat}.",

@@ -71,7 +71,7 @@ class Stairs {
       height: HEIGHT,
       x: { domain: [-2, 2], ticks: [] },
       y: { domain: [-2, 2], ticks: [] },
-      legend: [["stair", "round, then clamp"], ["identity", "straight line"], ["gradient", "gradient"]],
+      legend: [["stair", "round, clamp"], ["identity", "straight line"], ["gradient", "gradient"]],
     });
     for (const kind of ["beyond", "edges", "identity", "stair", "error", "way", "gradient", "tangent", "slope", "width", "move"]) this[kind] = this.plot.line(kind);
     this.spots = Object.fromEntries(["foot", "top", "side", "moved"].map((kind) => [kind, this.spot(kind)]));
@@ -116,7 +116,7 @@ class Stairs {
     const clamped = (k) => Math.max(min, Math.min(max, k));
     const set = (name, d) => this[name].setAttribute("d", d);
 
-    const ks = whole([Math.max(from, min) - 1, Math.min(to, max) + 1]);
+    const ks = whole([from - 1, to + 1]);
     const xs = ks.flatMap((k) => [k - 0.5, k + 0.5]);
     set("stair", plot.through(xs, ks.flatMap((k) => [clamped(k), clamped(k)])));
     set("edges", whole([from - 0.5, to - 0.5]).map((k) => k + 0.5).filter((edge) => edge > min && edge < max).map((edge) => `M${px(edge)} ${py(low)}V${py(high)}`).join(""));
@@ -162,14 +162,14 @@ class Stairs {
     if (stage === "latent") say("first", `w = ${readable(values.w)}`, ...foot, anchor);
     else if (stage === "scale") say("first", `s = ${readable(values.s)}`, plot.px(code), plot.py(code - 0.25) + 20, "middle");
     else if (stage === "ste") {
-      say("first", "slope 0: the stair", plot.px(scaled + 0.6), plot.py(code) + 4);
-      if (frame.passes) say("second", "slope 1: what the estimator takes", plot.px(scaled + 0.7) + 4, plot.py(code + 0.7) - 6, right ? "start" : "end");
+      say("first", "slope 0", plot.px(scaled + 0.5), plot.py(code) + 18, "end");
+      if (frame.passes) say("second", "slope 1", plot.px(scaled + 0.7), plot.py(code + 0.7) - 8, "end");
     } else if (stage === "averages") {
-      say("first", "−∂L/∂w, today's push", plot.px(scaled), plot.py(low + 1.25) - 10, "middle");
-      say("second", "−m̂, the push that Adam remembers", plot.px(scaled), plot.py(low + 0.6) - 10, "middle");
+      say("first", "−∂L/∂w, today's push", plot.px(plot.x.domain[0]) + 8, plot.py(low + 1.25) - 10);
+      say("second", "−m̂, the push that Adam remembers", plot.px(plot.x.domain[0]) + 8, plot.py(low + 0.6) - 10);
     } else if (stage === "update") say("first", `w / s = ${readable(after)}`, plot.px(after) + dx, plot.py(low) - 28, anchor);
     else if (stage === "flip") say("first", `code ${codeAfter}`, plot.px(after) + dx, plot.py(codeAfter) - 12, anchor);
-    else if (stage === "scale_gradient") say("first", `∂ŵ/∂s = ${readable(values.slope)}`, plot.px(scaled) + dx, plot.py((scaled + code) / 2) + 4, anchor);
+    else if (stage === "scale_gradient") say("first", `∂ŵ/∂s = ${readable(values.slope)}`, plot.px(scaled) + dx, plot.py(Math.max(low + 0.5, Math.min(low + 2 * REACH, (scaled + code) / 2))) + 4, anchor);
     else if (stage === "divide") say("first", `w / s = ${readable(scaled)}`, ...foot, anchor);
     else say("first", `code ${stage === "round" ? values.rounded : code}`, plot.px(scaled) + dx, plot.py(stage === "round" ? values.rounded : code) - 12, anchor);
   }
