@@ -52,8 +52,6 @@ class StoredCodes(nn.Module):
         elif spec.granularity == "per_group":
             scale, zero_point = scale.squeeze(-1), zero_point.squeeze(-1)  # (rows, groups)
             codes, self.axis, self.block_size = codes.flatten(1), 1, spec.group_size
-            if scale.shape[1] == 1:
-                self.axis, self.block_size = 0, 0
         if not self.block_size and scale.dim():
             scale, zero_point = scale.flatten(), zero_point.flatten()
         self.register_buffer("codes", codes)

@@ -105,6 +105,15 @@ def test_a_wrong_code_is_found_in_its_layer(quantized):
     assert not report.parting.explained
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_wrong_code_is_found_behind_codes_of_any_width(tmp_path, bits):
+    x = torch.randn(64, 2)
+    model = calibrate(prepare(small(), QATConfig(activation=QuantSpec.activation(bits))), [x])
+    export_onnx(model, x, tmp_path / "model.onnx")
+    changed = change(tmp_path / "model.onnx", "0.weight", lambda codes: (-codes.astype(np.int8)).astype(codes.dtype))
+    assert check_parity(model, changed, x).parting.tensor == "0/Gemm"
+
+
 def test_a_tie_is_counted_and_shown_but_not_a_fault(quantized):
     """The file's input scale is moved by one unit in the last place: only what lies on a tie gets another code."""
     model, path = quantized
