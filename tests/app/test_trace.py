@@ -193,7 +193,7 @@ def test_the_gradient_of_a_learned_scale(trace: StepTrace) -> None:
 
 def test_adam_does_what_it_does_alone(started: dict[str, Any], layer: str) -> None:
     """The same gradients given to an Adam of one parameter, from its beginning."""
-    experiment = Experiment(Settings(**started["settings"]), "cpu")
+    experiment = Experiment(started["settings"], "cpu")
     alone: dict[str, tuple[Tensor, torch.optim.Adam]] = {}
     for _ in range(3):
         trace = trace_step(experiment, layer)
