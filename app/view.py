@@ -69,8 +69,14 @@ def listed(item: Any) -> str:
     """One function or class as HTML; the scrolling part can be reached with the keyboard."""
     file = Path(inspect.getfile(item)).resolve().relative_to(ROOT).as_posix()
     title = escape(f"{file}: {item.__qualname__}")
-    code = highlight(inspect.getsource(item), PythonLexer(), HtmlFormatter(nowrap=True))
+    code = coloured(inspect.getsource(item))
     return (
         f"<figure><figcaption>{title}</figcaption>"
         f'<pre tabindex="0" role="region" aria-label="{title}"><code>{code}</code></pre></figure>'
     )
+
+
+def coloured(source: str) -> str:
+    """Python as HTML; its text is the source itself."""
+    html: str = highlight(source, PythonLexer(stripnl=False, ensurenl=False), HtmlFormatter(nowrap=True))
+    return html if source.endswith("\n") else html.removesuffix("\n")
