@@ -14,10 +14,17 @@ WEIGHTS: dict[str, dict[str, Any]] = {
     "learned, half-shifted": {"scale": "learned", "half_shift": True},
     "learned, oscillations frozen": {"scale": "learned"},
     "learned, half-shifted, oscillations frozen": {"scale": "learned", "half_shift": True},
+    "min-max + 8-bit activations": {"scale": "minmax"},
     "learned + 8-bit activations": {"scale": "learned"},
 }
-ACTIVATIONS = {"learned + 8-bit activations": QuantSpec.activation(bits=8)}
-TIMED = ("min-max", "learned", "learned, oscillations frozen", "learned + 8-bit activations")
+ACTIVATIONS = {name: QuantSpec.activation(bits=8) for name in WEIGHTS if "activations" in name}
+TIMED = (
+    "min-max",
+    "learned",
+    "learned, oscillations frozen",
+    "min-max + 8-bit activations",
+    "learned + 8-bit activations",
+)
 
 
 def recipes(bits: float, granularity: str) -> tuple[str, ...]:

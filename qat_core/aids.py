@@ -74,6 +74,8 @@ class LayerOscillation:
 class Oscillations:
     """Track weights whose codes flip back and forth, and hold them if asked to; call `step()` after each step.
 
+    `report()` says how restless every parameter is.
+
     Under the straight-through estimator a latent weight near the edge between two codes is pushed across it again and
     again, since each code's gradient points to the other. An element oscillates in a step when its code changes in
     the direction opposite to its last change; its frequency is a moving average of that. Once the frequency exceeds
@@ -106,13 +108,15 @@ class Oscillations:
         self.weights = {name: _Restless(weight, quantizer) for name, weight, quantizer in _distinct_weights(model)}
 
     @torch.no_grad()
-    def step(self) -> list[LayerOscillation]:
-        """One optimizer step is done: update the averages, hold what is frozen, and report."""
+    def step(self) -> None:
+        """One optimizer step is done: update the averages and hold what is frozen."""
         self.steps += 1
-        return [
-            LayerOscillation(name, *weight.step(self.threshold, self.momentum, self.freeze))
-            for name, weight in self.weights.items()
-        ]
+        for weight in self.weights.values():
+            weight.step(self.threshold, self.momentum, self.freeze)
+
+    def report(self) -> list[LayerOscillation]:
+        """A row for each parameter."""
+        return [LayerOscillation(name, *weight.shares(self.threshold)) for name, weight in self.weights.items()]
 
     @property
     def threshold(self) -> float:
@@ -171,30 +175,35 @@ class _Restless:
         self.weight, self.quantizer = weight, quantizer
         self.codes = self._codes()
         self.mean_code = self.codes.clone()
+        self.change = torch.zeros_like(self.codes)
         self.direction = torch.zeros_like(self.codes)
         self.frequency = torch.zeros_like(self.codes)
         self.frozen = torch.zeros_like(self.codes, dtype=torch.bool)
         self.frozen_code = self.codes.clone()
 
-    def step(self, threshold: float, momentum: float, freeze: bool) -> tuple[float, float, float]:
-        if freeze:
-            self._hold()
+    def step(self, threshold: float, momentum: float, freeze: bool) -> None:
         codes = self._codes()
-        change = (codes - self.codes).sign_()
-        self.frequency.lerp_(((change * self.direction) < 0).to(self.frequency), momentum)
-        self.mean_code.lerp_(codes, momentum)
-        self.direction = torch.where(change == 0, self.direction, change)
-        self.codes = codes
-        oscillating = self.frequency > threshold
         if freeze:
-            self.frozen_code = torch.where(oscillating & ~self.frozen, self.mean_code.round(), self.frozen_code)
-            self.frozen |= oscillating
-            self._hold()
-        return tuple(share.float().mean().item() for share in (change != 0, oscillating, self.frozen))  # type: ignore[return-value]
+            codes = torch.where(self.frozen, self.frozen_code, codes)
+        self.change = (codes - self.codes).sign_()
+        self.frequency.lerp_((self.change * self.direction < 0).to(self.frequency), momentum)
+        self.mean_code.lerp_(codes, momentum)
+        self.direction = torch.where(self.change == 0, self.direction, self.change)
+        self.codes = codes
+        if freeze:
+            self._freeze(threshold)
 
-    def _hold(self) -> None:
+    def _freeze(self, threshold: float) -> None:
+        oscillating = self.frequency > threshold
+        self.frozen_code = torch.where(self.frozen | ~oscillating, self.frozen_code, self.mean_code.round())
+        self.frozen |= oscillating
         held = self.quantizer.values(self.frozen_code, self.weight)
         self.weight.copy_(torch.where(self.frozen, held, self.weight))
+
+    def shares(self, threshold: float) -> tuple[float, float, float]:
+        """Flipped in the last step, oscillating, frozen."""
+        found = (self.change != 0, self.frequency > threshold, self.frozen)
+        return tuple(share.float().mean().item() for share in found)  # type: ignore[return-value]
 
     def _codes(self) -> Tensor:
         return self.quantizer.codes(self.weight).to(torch.float32)

@@ -60,7 +60,8 @@ def swinging(freeze):
         with torch.no_grad():
             prepared.weight[0, 0] = 0.6 if step % 4 else 0.4
             prepared.weight[0, 1] += 1.0
-        reports += tracker.step()
+        tracker.step()
+        reports += tracker.report()
     return prepared, tracker, reports
 
 
@@ -87,7 +88,8 @@ def test_an_oscillating_weight_is_held_at_the_code_where_it_mostly_was():
     assert reports[-1].oscillating <= 0.25
     with torch.no_grad():
         prepared.weight[0, 0] = -5.0
-    (report,) = tracker.step()
+    tracker.step()
+    (report,) = tracker.report()
     assert report.frozen == 0.25
     assert prepared.weight[0, 0].item() == 1.0
 
@@ -140,7 +142,8 @@ def test_an_annealed_threshold_lets_early_flips_be():
     for step in range(40):
         with torch.no_grad():
             prepared.weight[0, 0] = 0.3 if step % 2 else -0.3
-        (report,) = tracker.step()
+        tracker.step()
+        (report,) = tracker.report()
         frozen.append(report.frozen)
     assert frozen[:19] == [0] * 19
     assert frozen[19:] == [1 / 16] * 21
