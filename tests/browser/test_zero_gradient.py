@@ -7,10 +7,10 @@ from playwright.sync_api import Page, expect
 
 
 @pytest.fixture
-def chapter(page: Page, server: str) -> Page:
-    page.goto(f"{server}/?chapter=zero_gradient")
-    page.locator("#zero-gradient .slice dd").first.wait_for()
-    return page
+def chapter(tab: Page, server: str) -> Page:
+    tab.goto(f"{server}/?chapter=zero_gradient")
+    tab.locator("#zero-gradient .slice dd").first.wait_for()
+    return tab
 
 
 def test_training_moves_one_network_and_not_the_other(chapter: Page) -> None:
