@@ -78,15 +78,16 @@ def check_receipt(exported: Exported | None) -> str:
         return to_json({"words": f"The receipt does not hold: {error}.", "problem": True})
     verdict = "holds" if report.ok else "does not hold"
     words = f"The receipt {verdict}: {report.levels[0].outputs} promised answers recomputed from the file alone."
-    return parity_frame(exported, report, words)
+    return parity_frame(exported, report, words, checked=True)
 
 
-def parity_frame(exported: Exported, report: ParityReport, words: str) -> str:
+def parity_frame(exported: Exported, report: ParityReport, words: str, checked: bool = False) -> str:
     """What `parity.js` draws."""
     receipt = read(onnx.load_model_from_string(exported.model))
     return to_json(
         {
             "words": words,
+            "checked": checked,
             "label": exported.label,
             "outcome": report.outcome,
             "verdict": OUTCOMES[report.outcome],

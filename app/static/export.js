@@ -30,6 +30,7 @@ export function mount(root, props, watch) {
     body.replaceChildren(graph(frame.graph), facts);
     facts.append(bytes(frame.sizes));
     new NibbleMap(facts, frame.weights);
+    window.dispatchEvent(new CustomEvent("chapter-done", { detail: "export" }));
   });
 }
 

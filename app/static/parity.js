@@ -37,6 +37,7 @@ export function mount(root, props, watch) {
     exported = frame.label ?? null;
     compare();
     body.replaceChildren(...(frame.levels ? [verdict(frame), table(frame), receipt(frame.receipt)] : []));
+    if (frame.checked) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "onnxruntime" }));
   });
 }
 

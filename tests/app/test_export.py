@@ -178,10 +178,10 @@ def test_what_is_not_a_number_is_named(exported: Exported, fresh: Progress, text
 def test_the_lines_that_are_shown_run_the_file_without_torch(exported: Exported, tmp_path: Path) -> None:
     path = tmp_path / exported.name
     path.write_bytes(exported.model)
-    script = f"import sys\nsys.modules['torch'] = None\n\n{inspect.getsource(answer)}\nprint(answer({str(path)!r}, [0.5, -1]))"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    code = (
+        f"import sys\nsys.modules['torch'] = None\n{inspect.getsource(answer)}\nprint(answer({str(path)!r}, [0.5, -1]))"
     )
+    done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert json.loads(done.stdout) == exported.answer([0.5, -1])
     lines = [line for line in inspect.getsource(answer).splitlines() if line.strip()]
     assert len(lines) <= 10
