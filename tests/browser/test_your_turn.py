@@ -77,15 +77,15 @@ def test_points_are_brought_or_refused_with_a_sentence(tab: Page, server: str, t
         if data is not None:
             path.write_text(data, encoding="utf-8")
         chosen.set_input_files(path)
-        expect(words).to_contain_text(sentence)
+        expect(words).to_contain_text(sentence, timeout=TRAINED)
     assert points(tab) == [[1990, 1.5], [1995, 2], [2000, 2.5], [2005, 9]]
 
     tab.get_by_label("or type them, a line each").fill("0 1\n1 2\n2 nan\n")
     tab.get_by_role("button", name="Use these").click()
-    expect(words).to_contain_text("your text, line 3: y='nan'; expected a finite number")
+    expect(words).to_contain_text("your text, line 3: y='nan'; expected a finite number", timeout=TRAINED)
     tab.get_by_label("or type them, a line each").fill("0 1\n1 2\n2 3\n3 4")
     tab.get_by_role("button", name="Use these").click()
-    expect(words).to_contain_text("4 points read")
+    expect(words).to_contain_text("4 points read", timeout=TRAINED)
     assert points(tab) == [[0, 1], [1, 2], [2, 3], [3, 4]]
 
     tab.get_by_label("zigzag").check()
