@@ -9,7 +9,17 @@ import gradio as gr
 import torch
 
 from app import address, shared
-from app.chapters import four_bits, one_step, sensitive, ste, take_home, training, your_turn, zero_gradient
+from app.chapters import (
+    export,
+    four_bits,
+    one_step,
+    onnxruntime,
+    sensitive,
+    ste,
+    training,
+    your_turn,
+    zero_gradient,
+)
 from app.running import stop
 from app.view import STATIC, module_view, static_path, to_json
 
@@ -21,7 +31,8 @@ CHAPTERS: tuple[ModuleType, ...] = (
     one_step,
     training,
     sensitive,
-    take_home,
+    export,
+    onnxruntime,
     your_turn,
 )
 KEYS = tuple(chapter.KEY for chapter in CHAPTERS)
