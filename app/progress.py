@@ -8,7 +8,7 @@ from app.lab.fit import MODELS, Experiment, Settings, StepRecord
 from app.turns import turn
 
 DEVICE = "cpu"
-STEPS_A_FRAME = 25
+STEPS_A_FRAME = 10
 
 
 @dataclass(frozen=True)
