@@ -24,7 +24,7 @@ def build(shared: Shared) -> None:
         )
         with gr.Column(elem_classes="picture"):
             training.buttons(shared, KEY, preset)
-            preset.render()
+            preset.render()  # type: ignore[no-untyped-call]
             module_view("qat.js", "", elem_id="qat")
         with gr.Column(elem_classes="text"):
             prose(__file__)
