@@ -53,6 +53,7 @@ def frame(progress: Progress, running: bool = False, problem: str = "", preset: 
         "label": progress.label,
         "running": running,
         "problem": problem,
+        "note": progress.note(running),
         "words": {"fp32": fp32_in_words(record, settings), "qat": qat_in_words(record, settings.bits)},
         "diagnosis": diagnose(record, settings),
         "flips": record.flips,

@@ -19,6 +19,7 @@ from app.shared import Shared, parse_settings
 SECONDS_A_FRAME = 0.05
 VISITORS_AT_ONCE = 24  # each holds one of the server's 40 threads while it trains
 MINE = ""  # the preset that breaks nothing
+FEED = "feed"  # to `running`: a last frame fits every chapter that trains with these handlers
 
 # Values are not preprocessed: `Settings` checks them, and its sentences say what was expected.
 # "multiple": otherwise Gradio drops a click that comes before the last event is over.
@@ -85,7 +86,7 @@ def start_anew(request: gr.Request, progress: Progress, ill: Progress | None, pr
         fresh = page(Progress.start(wanted(preset, settings)), preset)
     except ValueError as error:
         fresh = page(progress, MINE, problem=str(error))
-    return unchanged() if stop(request.session_hash, fresh) else fresh
+    return unchanged() if stop(request.session_hash, fresh, FEED) else fresh
 
 
 def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> tuple[Any, ...]:
@@ -148,7 +149,7 @@ def _train(
     settings: tuple[Any, ...],
     seconds_a_frame: float,
 ) -> Iterator[Page]:
-    with running(request.session_hash) as run:
+    with running(request.session_hash, FEED) as run:
         try:
             progress = choose(progress, ill, preset, settings)
             if progress.finished:

@@ -14,7 +14,8 @@ export function statusLine(parent) {
   progress.append(step, bar);
   const words = element("p", "words");
   words.setAttribute("aria-live", "polite");
-  status.append(progress, words);
+  const note = element("p", "note quiet");
+  status.append(progress, words, note);
   parent.append(status);
   const say = patiently(words);
   return (frame, text) => {
@@ -22,6 +23,7 @@ export function statusLine(parent) {
     bar.max = frame.steps;
     bar.value = frame.step;
     say(frame.problem || text, frame.running);
+    note.textContent = frame.note;
     words.classList.toggle("problem", Boolean(frame.problem));
   };
 }
