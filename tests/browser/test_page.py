@@ -34,7 +34,7 @@ def test_a_visit_from_the_first_step_to_the_file(page: Page, tmp_path: Path) -> 
     open_chapter(page, "take_home")
     button(page, "export").click()
     verdicts = page.locator("#receipt .verdict")
-    expect(verdicts).to_have_count(4)
+    expect(verdicts).to_have_count(4, timeout=60_000)
     expect(verdicts).to_have_text(["✓ ok"] * 4)
     with page.expect_download() as download:
         button(page, "download").click()
@@ -105,7 +105,7 @@ def test_what_is_not_a_number_gets_a_sentence(page: Page) -> None:
     open_chapter(page, "take_home")
     expect(ask(page, "0.5")).to_contain_text("press Export first")
     button(page, "export").click()
-    expect(page.locator("#receipt .verdict")).to_have_count(4)
+    expect(page.locator("#receipt .verdict")).to_have_count(4, timeout=60_000)
     expect(ask(page, "abc")).to_contain_text("x='abc' is not a number; expected one such as 0.5")
 
 
