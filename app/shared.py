@@ -40,12 +40,14 @@ class Shared:
         progress: a `Progress`, one a visitor.
         broken: another, which the chapter "QAT" breaks on purpose, or None.
         feed: frames of both, as JSON, which the browser keeps for all chapters.
+        exported: the visitor's `Exported` file, or None.
     """
 
     settings: Sequence[gr.components.FormComponent]
     progress: gr.State
     broken: gr.State
     feed: gr.HTML
+    exported: gr.State
 
 
 def build() -> Shared:
@@ -78,6 +80,7 @@ def build() -> Shared:
         progress=gr.State(progress, time_to_live=HOUR),
         broken=gr.State(None, time_to_live=HOUR),
         feed=module_view("feed.js", frame(progress), elem_id="feed"),
+        exported=gr.State(None, time_to_live=HOUR),
     )
 
 
