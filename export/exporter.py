@@ -55,14 +55,15 @@ def export_onnx(
         onnxruntime against PyTorch on the example inputs, at every optimization level.
 
     Raises:
-        ValueError: the model was not prepared, has quantizers that are switched off or cannot be traced, or an
-            argument is not supported.
+        ValueError: the model was not prepared, has quantizers that are switched off, answers otherwise while it trains
+            or cannot be traced, or an argument is not supported.
         FileError: the path cannot be written.
         ParityError: the codes or the outputs differ; nothing is written.
     """
     _check_arguments(flavor, storage, opset_version)
     inputs = as_inputs(example_inputs)
     _check_enabled(model)
+    _check_mode(model)
     converted = convert(model).cpu()
     if opset_version is None:
         opset_version = INT2_OPSET if storage is None and _has_two_bits(converted) else FIRST_OPSET
@@ -103,6 +104,18 @@ def _check_enabled(model: nn.Module) -> None:
     off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
     if off:
         raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
+
+
+def _check_mode(model: nn.Module) -> None:
+    """A file answers as the model does in evaluation mode, so that has to be its mode where it makes a difference."""
+    for name, module in model.named_modules():
+        dropout = getattr(module, "p" if isinstance(module, nn.modules.dropout._DropoutNd) else "dropout", 0)
+        drops = isinstance(dropout, float) and dropout > 0
+        if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            raise ValueError(
+                f"the model is in training mode, where {type(module).__name__} {name!r} answers otherwise; expected "
+                "model.eval()"
+            )
 
 
 def _has_two_bits(converted: nn.Module) -> bool:

@@ -251,7 +251,7 @@ def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[s
 def _scope(node: ir.Node) -> str:
     """The name of the layer that a node comes from."""
     scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
-    modules = [name for name in scopes[:-1] if not re.search(r"_quantizer(\.source)?$", name)]
+    modules = [name for name in scopes[:-1] if not re.search(r"_quantizer(\.source)?$|^_empty_nn_module_stack", name)]
     return str(modules[-1]) if modules else ""
 
 
