@@ -129,6 +129,7 @@ def frame(progress: Progress, running: bool = False, problem: str = "") -> str:
             "label": progress.label,
             "running": running,
             "problem": problem,
+            "note": progress.note(running),
             "words": in_words(record, settings.bits),
             "flips": record.flips,
             "codes": record.codes,

@@ -37,7 +37,8 @@ function statusLine(parent) {
   progress.append(step, bar);
   const words = element("p", "words");
   words.setAttribute("aria-live", "polite");
-  status.append(progress, words);
+  const note = element("p", "note quiet");
+  status.append(progress, words, note);
   parent.append(status);
   const say = patiently(words);
   return (frame) => {
@@ -46,6 +47,7 @@ function statusLine(parent) {
     bar.value = frame.step;
     say(frame.problem || frame.words, frame.running);
     words.classList.toggle("problem", Boolean(frame.problem));
+    note.textContent = frame.note;
   };
 }
 
