@@ -214,7 +214,7 @@ def test_quantizers_that_are_switched_off_are_refused(tmp_path):
         export_onnx(model, torch.zeros(2, 1), tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(2, 8), (2, 2), (4, 4), (1.58, 4), (3, 3)])
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(2, 8), (2, 2), (4, 4), (1.58, 4), (3, 3), (8, 4)])
 def test_narrow_activations_behind_pooling_load_and_are_exact_with_power_of_two_scales(
     tmp_path, weight_bits, activation_bits
 ):
