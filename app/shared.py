@@ -36,10 +36,12 @@ class Shared:
     Attributes:
         settings: the inputs of `parse_settings`, in its order.
         progress: a `Progress`, one a visitor.
+        exported: the visitor's `Exported` file, or None.
     """
 
     settings: Sequence[gr.components.FormComponent]
     progress: gr.State
+    exported: gr.State
 
 
 def build() -> Shared:
@@ -66,7 +68,11 @@ def build() -> Shared:
             "width": gr.Number(DEFAULTS["width"], label="Width of the network", elem_id="width"),
             "learning_rate": gr.Number(DEFAULTS["learning_rate"], label="Learning rate", elem_id="learning_rate"),
         }
-    return Shared([inputs[name] for name in NAMES], gr.State(Progress.start(Settings()), time_to_live=HOUR))
+    return Shared(
+        settings=[inputs[name] for name in NAMES],
+        progress=gr.State(Progress.start(Settings()), time_to_live=HOUR),
+        exported=gr.State(None, time_to_live=HOUR),
+    )
 
 
 def parse_settings(

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-import onnx
 import pytest
 from gradio_client import Client
 
 from app import ui
 from app.__main__ import register_with_zero_gpu
-from app.chapters import take_home, training
+from app.chapters import training
 from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
 from app.progress import STEPS_A_FRAME, Progress
 from app.running import running, stop
@@ -198,79 +196,6 @@ def test_two_visitors_do_not_share_their_progress() -> None:
 def step_of(client: Client) -> int:
     shown = client.predict(*DEFAULTS, api_name="/train_one_step")
     return int(json.loads(shown)["step"])
-
-
-# --- taking it home -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def exported() -> take_home.Exported:
-    outputs = list(take_home.export_file(None, Progress.start(Settings()), *DEFAULTS))
-    receipt = json.loads(outputs[-1][0])
-    assert [level["ok"] for level in receipt["levels"]] == [True] * 4
-    assert receipt["file_bytes"] < receipt["fp32_bytes"]
-    assert receipt["file_bytes"] == len(outputs[-1][2].model)
-    return outputs[-1][2]
-
-
-def test_the_folder_of_the_file_is_gone_when_gradio_has_its_copy(
-    fresh: Progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for outputs in take_home.export_file(None, fresh, *DEFAULTS):
-        folders = list(tmp_path.glob("qat-*/*.onnx"))
-        assert len(folders) == (1 if outputs[2] else 0)
-    assert not list(tmp_path.glob("qat-*"))
-
-
-def test_two_exports_never_share_a_folder(fresh: Progress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    one, other = take_home.export_file(None, fresh, *DEFAULTS), take_home.export_file(None, fresh, *DEFAULTS)
-    for _ in range(2):
-        next(one), next(other)
-    assert len({path.parent for path in tmp_path.glob("qat-*/*.onnx")}) == 2
-    one.close(), other.close()
-
-
-def test_export_honours_settings_that_the_state_has_not_seen(fresh: Progress) -> None:
-    *_, outputs = take_home.export_file(None, fresh, 8, "per_channel", 0.1, 0)
-    assert outputs[2].progress.settings == Settings(bits=8, granularity="per_channel")
-
-
-def test_a_bad_setting_exports_nothing_and_keeps_the_last_file(exported: take_home.Exported, fresh: Progress) -> None:
-    *_, outputs = take_home.export_file(exported, fresh, 4, "per_tensor", 0.1, -1)
-    assert "Nothing was exported: seed=-1; expected" in json.loads(outputs[0])["words"]
-    assert outputs[2] is exported
-
-
-def test_an_x_is_answered_with_a_point(exported: take_home.Exported, fresh: Progress) -> None:
-    onnx.checker.check_model(onnx.load_model_from_string(exported.model))
-    answer = json.loads(take_home.ask_file(" 0.5 ", exported, fresh))
-    assert answer["words"].startswith("For x = 0.5 the file answers")
-    assert "moved on" not in answer["words"]
-    assert answer["point"]["x"] == 0.5
-    assert not answer["problem"]
-
-
-def test_an_answer_says_when_training_has_moved_on(exported: take_home.Exported, fresh: Progress) -> None:
-    *_, later = fresh.advance(until=1)
-    words = json.loads(take_home.ask_file("0.5", exported, later))["words"]
-    assert words.endswith("The file is of step 0; training has moved on to step 1.")
-    other = Progress.start(Settings(bits=8))
-    words = json.loads(take_home.ask_file("0.5", exported, other))["words"]
-    assert "The file is of INT4 per tensor, seed 0, noise 0.1, step 0; the page has moved on to INT8" in words
-
-
-@pytest.mark.parametrize("text", ["abc", "", "0,5", "nan", "inf", "1e39", "0.5 0.6"])
-def test_what_is_not_a_number_is_named(exported: take_home.Exported, fresh: Progress, text: str) -> None:
-    answer = json.loads(take_home.ask_file(text, exported, fresh))
-    assert answer["problem"]
-    assert f"x={text!r}" in answer["words"]
-    assert "expected" in answer["words"]
-
-
-def test_without_a_file_there_is_nothing_to_ask(fresh: Progress) -> None:
-    assert "press Export first" in json.loads(take_home.ask_file("0.5", None, fresh))["words"]
 
 
 # --- the command line -----------------------------------------------------------------------------
