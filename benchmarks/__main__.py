@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     measured: dict[str, dict[str, Result]] = {section: {} for section in args.only}
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         for section, name in chosen:
-            kept = load(section).get(name, {}) if args.resume else {}
+            kept = load(section).get(name, {}) if args.resume and not args.quick else {}
             if kept and "failed" not in kept:
                 continue
             for result in measure(section, name, args.quick, kept.get("rows", []), progress):
