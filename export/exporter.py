@@ -109,8 +109,7 @@ def _check_enabled(model: nn.Module) -> None:
 def _check_mode(model: nn.Module) -> None:
     """A file answers as the model does in evaluation mode, so that has to be its mode where it makes a difference."""
     for name, module in model.named_modules():
-        dropout = getattr(module, "p" if isinstance(module, nn.modules.dropout._DropoutNd) else "dropout", 0)
-        drops = isinstance(dropout, float) and dropout > 0
+        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
         if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
             raise ValueError(
                 f"the model is in training mode, where {type(module).__name__} {name!r} answers otherwise; expected "
