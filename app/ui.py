@@ -9,7 +9,20 @@ import gradio as gr
 import torch
 
 from app import address, shared
-from app.chapters import export, four_bits, fp32, one_step, onnxruntime, ptq, qat, rounding, sensitive, ste, your_turn
+from app.chapters import (
+    export,
+    four_bits,
+    fp32,
+    one_step,
+    onnxruntime,
+    ptq,
+    qat,
+    rounding,
+    sensitive,
+    ste,
+    your_turn,
+    zero_gradient,
+)
 from app.running import stop
 from app.view import STATIC, module_view, static_path, to_json
 
@@ -17,6 +30,7 @@ TITLE = "Quantization-aware training, step by step"
 CHAPTERS: tuple[ModuleType, ...] = (
     four_bits,
     rounding,
+    zero_gradient,
     ste,
     one_step,
     fp32,
