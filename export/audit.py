@@ -1,5 +1,6 @@
 """What is really in the file: every initializer with its type, its shape and its bytes."""
 
+import math
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from export.files import file_bytes, load
+from export.nbits import attributes, is_nbits, stored_codes
 
 INTEGER_BITS: dict[int, int] = {
     TensorProto.INT2: 2,
@@ -74,7 +76,11 @@ def audit(path: str | os.PathLike[str]) -> Audit:
     """
     model = load(path)
     roles = initializer_roles(model)
-    rows = [_row(tensor, roles.get(tensor.name)) for tensor in model.graph.initializer]
+    packed = _packed(model)
+    rows = [
+        _packed_row(tensor, packed[tensor.name]) if tensor.name in packed else _row(tensor, roles.get(tensor.name))
+        for tensor in model.graph.initializer
+    ]
     return Audit(
         rows=rows,
         file_bytes=file_bytes(path),
@@ -85,21 +91,37 @@ def audit(path: str | os.PathLike[str]) -> Audit:
 
 
 def initializer_roles(model: onnx.ModelProto) -> dict[str, str]:
-    """Initializer -> its place in a QuantizeLinear or DequantizeLinear, for those that have one."""
+    """Initializer -> its place in a QuantizeLinear, DequantizeLinear or MatMulNBits, for those that have one."""
     roles: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if is_nbits(node):
+            roles.update(zip(node.input[1:4], ("codes", "scale", "zero_point"), strict=False))
+        elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             roles.update(zip(node.input, ("codes", "scale", "zero_point"), strict=False))
     return {t.name: roles[t.name] for t in model.graph.initializer if t.name in roles}
 
 
 def code_arrays(model: onnx.ModelProto) -> Iterable[tuple[str, NDArray[np.generic]]]:
     """Name and unpacked codes of every quantized tensor in the file, one int8 or wider a code."""
-    roles = initializer_roles(model)
+    roles, packed = initializer_roles(model), _packed(model)
     for tensor in model.graph.initializer:
-        if roles.get(tensor.name) == "codes":
+        if tensor.name in packed:
+            yield tensor.name, stored_codes(packed[tensor.name], tensor)
+        elif roles.get(tensor.name) == "codes":
             array = numpy_helper.to_array(tensor)
             yield tensor.name, array.astype(np.int32 if tensor.data_type == TensorProto.INT32 else np.int16)
+
+
+def _packed(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Packed weight -> the MatMulNBits node that reads it."""
+    return {node.input[1]: node for node in model.graph.node if is_nbits(node)}
+
+
+def _packed_row(tensor: TensorProto, node: onnx.NodeProto) -> Row:
+    """A weight as MatMulNBits packs it: named by the type of its codes, (out, in), not by that of the bytes."""
+    sizes = attributes(node)
+    shape = sizes["N"], sizes["K"]
+    return Row(tensor.name, "codes", f"UINT{sizes['bits']}", shape, math.prod(shape), math.prod(tensor.dims))
 
 
 def _row(tensor: TensorProto, role: str | None) -> Row:

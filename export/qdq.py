@@ -9,7 +9,7 @@ import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from export.markers import TRANSLATIONS, with_markers
+from export.ort import QuickKernel
 from qat_core import QuantSpec
 
 FIRST_OPSET, LAST_OPSET = 21, 25
@@ -38,6 +39,7 @@ def to_qdq(
     opset_version: int,
     int8_storage: bool = False,
     dynamic_batch: bool = True,
+    quick: Mapping[str, QuickKernel] | None = None,
 ) -> onnx.ModelProto:
     """The ONNX graph of a converted model.
 
@@ -48,11 +50,12 @@ def to_qdq(
         opset_version: 21 to 25; two-bit codes are stored as INT2 from 25 on, before that as INT4.
         int8_storage: store narrower codes as INT8, which integer kernels need.
         dynamic_batch: let the first dimension vary, and with it the length of sequences where torch.export can.
+        quick: layer -> how MatMulNBits runs it, for those that it does.
 
     Raises:
         ValueError: torch cannot trace the model; its reason is passed on.
     """
-    exporting, specs, first_names = with_markers(converted)
+    exporting, specs, first_names = with_markers(converted, quick or {})
     model = _trace(exporting, inputs, opset_version, dynamic_batch)
     static = {_layer_of(name) for name in specs if _is_activation(name)}
     for name, value in model.graph.initializers.items():
@@ -251,7 +254,7 @@ def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[s
 def _scope(node: ir.Node) -> str:
     """The name of the layer that a node comes from."""
     scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
-    modules = [name for name in scopes[:-1] if not re.search(r"_quantizer(\.source)?$", name)]
+    modules = [name for name in scopes[:-1] if not re.search(r"_quantizer(\.source)?$|^_empty_nn_module_stack", name)]
     return str(modules[-1]) if modules else ""
 
 
