@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_OFFLINE := 1
 
-.PHONY: app test check bench picture clean
+.PHONY: app test check bench picture pretrained clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp
@@ -48,3 +48,6 @@ $(VENV)/chromium.stamp: tests/browser/chromium.py $(VENV)/dev.stamp
 picture: $(VENV)/app.stamp
 	$(BIN)/python -m app.lab --out out
 	cp out/qat_success.png assets/
+
+pretrained: $(VENV)/app.stamp
+	$(BIN)/python -m app.lab.pretrained app/static/pretrained.json

@@ -15,9 +15,10 @@ PATIENCE = 10.0  # seconds; far more than a run ever needs to end
 
 
 class Run:
-    """One generator at work."""
+    """One generator at work; of the chapter that its frames are for."""
 
-    def __init__(self) -> None:
+    def __init__(self, chapter: str) -> None:
+        self._chapter = chapter
         self._asked_to_stop = threading.Event()
         self._ended = threading.Event()
         self._offered: Any = None
@@ -35,9 +36,10 @@ class Run:
         self._shown = self._offered or own
         return self._shown
 
-    def stop(self, last_frame: Any = None) -> bool:
+    def stop(self, last_frame: Any = None, chapter: str = "") -> bool:
         """Ask, and wait until the run has ended; whether it showed the frame offered to it."""
-        self._offered = last_frame
+        if chapter == self._chapter and last_frame is not None:
+            self._offered = last_frame
         self._asked_to_stop.set()
         self._ended.wait(PATIENCE)
         return last_frame is not None and self._shown is last_frame
@@ -50,10 +52,10 @@ _runs: dict[str | None, Run] = {}
 
 
 @contextmanager
-def running(session: str | None) -> Iterator[Run]:
-    """The visitor's run; one that is still at work is stopped first."""
+def running(session: str | None, chapter: str = "") -> Iterator[Run]:
+    """The visitor's run; one that is still at work, in whichever chapter, is stopped first."""
     stop(session)
-    run = _runs[session] = Run()
+    run = _runs[session] = Run(chapter)
     try:
         yield run
     finally:
@@ -62,10 +64,10 @@ def running(session: str | None) -> Iterator[Run]:
         run.end()
 
 
-def stop(session: str | None, last_frame: Any = None) -> bool:
-    """End the visitor's run, if there is one; whether it showed the frame offered to it."""
+def stop(session: str | None, last_frame: Any = None, chapter: str = "") -> bool:
+    """End the visitor's run, if there is one; whether it showed the frame offered to it, being of that chapter."""
     run = _runs.get(session)
-    return run.stop(last_frame) if run else False
+    return run.stop(last_frame, chapter) if run else False
 
 
 def is_running(session: str | None) -> bool:

@@ -1,5 +1,6 @@
 """What all chapters share: the settings on the page and the visitor's progress."""
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,22 @@ from app.lab.fit import Settings
 from app.progress import Progress
 
 HOUR = 3600
-MAX_NOISE = 0.5
+
+# What the page offers. `Settings` allows more, but a visitor shares the server with others.
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "bits": (2, 3, 4, 8),
+    "granularity": ("per_tensor", "per_channel"),
+    "scale": ("minmax", "mse", "learned"),
+}
+RANGES: dict[str, tuple[float, float]] = {
+    "noise": (0, 0.5),
+    "seed": (0, 2**31 - 1),
+    "width": (4, 256),
+    "learning_rate": (0.0001, 1),
+}
+WHOLE = ("seed", "width")
+NAMES = ("bits", "granularity", "noise", "seed", "scale", "width", "learning_rate")
+DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in NAMES}
 
 
 @dataclass(frozen=True)
@@ -26,33 +42,75 @@ class Shared:
     progress: gr.State
 
 
-def build(settings: Settings) -> Shared:
-    """Draw the settings."""
+def build() -> Shared:
+    """Draw the settings; which of them are seen is up to the chapter and the address."""
     with gr.Row(elem_id="settings"):
-        inputs = [
-            gr.Radio([2, 3, 4, 8], value=settings.bits, label="Bits per weight", elem_id="bits"),
-            gr.Radio(
+        inputs = {
+            "bits": gr.Radio(list(CHOICES["bits"]), value=DEFAULTS["bits"], label="Bits per weight", elem_id="bits"),
+            "granularity": gr.Radio(
                 [("per tensor", "per_tensor"), ("per channel", "per_channel")],
-                value=settings.granularity,
+                value=DEFAULTS["granularity"],
                 label="One scale",
                 elem_id="granularity",
             ),
-            gr.Slider(0, MAX_NOISE, value=settings.noise, step=0.05, label="Noise of the data", elem_id="noise"),
-            gr.Number(settings.seed, label="Seed", elem_id="seed"),
-        ]
-    gr.Markdown("Changing a setting starts anew at step 0.", elem_classes="hint")
-    return Shared(inputs, gr.State(Progress.start(settings), time_to_live=HOUR))
+            "scale": gr.Radio(
+                [("min-max", "minmax"), ("MSE", "mse"), ("learned", "learned")],
+                value=DEFAULTS["scale"],
+                label="Scale from",
+                elem_id="scale",
+            ),
+            "noise": gr.Slider(
+                *RANGES["noise"], value=DEFAULTS["noise"], step=0.05, label="Noise of the data", elem_id="noise"
+            ),
+            "seed": gr.Number(DEFAULTS["seed"], label="Seed", elem_id="seed"),
+            "width": gr.Number(DEFAULTS["width"], label="Width of the network", elem_id="width"),
+            "learning_rate": gr.Number(DEFAULTS["learning_rate"], label="Learning rate", elem_id="learning_rate"),
+        }
+    return Shared([inputs[name] for name in NAMES], gr.State(Progress.start(Settings()), time_to_live=HOUR))
 
 
-def parse_settings(bits: Any, granularity: Any, noise: Any, seed: Any) -> Settings:
-    """The settings on the page.
+def parse_settings(
+    bits: Any,
+    granularity: Any,
+    noise: Any,
+    seed: Any,
+    scale: Any = DEFAULTS["scale"],
+    width: Any = DEFAULTS["width"],
+    learning_rate: Any = DEFAULTS["learning_rate"],
+) -> Settings:
+    """The settings on the page, in the order of NAMES.
 
     Raises:
-        ValueError: a value is out of range; the message names it and what was expected.
+        ValueError: a value is not one that the page offers; the message names it and what was expected.
     """
-    if isinstance(seed, float) and seed.is_integer():
-        seed = int(seed)
-    return Settings(bits=bits, granularity=granularity, noise=noise, seed=seed)
+    values = (bits, granularity, noise, seed, scale, width, learning_rate)
+    return Settings(**{name: parse_setting(name, value) for name, value in zip(NAMES, values, strict=True)})
+
+
+def parse_setting(name: str, value: Any) -> Any:
+    """One setting, as the page offers it.
+
+    Raises:
+        ValueError: as `parse_settings`.
+    """
+    if name in CHOICES:
+        for choice in CHOICES[name]:
+            if value == choice:
+                return choice
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = RANGES[name]
+        whole = float(value).is_integer() if abs(value) < 2**53 else False
+        if low <= value <= high and (whole or name not in WHOLE):
+            return int(value) if name in WHOLE else value
+    raise ValueError(f"{name}={reprlib.repr(value)}; expected {expected(name)}")
+
+
+def expected(name: str) -> str:
+    """What the page takes for a setting, in words."""
+    if name in CHOICES:
+        return f"one of {', '.join(map(str, CHOICES[name]))}"
+    low, high = RANGES[name]
+    return f"a {'whole ' if name in WHOLE else ''}number from {low} to {high}"
 
 
 def up_to_date(progress: Progress, settings: Sequence[Any]) -> Progress:

@@ -1,15 +1,21 @@
-"""The frame of the page: header, shared settings, chapters, theme."""
+"""The frame of the page: chapters, of which one is open, their shared settings, theme."""
+
+import html
+import json
+from types import ModuleType
+from typing import Any
 
 import gradio as gr
 import torch
 
-from app import shared
-from app.chapters import take_home, training
-from app.lab.fit import Settings
-from app.view import STATIC, prose
+from app import address, shared
+from app.chapters import four_bits, sensitive, take_home, training, your_turn
+from app.running import stop
+from app.view import STATIC, module_view, static_path, to_json
 
 TITLE = "Quantization-aware training, step by step"
-CHAPTERS = (training, take_home)
+CHAPTERS: tuple[ModuleType, ...] = (four_bits, training, sensitive, take_home, your_turn)
+KEYS = tuple(chapter.KEY for chapter in CHAPTERS)
 VISITORS_IN_LINE = 100
 DAY = 24 * 3600
 
@@ -21,13 +27,53 @@ def build() -> gr.Blocks:
     """The whole page."""
     gr.set_static_paths(STATIC)
     page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY, DAY))
-    with page:
-        prose(__file__)
-        common = shared.build(Settings())
-        for chapter in CHAPTERS:
-            chapter.build(common)
+    with page, gr.Row(elem_id="frame"):
+        nav = module_view("nav.js", TITLE, elem_id="nav")
+        with gr.Column(elem_id="main"):
+            heading = module_view("heading.js", to_json({"problems": []}), elem_id="heading")
+            common = shared.build()
+            module_view("more_settings.js", to_json(shared.DEFAULTS), elem_id="more-settings")
+            for chapter in CHAPTERS:
+                with gr.Column(elem_id=f"page-{chapter.KEY}", elem_classes="page"):
+                    chapter.build(common)
+            module_view("pager.js", "", elem_id="pager")
+
+        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        opened = page.load(open_address, None, [heading, *common.settings], **hidden)
+        changes = [setting.change for setting in common.settings]  # type: ignore[attr-defined]
+        opened.then(None, common.settings, js=PUBLISH, **hidden)
+        gr.on(changes, None, common.settings, js=PUBLISH, **hidden)
+        nav.select(leave_chapter, queue=False, **hidden)
     page.queue(max_size=VISITORS_IN_LINE, default_concurrency_limit=None)
     return page
+
+
+# The address in the browser follows the settings.
+PUBLISH = "(...values) => { window.dispatchEvent(new CustomEvent('settings', { detail: values })); }"
+
+
+def open_address(request: gr.Request) -> tuple[Any, ...]:
+    """What the address says of the settings, and a notice of what it says wrongly."""
+    found = address.parse(dict(request.query_params), KEYS)
+    return to_json({"problems": found.problems}), *found.settings.values()
+
+
+def leave_chapter(request: gr.Request) -> None:
+    """Another chapter was opened: a run that nobody sees stops where it is."""
+    stop(request.session_hash)
+
+
+def head() -> str:
+    """What the page needs before Gradio is there: the list of chapters, and the module that opens one of them."""
+    catalogue = {
+        "chapters": [{"key": c.KEY, "title": c.TITLE, "uses": getattr(c, "USES", shared.NAMES)} for c in CHAPTERS],
+        "defaults": shared.DEFAULTS,
+    }
+    return f"""
+<meta name="tutorial" content="{html.escape(TITLE)}">
+<script type="application/json" id="catalogue">{json.dumps(catalogue).replace("<", "&lt;")}</script>
+<script type="module" src="gradio_api/file={static_path("address.js")}"></script>
+"""
 
 
 def serve(host: str, port: int) -> None:
@@ -40,6 +86,7 @@ def serve(host: str, port: int) -> None:
         server_port=port,
         theme=theme(),
         css_paths=sorted(STATIC.glob("*.css")),
+        head=head(),
         footer_links=["gradio"],
         ssr_mode=False,
         quiet=True,

@@ -18,22 +18,28 @@ STATIC = Path(__file__).parent / "static"
 
 # Resolved against the page's own address, so that it also works below a prefix.
 MOUNT = """
-import(new URL('gradio_api/file={path}', document.baseURI)).then((module) => module.mount(element, props, watch))
+const at = (path) => new URL('gradio_api/file=' + path, document.baseURI);
+import(at('{view}')).then((view) => view.mount(at('{module}'), element, props, watch, trigger));
 """
 
 
 def module_view(module: str, value: str, elem_id: str) -> gr.HTML:
-    """A place on the page that `static/<module>` draws, given JSON strings.
+    """A place on the page that `static/<module>` draws, given JSON strings; not before it is first seen.
 
     The template stays constant: with the value in it, Gradio would overwrite what the module drew.
     """
     return gr.HTML(
         value,
         html_template='<div class="view"></div>',
-        js_on_load=MOUNT.format(path=quote((STATIC / module).as_posix())),
+        js_on_load=MOUNT.format(view=static_path("view.js"), module=static_path(module)),
         apply_default_css=False,
         elem_id=elem_id,
     )
+
+
+def static_path(name: str) -> str:
+    """Path of a file in `static/`, as it stands in an address."""
+    return quote((STATIC / name).as_posix())
 
 
 def to_json(value: dict[str, Any]) -> str:
@@ -61,8 +67,14 @@ def listed(item: Any) -> str:
     """One function or class as HTML; the scrolling part can be reached with the keyboard."""
     file = Path(inspect.getfile(item)).resolve().relative_to(ROOT).as_posix()
     title = escape(f"{file}: {item.__qualname__}")
-    code = highlight(inspect.getsource(item), PythonLexer(), HtmlFormatter(nowrap=True))
+    code = coloured(inspect.getsource(item))
     return (
         f"<figure><figcaption>{title}</figcaption>"
         f'<pre tabindex="0" role="region" aria-label="{title}"><code>{code}</code></pre></figure>'
     )
+
+
+def coloured(source: str) -> str:
+    """Python as HTML; its text is the source itself."""
+    html: str = highlight(source, PythonLexer(stripnl=False, ensurenl=False), HtmlFormatter(nowrap=True))
+    return html if source.endswith("\n") else html.removesuffix("\n")

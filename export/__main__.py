@@ -1,4 +1,4 @@
-"""`python -m export check|inspect|run FILE`: what the engineer who was handed a file asks it.
+"""`python -m export check|inspect|run|pack FILE`: what the engineer who was handed a file asks it.
 
 Exit code 0: it holds. 1: it does not, with one sentence why. 2: the question was wrong.
 """
@@ -6,19 +6,24 @@ Exit code 0: it holds. 1: it does not, with one sentence why. 2: the question wa
 import argparse
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from export.audit import audit
+from export.audit import Audit, audit
 from export.compare import ParityError, ParityReport
 from export.files import FileError, load
+from export.nibbles import nibbles_svg, packed
+from export.pack import pack
+from export.picture import graph_svg
 from export.receipt import ReceiptError, check, read
 from export.runtime import Setup, run, session
+
+NOT_IN_A_FILE_NAME = r"[^\w.-]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,26 +61,45 @@ def check_command(args: argparse.Namespace) -> int:
 
 
 def inspect_command(args: argparse.Namespace) -> int:
-    """List initializers, bytes and the receipt's settings."""
+    """List tensors, bytes and the receipt's settings; with --svg, draw the graph and the codes."""
     found = audit(args.file)
     try:
-        receipt = read(load(args.file))
+        receipt, note = read(load(args.file)), ""
     except ReceiptError as error:
         receipt, note = None, str(error)
+    pictures = [str(path) for path in draw(Path(args.file), args.svg)] if args.svg else []
     if args.json:
-        print(json.dumps({"file": args.file, **found.as_dict(), "receipt": receipt}))
+        print(json.dumps({"file": args.file, **found.as_dict(), "receipt": receipt, "pictures": pictures}))
         return 0
-    table = Table("initializer", "role", "dtype", "shape", "bytes")
-    for row in found.rows:
-        shape = " x ".join(map(str, row.shape)) or "scalar"
-        table.add_row(row.name, row.role, row.dtype, shape, f"{row.bytes:,}")
-    Console().print(table)
-    print(
-        f"file {found.file_bytes:,} bytes; codes {found.code_bytes:,}; the same tensors in float32 {found.fp32_bytes:,}"
-    )
-    if found.float_matrices:
-        print(f"float matrices: {', '.join(found.float_matrices)}")
+    print_audit(found)
     print(f"receipt: {json.dumps({k: receipt[k] for k in ('versions', 'settings')})}" if receipt else note)
+    for path in pictures:
+        print(f"drawn: {path}")
+    return 0
+
+
+def draw(file: Path, folder: Path) -> list[Path]:
+    """The graph of a file and the codes of each of its quantized tensors, as SVG pictures in a folder.
+
+    Raises:
+        FileError: the file cannot be used or the folder cannot be written.
+    """
+    pictures = {"graph": graph_svg(file), **{name: nibbles_svg(file, name) for name in packed(file)}}
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in pictures.items():
+            paths.append(folder / f"{file.stem}.{re.sub(NOT_IN_A_FILE_NAME, '_', name)}.svg")
+            paths[-1].write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"cannot write {folder}: {error.strerror or error}") from error
+    return paths
+
+
+def pack_command(args: argparse.Namespace) -> int:
+    """Write the checker itself as one file to hand on: it runs with Python, onnx and onnxruntime."""
+    pack(args.file)
+    print(json.dumps({"file": args.file}) if args.json else f"{args.file}: try `python {args.file} check MODEL.onnx`")
     return 0
 
 
@@ -100,17 +124,45 @@ def run_command(args: argparse.Namespace) -> int:
 
 def print_parity(report: ParityReport) -> None:
     """A table: one row an optimization level."""
-    table = Table("optimization level", "max |diff|", "ulps", "mean |diff|", "off", "outputs")
-    for level in report.levels:
-        table.add_row(
+    rows = [
+        [
             level.level,
             f"{level.max_abs_diff:.3g}",
             f"{level.max_ulps:.2g}",
             f"{level.mean_abs_diff:.3g}",
             str(level.code_mismatches),
             str(level.outputs),
-        )
-    Console().print(table)
+        ]
+        for level in report.levels
+    ]
+    _print_table(["optimization level", "max |diff|", "ulps", "mean |diff|", "off", "outputs"], rows)
+
+
+def print_audit(found: Audit) -> None:
+    """A table of all tensors, and what the bytes of the file are."""
+    rows = [
+        [
+            row.name,
+            row.role,
+            row.dtype,
+            " x ".join(map(str, row.shape)) or "scalar",
+            f"{row.bytes:,}",
+            "" if row.bits_per_weight is None else f"{row.bits_per_weight:.3g}",
+            row.flag and f"<- {row.flag}",
+        ]
+        for row in found.rows
+    ]
+    _print_table(["tensor", "role", "dtype", "shape", "bytes", "bits a weight", ""], rows)
+    parts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.parts.items())
+    print(f"file {found.file_bytes:,} bytes: {parts}")
+    over = found.file_bytes - found.minimum_bytes
+    print(f"theoretical minimum {found.minimum_bytes:,} bytes, {over:,} less; in float32 {found.fp32_bytes:,}")
+
+
+def _print_table(header: list[str], rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in [header, ["-" * width for width in widths], *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 class _UsageError(ValueError):
@@ -118,11 +170,16 @@ class _UsageError(ValueError):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m export", description="Check, look into or run an exported file.")
-    commands = parser.add_subparsers(required=True, metavar="check|inspect|run")
-    for name, command in (("check", check_command), ("inspect", inspect_command), ("run", run_command)):
+    parser = argparse.ArgumentParser(prog=_program(), description="Check, look into or run an exported file.")
+    commands = parser.add_subparsers(required=True, metavar="check|inspect|run|pack")
+    for name, command in (
+        ("check", check_command),
+        ("inspect", inspect_command),
+        ("run", run_command),
+        ("pack", pack_command),
+    ):
         sub = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
-        sub.add_argument("file", metavar="FILE", help="an ONNX file")
+        sub.add_argument("file", metavar="FILE", help="where to write it" if name == "pack" else "an ONNX file")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
         sub.set_defaults(command=command)
         if name == "check":
@@ -131,6 +188,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--config", action="append", type=_parse_entry, metavar="KEY=VALUE", help="session configuration entry"
             )
+        if name == "inspect":
+            sub.add_argument("--svg", type=Path, metavar="DIR", help="draw the graph and all codes into this folder")
         if name == "run":
             sub.add_argument(
                 "--x", type=_parse_numbers, required=True, metavar="0.5,1.0", help="numbers, comma between"
@@ -150,6 +209,11 @@ def _parse_entry(text: str) -> tuple[str, str]:
     if not (key and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value
+
+
+def _program() -> str:
+    script = Path(sys.argv[0])
+    return f"python {script.name}" if script.suffix == ".pyz" else "python -m export"
 
 
 def _parse_numbers(text: str) -> list[float]:

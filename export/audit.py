@@ -1,8 +1,8 @@
-"""What is really in the file: every initializer with its type, its shape and its bytes."""
+"""What is really in the file: every tensor with its type, its shape, its bytes and the bits that a weight takes."""
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,30 +11,26 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+from export.codes import FLOAT_BITS, INTEGER_BITS, PackedTensor, initializer_roles, packed_tensors
 from export.files import file_bytes, load
-from export.nbits import attributes, is_nbits, stored_codes
 
-INTEGER_BITS: dict[int, int] = {
-    TensorProto.INT2: 2,
-    TensorProto.UINT2: 2,
-    TensorProto.INT4: 4,
-    TensorProto.UINT4: 4,
-    TensorProto.INT8: 8,
-    TensorProto.UINT8: 8,
-    TensorProto.INT32: 32,
-    TensorProto.INT64: 64,
-}
-FLOAT_BITS: dict[int, int] = {
-    TensorProto.FLOAT: 32,
-    TensorProto.FLOAT16: 16,
-    TensorProto.BFLOAT16: 16,
-    TensorProto.DOUBLE: 64,
-}
+PARTS = {"codes": "codes", "scale": "scales", "zero_point": "zero_points"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One initializer. `role` is "codes", "scale", "zero_point", or "float" / "integer" for all others."""
+    """One tensor of the file.
+
+    Attributes:
+        name: of the initializer, or of what a Constant gives.
+        role: "codes", "scale", "zero_point", or "float" / "integer" for all others.
+        dtype: ONNX's name of the type.
+        shape: as stored.
+        elements: how many numbers; of codes how many codes.
+        bytes: what they take at the width of their type, the last byte filled up.
+        bits_per_weight: of codes only: their bits, with those of their scales and zero points, over all elements.
+        flag: why it should not be there; empty when it may.
+    """
 
     name: str
     role: str
@@ -42,26 +38,38 @@ class Row:
     shape: tuple[int, ...]
     elements: int
     bytes: int
+    bits_per_weight: float | None = None
+    flag: str = ""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All initializers of a file, and totals.
+    """All tensors of a file, and totals.
 
     Attributes:
-        rows: one an initializer, in the file's order.
-        file_bytes: size of the whole file.
-        code_bytes: what the integer codes of quantized tensors take.
+        rows: one a tensor, in the file's order.
+        file_bytes: size of the whole file, which is the sum of `parts`.
+        parts: what the bytes are: "codes", "scales", "zero_points", "others" (biases and all other tensors),
+            "receipt" (the metadata), and "graph", all that is left: operators, names, shapes.
+        minimum_bytes: the theoretical minimum: every number at the width of its type, no operator, no name, no
+            receipt, and nothing that is flagged.
         fp32_bytes: what all tensors would take in float32, scales and zero points left out.
-        float_matrices: names of float initializers with two dimensions or more that are not scales:
-            empty when no float copy of a weight is left.
+        float_matrices: names of float tensors with two dimensions or more that are not scales: empty when no weight
+            was left in float.
+        float_copies: names of float tensors that repeat a quantized one.
     """
 
     rows: list[Row]
     file_bytes: int
-    code_bytes: int
+    parts: dict[str, int]
+    minimum_bytes: int
     fp32_bytes: int
     float_matrices: list[str]
+    float_copies: list[str]
+
+    @property
+    def code_bytes(self) -> int:
+        return self.parts["codes"]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -74,65 +82,87 @@ def audit(path: str | os.PathLike[str]) -> Audit:
     Raises:
         FileError: the file cannot be read or is not a valid ONNX model.
     """
-    model = load(path)
+    return audit_model(load(path), file_bytes(path))
+
+
+def audit_model(model: onnx.ModelProto, size: int) -> Audit:
+    """`audit` of a model that is loaded already, from a file of so many bytes."""
     roles = initializer_roles(model)
-    packed = _packed(model)
-    rows = [
-        _packed_row(tensor, packed[tensor.name]) if tensor.name in packed else _row(tensor, roles.get(tensor.name))
-        for tensor in model.graph.initializer
-    ]
+    packed = {tensor.name: tensor for tensor in packed_tensors(model)}
+    sizes = {name: _bytes(tensor) for name, tensor in _tensors(model.graph)}
+    rows = [_row(name, tensor, roles.get(name), packed, sizes) for name, tensor in _tensors(model.graph)]
+
+    parts = dict.fromkeys([*PARTS.values(), "others"], 0)
+    for row in rows:
+        parts[PARTS.get(row.role, "others")] += row.bytes
+    parts["receipt"] = sum(entry.ByteSize() for entry in model.metadata_props)
+    parts["graph"] = size - sum(parts.values())
     return Audit(
         rows=rows,
-        file_bytes=file_bytes(path),
-        code_bytes=sum(row.bytes for row in rows if row.role == "codes"),
-        fp32_bytes=sum(4 * row.elements for row in rows if row.role in ("codes", "float")),
+        file_bytes=size,
+        parts=parts,
+        minimum_bytes=sum(row.bytes for row in rows if not row.flag),
+        fp32_bytes=sum(4 * row.elements for row in rows if row.role in ("codes", "float") and not _is_copy(row)),
         float_matrices=[row.name for row in rows if row.role == "float" and len(row.shape) > 1],
+        float_copies=[row.name for row in rows if _is_copy(row)],
     )
 
 
-def initializer_roles(model: onnx.ModelProto) -> dict[str, str]:
-    """Initializer -> its place in a QuantizeLinear, DequantizeLinear or MatMulNBits, for those that have one."""
-    roles: dict[str, str] = {}
-    for node in model.graph.node:
-        if is_nbits(node):
-            roles.update(zip(node.input[1:4], ("codes", "scale", "zero_point"), strict=False))
-        elif node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            roles.update(zip(node.input, ("codes", "scale", "zero_point"), strict=False))
-    return {t.name: roles[t.name] for t in model.graph.initializer if t.name in roles}
+def _tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
+    """Every tensor of a graph: initializers, and those inside operators and the graphs within them."""
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield node.output[0] if node.op_type == "Constant" else f"{node.name}.{attribute.name}", attribute.t
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
 
 
-def code_arrays(model: onnx.ModelProto) -> Iterable[tuple[str, NDArray[np.generic]]]:
-    """Name and unpacked codes of every quantized tensor in the file, one int8 or wider a code."""
-    roles, packed = initializer_roles(model), _packed(model)
-    for tensor in model.graph.initializer:
-        if tensor.name in packed:
-            yield tensor.name, stored_codes(packed[tensor.name], tensor)
-        elif roles.get(tensor.name) == "codes":
-            array = numpy_helper.to_array(tensor)
-            yield tensor.name, array.astype(np.int32 if tensor.data_type == TensorProto.INT32 else np.int16)
-
-
-def _packed(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
-    """Packed weight -> the MatMulNBits node that reads it."""
-    return {node.input[1]: node for node in model.graph.node if is_nbits(node)}
-
-
-def _packed_row(tensor: TensorProto, node: onnx.NodeProto) -> Row:
-    """A weight as MatMulNBits packs it: named by the type of its codes, (out, in), not by that of the bytes."""
-    sizes = attributes(node)
-    shape = sizes["N"], sizes["K"]
-    return Row(tensor.name, "codes", f"UINT{sizes['bits']}", shape, math.prod(shape), math.prod(tensor.dims))
-
-
-def _row(tensor: TensorProto, role: str | None) -> Row:
-    elements = int(np.prod(tensor.dims, dtype=np.int64))
-    bits = INTEGER_BITS.get(tensor.data_type) or FLOAT_BITS.get(tensor.data_type)
-    size = (elements * bits + 7) // 8 if bits else numpy_helper.to_array(tensor).nbytes
+def _row(
+    name: str, tensor: TensorProto, role: str | None, packed: dict[str, PackedTensor], sizes: dict[str, int]
+) -> Row:
+    role = role or ("float" if tensor.data_type in FLOAT_BITS else "integer")
+    bits_per_weight = None
+    elements = math.prod(tensor.dims)
+    if name in packed:
+        codes = packed[name]
+        elements = codes.weights
+        parts = (name, *codes.scales, codes.zero_point)
+        if codes.bits <= 8:  # INT32 codes are biases
+            bits_per_weight = 8 * sum(sizes[part] for part in parts if part in sizes) / elements
     return Row(
-        name=tensor.name,
-        role=role or ("float" if tensor.data_type in FLOAT_BITS else "integer"),
+        name=name,
+        role=role,
         dtype=TensorProto.DataType.Name(tensor.data_type),
         shape=tuple(tensor.dims),
         elements=elements,
-        bytes=size,
+        bytes=sizes[name],
+        bits_per_weight=bits_per_weight,
+        flag=_flag(tensor, packed) if role == "float" else "",
     )
+
+
+def _flag(tensor: TensorProto, packed: dict[str, PackedTensor]) -> str:
+    """Why a float tensor should not be there."""
+    elements = math.prod(tensor.dims)
+    for codes in packed.values():
+        if elements == codes.elements > 1 and _same_numbers(numpy_helper.to_array(tensor), codes.values):
+            return f"float copy of {codes.name}"
+    return "float weight" if len(tensor.dims) > 1 else ""
+
+
+def _same_numbers(values: NDArray[np.generic], others: NDArray[np.float32]) -> bool:
+    """In any order: a copy may be transposed."""
+    return bool(np.array_equal(np.sort(values.astype(np.float32), axis=None), np.sort(others)))
+
+
+def _is_copy(row: Row) -> bool:
+    return row.flag.startswith("float copy")
+
+
+def _bytes(tensor: TensorProto) -> int:
+    elements = math.prod(tensor.dims)
+    bits = INTEGER_BITS.get(tensor.data_type) or FLOAT_BITS.get(tensor.data_type)
+    return (elements * bits + 7) // 8 if bits else numpy_helper.to_array(tensor).nbytes

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from export import receipt
-from export.audit import code_arrays
+from export.codes import code_arrays
 from export.compare import ParityError, ParityReport, compare, default_tolerance
 from export.files import write, writing
 from export.kernels import Kernels, expected_kernels, find_kernels
@@ -209,9 +209,18 @@ def _attach_receipt(
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
         },
-        settings={**settings, "layers": {name: _specs(layer) for name, layer in quantized_layers(converted)}},
+        settings={**settings, "layers": _layer_settings(converted)},
         kernels=kernels,
     )
+
+
+def _layer_settings(converted: nn.Module) -> list[dict[str, Any]]:
+    """The specs of all layers, and the names of the layers that share them."""
+    shared: dict[str, dict[str, Any]] = {}
+    for name, layer in quantized_layers(converted):
+        specs = _specs(layer)
+        shared.setdefault(repr(specs), {"names": [], **specs})["names"].append(name)
+    return list(shared.values())
 
 
 def _specs(layer: QuantLayer) -> dict[str, dict[str, Any]]:

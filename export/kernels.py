@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from export.nbits import OP_TYPE, is_nbits
 from export.runtime import Setup, optimized
 
 INTEGER_KERNELS = {"Gemm": "QGemm", "Conv": "QLinearConv"}
@@ -65,7 +64,7 @@ def expected_kernels(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, 
         Node -> its kernel, and layer -> why it has none.
     """
     graph = _Graph(model)
-    kernels = {node.name: OP_TYPE for node in model.graph.node if is_nbits(node)}
+    kernels = {node.name: "MatMulNBits" for node in model.graph.node if node.op_type == "MatMulNBits"}
     slow: dict[str, str] = {}
     for node in model.graph.node:
         if node.op_type in INTEGER_KERNELS:

@@ -53,8 +53,6 @@ class StoredCodes(nn.Module):
         elif spec.granularity == "per_group":
             scale, zero_point = scale.squeeze(-1), zero_point.squeeze(-1)  # (rows, groups)
             codes, self.axis, self.block_size = codes.flatten(1), 1, spec.group_size
-            if scale.shape[1] == 1:
-                self.axis, self.block_size = 0, 0
         if not self.block_size and scale.dim():
             scale, zero_point = scale.flatten(), zero_point.flatten()
         self.register_buffer("codes", codes)
@@ -254,6 +252,14 @@ def _linear_onnx(x: Any, weight: Any, bias: Any = None) -> Any:
     return op.Reshape(y, op.Concat(op.Shape(x, start=0, end=-1), op.Constant(value_ints=[features_out]), axis=0))
 
 
+def _view_onnx(x: Any, size: Any) -> Any:
+    """One size that varies is -1 in a Reshape; of more, all have to be computed."""
+    if sum(not isinstance(n, int) for n in size) == 1:
+        return op.Reshape(x, [n if isinstance(n, int) else -1 for n in size])
+    parts = [op.Constant(value_ints=[n]) if isinstance(n, int) else op.Reshape(n, [-1]) for n in size]
+    return op.Reshape(x, op.Concat(*parts, axis=0), allowzero=1)
+
+
 def _reciprocal_onnx(x: Any) -> Any:
     """True division: the operator Reciprocal may be an approximation."""
     return op.Div(1.0, x)
@@ -263,6 +269,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.qat.dequantize.default: _dequantize_onnx,
     torch.ops.qat.quantize_dequantize.default: _quantize_dequantize_onnx,
     torch.ops.aten.linear.default: _linear_onnx,
+    torch.ops.aten.view.default: _view_onnx,
     torch.ops.aten.reciprocal.default: _reciprocal_onnx,
     torch.ops.qat.recurrence.default: recurrence_onnx,
 }

@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from export.nbits import DOMAIN, OP_TYPE, pack_weight, pack_zero_points
 from qat_core import FakeQuantize, QuantSpec
 from qat_core.affine import to_groups
 from qat_core.layers import QuantLayer, QuantLinear
 from qat_core.prepare import quantized_layers
 
+DOMAIN, OP_TYPE = "com.microsoft", "MatMulNBits"
 BLOCK_SIZES = (16, 32, 64, 128, 256)
 PREFERRED_BLOCK_SIZE = 128  # where the scales leave a choice: few of them, and as quick as any
 TWO_BIT_BLOCK_SIZES = (32, 64, 128)
@@ -105,6 +106,22 @@ def _block_sizes(columns: int, weight: QuantSpec, activation: QuantSpec | None) 
     return [size for size in sizes if size >= columns][:1]
 
 
+def pack_weight(codes: Tensor, bits: int, block_size: int) -> Tensor:
+    """Unsigned codes (out, in) -> bytes (out, blocks, block_size * bits / 8), a short last block filled up.
+
+    Source: onnxruntime, docs/ContribOperators.md, "com.microsoft.MatMulNBits".
+    """
+    padded = F.pad(codes, (0, -codes.shape[1] % block_size))
+    return pack_rows(padded, bits).reshape(len(codes), padded.shape[1] // block_size, -1)
+
+
+def pack_rows(codes: Tensor, bits: int) -> Tensor:
+    """Unsigned codes (rows, columns) -> bytes, the lowest bits first, each row filled up to whole bytes."""
+    per_byte = 8 // bits
+    parts = F.pad(codes, (0, -codes.shape[1] % per_byte)).reshape(len(codes), -1, per_byte)
+    return (parts << torch.arange(0, 8, bits)).sum(-1).to(torch.uint8)
+
+
 class StoredBlocks(nn.Module):
     """The codes of a Linear's weight, packed as MatMulNBits reads them.
 
@@ -134,10 +151,9 @@ class StoredBlocks(nn.Module):
             codes = codes + 2 ** (bits - 1)
             self.register_buffer("zero_point", None)
         else:
-            packed = pack_zero_points(by_block(zero_point).to(torch.uint8).numpy(), bits)
-            self.register_buffer("zero_point", torch.from_numpy(packed))
+            self.register_buffer("zero_point", pack_rows(by_block(zero_point).int(), bits))
         self.register_buffer("scale", by_block(scale / 2 if spec.half_shift else scale))
-        self.register_buffer("codes", torch.from_numpy(pack_weight(codes.to(torch.uint8).numpy(), bits, size)))
+        self.register_buffer("codes", pack_weight(codes, bits, size))
         self.attributes = {"K": weight.shape[1], "N": weight.shape[0], **asdict(kernel)}
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:

@@ -28,6 +28,7 @@ FIRST_OPSET, LAST_OPSET = 21, 25
 INT2_OPSET = 25
 IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
 MOVES = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "MaxPool", "Gather", "Split"}
+ABBREVIATIONS = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ"}
 SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
 
 
@@ -66,9 +67,11 @@ def to_qdq(
     with _quiet():
         _simplify(model)
     _store_activations(model, specs, narrow=not int8_storage)
-    _name(model, first_names, ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)])
+    _name(model, first_names, ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)], opset_version)
     model.ir_version = IR_VERSIONS[opset_version]
-    return ir.to_proto(model)
+    proto = ir.to_proto(model)
+    proto.graph.ClearField("value_info")  # types and shapes in between, which whoever reads the file infers
+    return proto
 
 
 def stored_type(spec: QuantSpec, opset_version: int, int8_storage: bool) -> ir.DataType:
@@ -227,12 +230,14 @@ def _simplify(model: ir.Model) -> None:
         simplify(model)
 
 
-def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[str]) -> None:
-    """Nodes and initializers get the names of the modules they come from; the exporter's notes are dropped."""
+def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[str], opset_version: int) -> None:
+    """Nodes and initializers get the names of the modules they come from; what says nothing is dropped."""
+    for name, value in list(model.graph.initializers.items()):
+        if name in first_names:
+            value.name = initializer_name(first_names[name])
     seen = Counter[str]()
     for node in model.graph:
-        scope = _scope(node)
-        node.name = f"{scope}/{node.op_type}" if scope else node.op_type
+        node.name = _node_name(node)
         seen[node.name] += 1
         if seen[node.name] > 1:
             node.name += f"_{seen[node.name]}"
@@ -240,15 +245,37 @@ def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[s
             value.name = f"{node.name}.{index}" if index else node.name
         node.metadata_props.clear()
         node.doc_string = None
-    for name, value in list(model.graph.initializers.items()):
-        if name in first_names:
-            value.name = initializer_name(first_names[name])
+        _drop_defaults(node, opset_version)
     for value, name in zip(model.graph.outputs, output_names, strict=True):
         value.name = name
     for value in [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]:
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.metadata_props.clear()
+
+
+def _node_name(node: ir.Node) -> str:
+    """0/Gemm, and for what is done to a tensor and its codes 0.input/Q, 0.weight/DQ."""
+    if node.op_type in ABBREVIATIONS:
+        _, scale, *_ = node.inputs
+        assert scale is not None
+        assert scale.name is not None
+        return f"{re.sub('_(scale|unit)$', '', scale.name)}/{ABBREVIATIONS[node.op_type]}"
+    scope = _scope(node)
+    return f"{scope}/{node.op_type}" if scope else node.op_type
+
+
+def _drop_defaults(node: ir.Node, opset_version: int) -> None:
+    """Remove the attributes that say what the standard's definition of the operator says already."""
+    if node.domain:
+        return
+    defined = onnx.defs.get_schema(node.op_type, opset_version, node.domain).attributes
+    for name, attribute in list(node.attributes.items()):
+        default = defined[name].default_value
+        if default.type and onnx.helper.get_attribute_value(default) == onnx.helper.get_attribute_value(
+            ir.to_proto(attribute)
+        ):
+            del node.attributes[name]
 
 
 def _scope(node: ir.Node) -> str:

@@ -1,7 +1,8 @@
 """The receipt: what was promised, inside the file, so that any machine the file reaches can check it.
 
 It lies in the model's metadata as JSON: a small sample input, the outputs PyTorch gave for it, the tolerance,
-versions, settings and a hash of the integer codes. `check` recomputes all of it, without torch.
+versions, settings, a hash of the integer codes and one of the whole graph. `check` recomputes all of it, without
+torch. It notices what was changed; a signature, which tells who did, is another thing.
 """
 
 import base64
@@ -17,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.audit import code_arrays
+from export.codes import code_arrays, packed_bytes
 from export.compare import ParityReport, compare
 from export.files import load
 from export.kernels import find_kernels
@@ -27,7 +28,7 @@ from export.runtime import Setup
 KEY = "qat_receipt"
 FORMAT = 3
 SAMPLE_ROWS = 8
-SAMPLE_NUMBERS = 512  # of an input or an output; more would weigh more than the weights
+SAMPLE_NUMBERS = 64  # of an input or an output; more would weigh more than the weights
 PATTERN_STEP, PATTERN_LEVELS = 40503, 65536  # step / levels is near the golden ratio: even, and never periodic
 
 
@@ -89,6 +90,7 @@ def attach(
         "outputs": [_to_json(output.ravel()[::step]) for output, step in zip(outputs, every, strict=True)],
         "tolerance": tolerance,
         "codes_sha256": hash_codes(code_arrays(model)),
+        "graph_sha256": hash_graph(model),
     }
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps({**receipt, "sha256": _hash(receipt)}, separators=(",", ":"))
@@ -130,16 +132,16 @@ def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityRep
 
     Raises:
         FileError: the file cannot be read or is not a valid ONNX model.
-        ReceiptError: there is no receipt, it was changed, or the codes are not the ones it was written for.
+        ReceiptError: there is no receipt, it was changed, or the model is not the one it was written for.
     """
     model = load(path)
     receipt = read(model)
-    found = hash_codes(code_arrays(model))
-    if found != receipt["codes_sha256"]:
-        raise ReceiptError(
-            f"the integer codes were changed: their SHA-256 is {found[:12]}..., the receipt says "
-            f"{str(receipt['codes_sha256'])[:12]}..."
-        )
+    _compare_hash("the integer codes were changed", hash_codes(code_arrays(model)), receipt.get("codes_sha256"))
+    _compare_hash(
+        "something beside the codes was changed, a scale, a bias or an operator",
+        hash_graph(model),
+        receipt.get("graph_sha256"),
+    )
     try:
         inputs = Sample(receipt["inputs"]).arrays()
         outputs = [_from_json(a) for a in receipt["outputs"]]
@@ -164,6 +166,22 @@ def hash_codes(codes: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
         digest.update(f"{name}{array.shape}".encode())
         digest.update(array.astype("<i4").tobytes())
     return digest.hexdigest()
+
+
+def hash_graph(model: onnx.ModelProto) -> str:
+    """SHA-256 over all that decides an answer: operators, tensors by value, inputs, outputs and opsets."""
+    digest, graph = hashlib.sha256(), model.graph
+    for tensor in graph.initializer:
+        digest.update(f"{tensor.name}{tensor.data_type}{list(tensor.dims)}".encode())
+        digest.update(packed_bytes(tensor))
+    for part in (*graph.node, *graph.input, *graph.output, *model.opset_import, *model.functions):
+        digest.update(part.SerializeToString(deterministic=True))
+    return digest.hexdigest()
+
+
+def _compare_hash(sentence: str, found: str, promised: Any) -> None:
+    if found != promised:
+        raise ReceiptError(f"{sentence}: the SHA-256 is {found[:12]}..., the receipt says {str(promised)[:12]}...")
 
 
 def _hash(receipt: dict[str, Any]) -> str:

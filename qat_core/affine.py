@@ -161,7 +161,7 @@ def reduced_dims(x: Tensor, spec: QuantSpec, axis: int) -> tuple[int, ...]:
     if spec.granularity == "per_tensor":
         return ()
     if spec.granularity == "per_group":
-        return (-1,)
+        return (x.dim() - 1,)
     return tuple(d for d in range(x.dim()) if d != axis % x.dim())
 
 

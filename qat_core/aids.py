@@ -1,7 +1,8 @@
 """Aids for training: when quantization and observers switch, and which weights swing to and fro."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -104,9 +105,29 @@ class Oscillations:
         """How often each element of a parameter oscillates, per step; of the weight's shape."""
         return self.weights[name].frequency
 
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint needs beside the model's own: the averages of each parameter, by its name."""
+        return {
+            name: {kind: getattr(weight, kind) for kind in _Restless.STATE} for name, weight in self.weights.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ValueError: it is of other parameters.
+        """
+        if state.keys() != self.weights.keys():
+            raise ValueError(f"the state is of {', '.join(state)}; expected {', '.join(self.weights)}")
+        for name, weight in self.weights.items():
+            for kind in _Restless.STATE:
+                setattr(weight, kind, state[name][kind].to(weight.weight.device, copy=True))
+
 
 class _Restless:
     """The averages of one weight."""
+
+    STATE: ClassVar = ("codes", "mean_code", "direction", "frequency", "frozen", "frozen_code")
 
     def __init__(self, weight: Tensor, quantizer: FakeQuantize) -> None:
         self.weight, self.quantizer = weight, quantizer

@@ -19,6 +19,8 @@ from app.view import module_view, prose, rounded, to_json
 from export import ParityError, ParityReport, audit, export_onnx
 from export.runtime import run, session
 
+KEY, TITLE = "take_home", "Take it home"
+
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 

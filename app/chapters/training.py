@@ -13,6 +13,8 @@ from app.running import is_running, running, stop
 from app.shared import Shared, parse_settings, up_to_date
 from app.view import module_view, prose, rounded, to_json
 
+KEY, TITLE = "training", "Training"
+
 SECONDS_A_FRAME = 0.1  # quicker than this the eye cannot follow; the 2,000 steps themselves take about 4 s
 VISITORS_AT_ONCE = 24  # each holds one of the server's 40 threads while it trains
 

@@ -125,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--noise", type=float, default=0.1, help="standard deviation of the points' noise (default 0.1)")
     add("--width", type=int, default=64, help="neurons of a hidden layer (default 64)")
     add("--learning-rate", type=float, help="of Adam, before its cosine decay (default 0.01; digits 0.003)")
+    add("--scale-factor", type=float, default=1.0, help="multiplies every weight's scale, to see it fail (default 1)")
     add("--device", default="auto", help="auto (default), cuda, mps or cpu")
     add("--out", default="out", help="folder for the file, the report and the picture (default out)")
     add("--json", action="store_true", help="print one JSON object and nothing else")

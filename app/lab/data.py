@@ -1,5 +1,6 @@
 """The data: 256 noisy points of a sine, and 1,797 handwritten digits."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -58,6 +59,7 @@ class Digits:
     test_y: Tensor
 
     @classmethod
+    @functools.cache  # unpacking them takes longer than a training step; nobody writes to them
     def load(cls) -> "Digits":
         from sklearn.datasets import load_digits  # slow to import, and the sine does without
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from app.lab.points import Points, check_points
 from app.lab.tasks import TASKS, Curve, make_task
-from qat_core import QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
+from app.lab.weights import WeightRecord, largest_layer, look, multiply_scales
+from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
 from qat_core.prepare import quantized_layers
 
 MODELS = ("fp32", "ptq", "qat")
@@ -29,6 +30,8 @@ class Settings:
     """Everything that decides the outcome of a run. `Settings.of(task)` has the defaults of that task.
 
     Attributes:
+        scale_factor: times every weight's scale, to see what a scale that does not fit does: far below 1 most weights
+            are clipped, far above 1 most are rounded to 0.
         points: (x, y) pairs, what the task "points" fits; nothing for the other tasks.
 
     Raises:
@@ -45,6 +48,7 @@ class Settings:
     steps: int = 2000
     width: int = 64
     learning_rate: float = 1e-2
+    scale_factor: float = 1.0
     points: Points = ()
 
     @classmethod
@@ -68,8 +72,10 @@ class Settings:
                 raise ValueError(f"{name}={value!r}; expected a whole number from {low} to {high}")
         if not (isinstance(self.noise, int | float) and 0 <= self.noise <= 10):
             raise ValueError(f"noise={self.noise!r}; expected a number from 0 to 10")
-        if not (isinstance(self.learning_rate, int | float) and 0 < self.learning_rate < math.inf):
-            raise ValueError(f"learning_rate={self.learning_rate!r}; expected a positive number")
+        for name in ("learning_rate", "scale_factor"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise ValueError(f"{name}={value!r}; expected a positive number")
 
     @property
     def config(self) -> QATConfig:
@@ -97,6 +103,7 @@ class StepRecord:
         curves: model -> its output on the 128 points of the task's grid; empty for the digits.
         flips: weight codes of the QAT model that changed since the record before.
         codes: how many weight codes the QAT model has.
+        weights: how the QAT model's weights lie on their grid.
     """
 
     step: int
@@ -105,6 +112,7 @@ class StepRecord:
     curves: dict[str, Curve]
     flips: int
     codes: int
+    weights: WeightRecord
 
     @property
     def mse_train(self) -> dict[str, float]:
@@ -132,11 +140,15 @@ class Experiment:
             "ptq": prepare(fp32, settings.config),
             "qat": prepare(fp32, settings.config),
         }
+        if settings.scale_factor != 1:
+            for name in ("ptq", "qat"):
+                multiply_scales(self.models[name], settings.scale_factor)
         self.optimizers = {
             name: torch.optim.Adam(self.models[name].parameters(), lr=settings.learning_rate)
             for name in ("fp32", "qat")
         }
         self.schedule = Schedule(self.models["qat"], quantize_after=int(self.task.float_share * settings.steps))
+        self.oscillations = Oscillations(largest_layer(self.models["qat"]))
         self._codes = self._qat_codes()
 
     def run(self, every: int = 20, until: int | None = None) -> Iterator[StepRecord]:
@@ -166,7 +178,8 @@ class Experiment:
                 metrics.setdefault(metric, {})[name] = value
             if curve:
                 curves[name] = curve
-        return StepRecord(self.step, self.settings.steps, metrics, curves, flips, codes.numel())
+        weights = look(self.models["qat"], self.oscillations)
+        return StepRecord(self.step, self.settings.steps, metrics, curves, flips, codes.numel(), weights)
 
     def converted(self) -> nn.Module:
         """The QAT model on its grid, on the CPU: what is exported."""
@@ -178,6 +191,7 @@ class Experiment:
             "settings": self.settings,
             "step": self.step,
             "codes": self._codes,
+            "oscillations": self.oscillations.state_dict(),
             "models": {name: self.models[name].state_dict() for name in self.optimizers},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
         }
@@ -192,6 +206,7 @@ class Experiment:
         snapshot = copy_tensors(snapshot)
         experiment.step = experiment.schedule.steps = snapshot["step"]
         experiment._codes = snapshot["codes"].to(experiment.device)
+        experiment.oscillations.load_state_dict(snapshot["oscillations"])
         for name, optimizer in experiment.optimizers.items():
             experiment.models[name].load_state_dict(snapshot["models"][name])
             optimizer.load_state_dict(snapshot["optimizers"][name])
@@ -210,6 +225,7 @@ class Experiment:
             losses[name] = loss
         self.step += 1
         self.schedule.step()
+        self.oscillations.step()
         for name, loss in losses.items():
             if not math.isfinite(value := loss.item()):
                 raise TrainingDiverged(

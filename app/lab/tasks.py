@@ -55,7 +55,8 @@ class SineTask:
         self.x = self.data.x
         self.examples = torch.cat([self.data.x, self.data.grid])
 
-    def model(self, width: int, seed: int) -> nn.Module:
+    @staticmethod
+    def model(width: int, seed: int) -> nn.Module:
         return mlp(width, seed)
 
     def loss(self, model: nn.Module, step: int) -> Tensor:
@@ -80,7 +81,8 @@ class DigitsTask:
         self.data, self.seed = Digits.load().to(device), seed
         self.x, self.examples = self.data.x, self.data.test_x
 
-    def model(self, width: int, seed: int) -> nn.Module:
+    @staticmethod
+    def model(width: int, seed: int) -> nn.Module:
         return cnn(seed)
 
     def loss(self, model: nn.Module, step: int) -> Tensor:

@@ -14,11 +14,11 @@ let plots = 0;
 export class Plot {
   /**
    * @param {HTMLElement} parent
-   * @param {{ title: string, height: number, x: Axis, y: Axis, legend: [string, string][] }} options
+   * @param {{ title: string, height: number, x: Axis, y: Axis, legend: [string, string][], margin?: object }} options
    *     legend: kind of line and its name
    */
-  constructor(parent, { title, height, x, y, legend }) {
-    Object.assign(this, { height, x, y, width: 0, draw: () => {} });
+  constructor(parent, { title, height, x, y, legend, margin = {} }) {
+    Object.assign(this, { height, x, y, margin: { ...MARGIN, ...margin }, width: 0, draw: () => {} });
     const figure = element("figure", "plot");
     const caption = element("figcaption");
     caption.append(element("span", "plot-title", title), legendList(legend));
@@ -63,11 +63,11 @@ export class Plot {
   }
 
   px(value) {
-    return scale(this.x, value, MARGIN.left, this.width - MARGIN.right);
+    return scale(this.x, value, this.margin.left, this.width - this.margin.right);
   }
 
   py(value) {
-    return scale(this.y, value, this.height - MARGIN.bottom, MARGIN.top);
+    return scale(this.y, value, this.height - this.margin.bottom, this.margin.top);
   }
 
   /** SVG path through points; null is a gap. */
@@ -102,11 +102,11 @@ export class Plot {
 
   drawAxes() {
     if (!this.width) return;
-    const left = MARGIN.left;
-    const right = this.width - MARGIN.right;
-    const bottom = this.height - MARGIN.bottom;
+    const left = this.margin.left;
+    const right = this.width - this.margin.right;
+    const bottom = this.height - this.margin.bottom;
     const width = Math.max(right - left, 0) + 2 * OVERHANG;
-    setAll(this.clip, { x: left - OVERHANG, y: MARGIN.top, width, height: bottom - MARGIN.top });
+    setAll(this.clip, { x: left - OVERHANG, y: this.margin.top, width, height: bottom - this.margin.top });
     this.axes.replaceChildren(
       ...this.y.ticks.map((tick) => svgElement("path", { class: "grid", d: `M${left} ${this.py(tick)}H${right}` })),
       ...this.y.ticks.map((tick) => label(left - 8, this.py(tick) + 4, "end", format(this.y, tick))),

@@ -12,6 +12,7 @@ import torch
 from app.lab.__main__ import main
 from app.lab.data import Digits, Sine
 from app.lab.fit import Experiment, Settings, TrainingDiverged, pick_device
+from app.lab.weights import largest_layer, positions
 from export import check
 
 
@@ -125,6 +126,82 @@ def test_flips_are_codes_that_changed():
     assert experiment.record().flips == 0
 
 
+def weights_after(steps, **changes):
+    """The model's largest weight, its quantizer and the record of it."""
+    experiment = Experiment(Settings(steps=100, **changes), "cpu")
+    (record,) = experiment.run(every=steps, until=steps)
+    layer = largest_layer(experiment.models["qat"])
+    assert layer.weight.shape == (64, 64)
+    return layer.weight.detach(), layer.weight_quantizer, record.weights, experiment
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_the_record_of_the_weights_counts_all_of_them(bits, granularity):
+    weight, quantizer, record, _ = weights_after(3, bits=bits, granularity=granularity)
+    assert sum(record.histogram) == weight.numel()
+    assert len(record.histogram) == record.bins_per_code * (2**bits + 2)
+    codes = quantizer.codes(weight)
+    assert record.codes_used == len(set(codes.flatten().tolist()))
+    assert record.zeros == pytest.approx((codes == 0).sum().item() / weight.numel())
+    assert torch.allclose(positions(weight, quantizer).round(), codes.float())
+    assert record.clipped == 0  # min-max covers them all
+    if granularity == "per_tensor":  # the bins of each code hold as many weights as have that code
+        per_code = torch.tensor(record.histogram).view(-1, record.bins_per_code).sum(1)
+        assert (
+            per_code[1:-1].tolist()
+            == torch.bincount(codes.flatten().int() + 2 ** (bits - 1), minlength=2**bits).tolist()
+        )
+
+
+def test_the_gradient_norm_is_that_of_all_latent_weights():
+    _, _, record, experiment = weights_after(2)
+    gradients = [layer.weight.grad.flatten() for layer in experiment.models["qat"][::2]]
+    assert record.gradient_norm == pytest.approx(torch.cat(gradients).norm().item(), rel=1e-5)
+    assert Experiment(Settings(), "cpu").record().weights.gradient_norm is None
+
+
+def test_the_map_shows_how_often_each_code_flipped_back():
+    _, _, record, experiment = weights_after(60)
+    frequency = experiment.oscillations.frequency("weight")
+    assert record.map_shape == (64, 64)
+    assert list(record.frequency) == (frequency * 255).round().flatten().tolist()
+    assert 0 < record.oscillating == pytest.approx((frequency > 0.02).float().mean().item())
+
+
+def test_a_map_larger_than_the_screen_keeps_the_liveliest_of_each_block():
+    experiment = Experiment(Settings(steps=2, width=128), "cpu")
+    experiment.oscillations.frequency("weight")[17, 90] = 0.6
+    record = experiment.record().weights
+    assert record.map_shape == (64, 64)
+    assert record.frequency[8 * 64 + 45] == 153
+    assert sum(record.frequency) == 153
+
+
+@pytest.mark.parametrize("scale", ["minmax", "mse", "learned"])
+def test_a_scale_factor_multiplies_the_scale(scale):
+    plain, wrong = (Experiment(Settings(scale=scale, scale_factor=factor), "cpu") for factor in (1, 0.25))
+    for model in ("ptq", "qat"):
+        one, other = largest_layer(plain.models[model]), largest_layer(wrong.models[model])
+        scales = [layer.weight_quantizer.with_scale(layer.weight)[1] for layer in (one, other)]
+        assert scales[1].item() == pytest.approx(scales[0].item() / 4)
+
+
+def test_weights_beyond_the_grid_get_no_gradient_and_a_coarse_grid_is_all_zeros():
+    _, _, clipped, _ = weights_after(20, scale_factor=0.02)
+    assert clipped.clipped > 0.9
+    assert clipped.histogram[0] + clipped.histogram[-1] > 0.8 * 64 * 64
+    assert clipped.gradient_norm < 1e-6
+    _, _, coarse, _ = weights_after(20, scale_factor=16.0)
+    assert (coarse.codes_used, coarse.zeros, coarse.clipped) == (1, 1, 0)
+
+
+def test_a_learned_scale_heals():
+    wrong = Experiment(Settings(scale="learned", scale_factor=0.25, steps=1000), "cpu")
+    *_, record = wrong.run(every=500)
+    assert record.mse_clean["qat"] < 0.05
+
+
 def test_training_that_diverges_stops_and_says_so(capsys, tmp_path):
     with pytest.raises(TrainingDiverged, match=r"stopped at step \d+: the .* loss is (nan|inf); try a learning rate"):
         list(Experiment(Settings(learning_rate=1e20, steps=50), "cpu").run())
@@ -145,6 +222,7 @@ def test_training_that_diverges_stops_and_says_so(capsys, tmp_path):
         (["--noise", "nan"], "noise=nan; expected a number from 0 to 10"),
         (["--width", "0"], "width=0; expected"),
         (["--learning-rate", "0"], "learning_rate=0.0; expected a positive number"),
+        (["--scale-factor", "-1"], "scale_factor=-1.0; expected a positive number"),
         (["--device", "abacus"], "device='abacus'; expected auto, cuda, mps, cpu"),
         (["--out", "/dev/null/x"], "/dev/null/x"),
     ],

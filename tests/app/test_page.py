@@ -151,7 +151,7 @@ def test_run_honours_settings_that_the_state_has_not_seen(fresh: Progress) -> No
         ((4, "per_tensor", 0.1, -1), "seed=-1; expected a whole number"),
         ((4, "per_tensor", 0.1, 1.5), "seed=1.5; expected a whole number"),
         ((4, "per_tensor", 0.1, None), "seed=None; expected a whole number"),
-        ((5, "per_tensor", 0.1, 0), "bits=5 is not supported"),
+        ((5, "per_tensor", 0.1, 0), "bits=5; expected one of 2, 3, 4, 8"),
         ((4, "per_tensor", -3, 0), "noise=-3; expected a number"),
         ((4, "per_row", 0.1, 0), "granularity='per_row'"),
     ],

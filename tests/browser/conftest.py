@@ -75,8 +75,8 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(params=[1280, 390], ids=lambda width: f"{width}px")
-def page(request: pytest.FixtureRequest, server: str, chromium: Browser) -> Iterator[Page]:
-    """The page, open and drawn. Afterwards nothing may have gone wrong in it or left the machine."""
+def tab(request: pytest.FixtureRequest, server: str, chromium: Browser) -> Iterator[Page]:
+    """An empty tab. Afterwards nothing may have gone wrong in it or left the machine."""
     context = chromium.new_context(viewport={"width": request.param, "height": 900}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(30_000)
@@ -84,13 +84,19 @@ def page(request: pytest.FixtureRequest, server: str, chromium: Browser) -> Iter
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("request", lambda sent: problems.append(f"asks {sent.url}") if is_foreign(sent.url, server) else None)
-    page.goto(server)
-    page.locator("#training .numbers").wait_for()
     yield page
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"{request.node.name}.png", full_page=True)
     context.close()
     assert problems == []
+
+
+@pytest.fixture
+def page(tab: Page, server: str) -> Page:
+    """The page, open at the training and drawn."""
+    tab.goto(f"{server}/?chapter=training")
+    tab.locator("#training .numbers").wait_for()
+    return tab
 
 
 def is_foreign(url: str, server: str) -> bool:

@@ -31,6 +31,7 @@ def test_a_visit_from_the_first_step_to_the_file(page: Page, tmp_path: Path) -> 
     button(page, "run").click()
     wait_for_step(page, f"step > {paused_at + 100} && step < 2000")
 
+    open_chapter(page, "take_home")
     button(page, "export").click()
     verdicts = page.locator("#receipt .verdict")
     expect(verdicts).to_have_count(4)
@@ -46,6 +47,11 @@ def test_a_visit_from_the_first_step_to_the_file(page: Page, tmp_path: Path) -> 
     (in_file,) = onnxruntime.InferenceSession(path).run(None, {"input": np.array([[0.7]], np.float32)})
     assert abs(on_page - in_file.item()) < 1e-5
 
+    open_chapter(page, "training")
+    expect(button(page, "run")).to_be_enabled()  # a run that nobody sees stops
+    button(page, "step").click()
+    wait_for_step(page, "step % 25 === 1")
+    open_chapter(page, "take_home")
     expect(page.locator("#receipt")).to_contain_text("the page has moved on to")
     fits_the_width(page)
 
@@ -99,6 +105,7 @@ def test_what_is_not_a_number_gets_a_sentence(page: Page) -> None:
     noise.blur()
     wait_for_label(page, "noise 0.5")
 
+    open_chapter(page, "take_home")
     expect(ask(page, "0.5")).to_contain_text("press Export first")
     button(page, "export").click()
     expect(page.locator("#receipt .verdict")).to_have_count(4)
@@ -114,7 +121,15 @@ def test_the_keyboard_reaches_every_control(page: Page) -> None:
     page.locator("#bits").get_by_label("8", exact=True).focus()
     page.keyboard.press("Space")
     wait_for_label(page, "INT8")
-    assert {"granularity", "noise", "seed", "run", "step", "export", "x", "ask"} <= reached
+    assert {"granularity", "scale", "noise", "seed", "run", "step"} <= reached
+
+
+def open_chapter(page: Page, key: str) -> None:
+    menu = page.locator("#nav .menu")
+    if menu.is_visible():
+        menu.click()
+    page.locator(f"#chapter-list a[href*='chapter={key}']").click()
+    expect(page.locator(f"#page-{key}")).to_be_visible()
 
 
 def button(page: Page, name: str) -> Locator:

@@ -89,3 +89,15 @@ class Lookup(nn.Module):
 
     def forward(self, query, memory):
         return self.attention(query, memory, memory)
+
+
+class Residual(nn.Module):
+    """(n, 8) -> (n, 4) with one connection past two layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        x = torch.relu(self.a(x))
+        return self.d(x + self.c(torch.relu(self.b(x))))

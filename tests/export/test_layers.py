@@ -153,5 +153,16 @@ def test_every_dequantization_has_a_zero_point_and_biases_are_int32(tmp_path):
     assert {stored[f"{n}.bias"].data_type for n in (0, 2, 4, 5)} == {TensorProto.INT32}
 
 
+@pytest.mark.parametrize("group_size", [3, 7, 32])
+@pytest.mark.parametrize("scale", ["minmax", "learned"])
+def test_groups_with_quantized_activations_and_biases(tmp_path, group_size, scale):
+    """Also where a layer has a single group a row: its bias stays in float, and onnxruntime has to leave it there."""
+    spec = QuantSpec(granularity="per_group", group_size=group_size, scale=scale, power_of_two=True)
+    config = QATConfig(spec, QuantSpec.activation(power_of_two=True))
+    model = nn.Sequential(nn.Linear(7, 13), nn.ReLU(), nn.Linear(13, 5))
+    nn.init.normal_(model[0].bias)
+    export_and_compare(model, config, (torch.randn(64, 7),), tmp_path / "m.onnx", (torch.randn(300, 7),))
+
+
 def test_one_row_is_enough_of_an_example(tmp_path):
     export_and_compare(mlp(), QATConfig(activation=A8), (torch.randn(1, 7),), tmp_path / "m.onnx", (torch.randn(4, 7),))

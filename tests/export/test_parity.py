@@ -105,6 +105,15 @@ def test_a_wrong_code_is_found_in_its_layer(quantized):
     assert not report.parting.explained
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_wrong_code_is_found_behind_codes_of_any_width(tmp_path, bits):
+    x = torch.randn(64, 2)
+    model = calibrate(prepare(small(), QATConfig(activation=QuantSpec.activation(bits))), [x])
+    export_onnx(model, x, tmp_path / "model.onnx")
+    changed = change(tmp_path / "model.onnx", "0.weight", lambda codes: (-codes.astype(np.int8)).astype(codes.dtype))
+    assert check_parity(model, changed, x).parting.tensor == "0/Gemm"
+
+
 def test_a_tie_is_counted_and_shown_but_not_a_fault(quantized):
     """The file's input scale is moved by one unit in the last place: only what lies on a tie gets another code."""
     model, path = quantized
@@ -121,7 +130,7 @@ def test_a_tie_is_counted_and_shown_but_not_a_fault(quantized):
     assert report.ok
     assert report.outcome == "rounding"
     assert 1 <= report.levels[0].code_mismatches <= 3
-    assert (report.parting.tensor, report.parting.differing) == ("0/QuantizeLinear", 1)
+    assert (report.parting.tensor, report.parting.differing) == ("0.input/Q", 1)
     assert report.parting.tie_ulps <= 1
     assert "equal up to rounding ties: " in str(report)
     half_a_step_off = change(path, "0.input_zero_point", lambda z: z + 1)

@@ -154,8 +154,7 @@ def test_nodes_and_initializers_have_the_names_of_the_modules(tmp_path):
     graph = onnx.load(path).graph
     parts = ("weight", "weight_scale", "weight_zero_point", "bias")
     assert {t.name for t in graph.initializer} == {f"{layer}.{part}" for layer in (0, 2, 4) for part in parts}
-    layers = [("0", "1"), ("2", "3"), ("4", "")]
-    expected = [f"{n}/{kind}" for n, _ in layers for kind in ("DequantizeLinear", "Gemm")] + ["1/Relu", "3/Relu"]
+    expected = [name for n in (0, 2, 4) for name in (f"{n}.weight/DQ", f"{n}/Gemm")] + ["1/Relu", "3/Relu"]
     assert sorted(node.name for node in graph.node) == sorted(expected)
 
 

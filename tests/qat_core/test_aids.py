@@ -98,6 +98,37 @@ def test_tied_weights_are_tracked_once():
     assert list(Oscillations(prepare(model)).weights) == ["0.weight"]
 
 
+def test_a_checkpoint_goes_on_as_if_nothing_had_happened():
+    def trained(steps, tracker, weight):
+        for step in steps:
+            with torch.no_grad():
+                weight[0, 0] = 0.6 if step % 4 else 0.4
+            tracker.step()
+
+    torch.manual_seed(0)
+    config = QATConfig(QuantSpec(bits=8, granularity="per_tensor"))
+    prepared = prepare(nn.Linear(4, 4), config)
+    whole = Oscillations(prepared, freeze=True, threshold=0.1, momentum=0.1)
+    trained(range(10), whole, prepared.weight)
+    state, weights = whole.state_dict(), prepared.weight.detach().clone()
+    state = {name: {kind: tensor.clone() for kind, tensor in kinds.items()} for name, kinds in state.items()}
+    trained(range(10, 20), whole, prepared.weight)
+    expected = whole.state_dict()["weight"]
+
+    with torch.no_grad():
+        prepared.weight.copy_(weights)
+    resumed = Oscillations(prepared, freeze=True, threshold=0.1, momentum=0.1)
+    resumed.load_state_dict(state)
+    trained(range(10, 20), resumed, prepared.weight)
+    for kind, tensor in resumed.state_dict()["weight"].items():
+        assert torch.equal(tensor, expected[kind])
+    assert expected["frozen"].any()
+    assert not torch.equal(state["weight"]["frequency"], expected["frequency"])  # the state is a copy of its own
+
+    with pytest.raises(ValueError, match=r"the state is of weight; expected 0.weight"):
+        Oscillations(prepare(nn.Sequential(nn.Linear(4, 4)))).load_state_dict(state)
+
+
 def test_thresholds_are_fractions():
     with pytest.raises(ValueError, match=r"threshold=2, momentum=0.02; expected fractions"):
         Oscillations(prepare(nn.Linear(1, 1)), threshold=2)

@@ -140,3 +140,14 @@ def test_a_checkpoint_of_its_own_brings_the_scale_back():
     loaded.load_state_dict(trained.state_dict())
     x = torch.randn(2, 5)
     assert torch.equal(loaded.eval()(x), trained.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("granularity", "shape"), [("per_tensor", ()), ("per_channel", (6, 1)), ("per_group", (6, 3, 1))]
+)
+def test_there_are_as_many_learned_scales_as_the_granularity_says(granularity, shape):
+    spec = QuantSpec(granularity=granularity, group_size=4, scale="learned")
+    layer = prepare(nn.Linear(10, 6), QATConfig(spec))
+    layer(torch.randn(3, 10)).square().sum().backward()
+    scale = layer.weight_quantizer.source.log2_scale
+    assert scale.shape == scale.grad.shape == shape

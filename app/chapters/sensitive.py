@@ -1,0 +1,298 @@
+"""Chapter: which layers break first, what a budget buys, and healing by training."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from app.case import METRIC, WIDTHS, Case, Healing
+from app.lab.fit import Settings, TrainingDiverged
+from app.progress import Progress
+from app.running import running, stop
+from app.shared import HOUR, Shared, parse_settings
+from app.snippets import config_source
+from app.view import coloured, module_view, prose, rounded, to_json
+from qat_core import Mix, PlannedLayer
+
+KEY, TITLE = "sensitive", "Sensitive layers"
+
+IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
+SECONDS_A_FRAME = 0.1
+VISITORS_AT_ONCE = 24
+
+# The browser knows which width, mix and patient are on screen; without a click it tells nobody.
+WITH_CHOICE = f"(_, ...others) => [document.querySelector('#{KEY} .view')?.dataset.choice ?? '', ...others]"
+
+
+def build(shared: Shared) -> None:
+    """Draw the chapter."""
+    case, healing = gr.State(None, time_to_live=HOUR), gr.State(None, time_to_live=HOUR)
+    with gr.Row(elem_classes="chapter wide"):
+        with gr.Column(elem_classes="picture"):
+            with gr.Row(elem_id="sensitive-controls"):
+                task = gr.Radio(
+                    [("your sine network", "sine"), ("a CNN for handwritten digits", "digits")],
+                    value="sine",
+                    label="Network",
+                    elem_id="sensitive-task",
+                )
+                with gr.Row(elem_classes="line"):
+                    examine = gr.Button("Scan", variant="primary", elem_id="scan")
+                    heal = gr.Button("Heal", interactive=False, elem_id="heal")
+                    pause = gr.Button("Pause", interactive=False, elem_id="sensitive-pause")
+            view = module_view("sensitive.js", frame(Case(Settings())), elem_id=KEY)
+        with gr.Column(elem_classes="text"):
+            prose(__file__)
+
+    common: dict[str, Any] = {
+        "inputs": [view, case, healing, shared.progress, task, *shared.settings],
+        "outputs": [view, case, healing, examine, heal, pause],
+        "show_progress": "hidden",
+        "preprocess": False,  # `Settings` checks the values
+        "js": WITH_CHOICE,
+    }
+    limits: dict[str, Any] = {"concurrency_id": KEY, "concurrency_limit": VISITORS_AT_ONCE}
+    examine.click(scan_layers, **common, trigger_mode="multiple", **limits)
+    heal.click(heal_network, **common, trigger_mode="multiple", **limits)
+    pause.click(pause_run, show_progress="hidden")
+    changes = [setting.change for setting in (task, *shared.settings)]  # type: ignore[attr-defined]
+    gr.on(changes, follow_settings, **common, trigger_mode="always_last")
+
+
+def scan_layers(
+    request: gr.Request, _choice: str, case: Case | None, _healing: Any, progress: Progress, *chosen: Any
+) -> Iterator[tuple[Any, ...]]:
+    """Examine layer after layer; what was interrupted goes on."""
+    with running(request.session_hash, KEY) as run:
+        try:
+            fresh = Case.of_visitor(settings_of(*chosen), progress)
+        except ValueError as error:
+            yield run.last_frame(page(case or Case(Settings()), None, problem=str(error)))
+            return
+        if case is None or case.finished or not is_same(case, fresh):
+            case = fresh
+        try:
+            yield page(case, None, running=True)
+            shown_at = time.monotonic()
+            for latest in case.advance(run.is_wanted):
+                case = latest
+                if not run.is_wanted():
+                    break
+                if time.monotonic() - shown_at >= SECONDS_A_FRAME:
+                    shown_at = time.monotonic()
+                    yield page(case, None, running=True)
+            last = page(case, None)
+        except (ValueError, TrainingDiverged) as error:
+            last = page(case, None, problem=str(error))
+        yield run.last_frame(last)
+
+
+def heal_network(
+    request: gr.Request, choice: str, case: Case | None, healing: Healing | None, _progress: Progress, *_chosen: Any
+) -> Iterator[tuple[Any, ...]]:
+    """Train the crushed network on screen; what was paused goes on."""
+    with running(request.session_hash, KEY) as run:
+        if case is None or not case.finished:
+            yield run.last_frame(page(case or Case(Settings()), None, problem="Nothing to heal yet: press Scan first."))
+            return
+        try:
+            chosen = parse_choice(choice, case)
+            started = Healing.of_mix(case, chosen) if isinstance(chosen, Mix) else Healing.of_worst(case, chosen)
+            if healing is None or healing.finished or healing.config != started.config:
+                healing = started
+            yield page(case, healing, running=True)
+            shown_at = time.monotonic()
+            for latest in healing.advance(run.is_wanted):
+                healing = latest
+                shown_at = max(shown_at + SECONDS_A_FRAME, time.monotonic())
+                if not run.sleep(shown_at - time.monotonic()):
+                    break
+                yield page(case, healing, running=True)
+            last = page(case, healing)
+        except (ValueError, TrainingDiverged) as error:
+            last = page(case, healing, problem=str(error))
+        yield run.last_frame(last)
+
+
+def pause_run(request: gr.Request) -> None:
+    """The run shows its last frame itself."""
+    stop(request.session_hash)
+
+
+def follow_settings(
+    request: gr.Request, _choice: str, case: Case | None, _healing: Any, progress: Progress, *chosen: Any
+) -> tuple[Any, ...]:
+    """An examination of other settings than those on the page is put away."""
+    try:
+        fresh = Case.of_visitor(settings_of(*chosen), progress)
+    except ValueError as error:
+        outputs = page(case or Case(Settings()), None, problem=str(error))
+    else:
+        if case is not None and case.settings == fresh.settings:
+            return unchanged()
+        outputs = page(fresh, None)
+    return unchanged() if stop(request.session_hash, outputs, KEY) else outputs
+
+
+def settings_of(task: Any, *settings: Any) -> Settings:
+    """The settings on the page, for that task.
+
+    Raises:
+        ValueError: a value is not one that the page offers.
+    """
+    found = parse_settings(*settings)
+    if task == "sine":
+        return found
+    if task == "digits":
+        return Settings.of(task, bits=found.bits, granularity=found.granularity, scale=found.scale, seed=found.seed)
+    raise ValueError(f"network={task!r}; expected 'sine' or 'digits'")
+
+
+def is_same(case: Case, fresh: Case) -> bool:
+    """May what was begun go on? Not if the visitor has trained the network meanwhile."""
+    return case.settings == fresh.settings and (fresh.weights is None or case.step == fresh.step)
+
+
+def parse_choice(choice: Any, case: Case) -> Mix | int:
+    """What `sensitive.js` says is on screen: a mix, or the width at which the worst layer is looked for.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        chosen = json.loads(choice)
+        if chosen["heal"] == "mix" and chosen["mix"] >= 0:
+            return case.mixes[int(chosen["mix"])]
+        if chosen["heal"] == "worst":
+            return WIDTHS[WIDTHS.index(chosen["bits"])]
+    except (TypeError, LookupError, ValueError):
+        pass
+    raise ValueError(f"to heal: {choice!r:.80}; expected a width of {WIDTHS} or one of {len(case.mixes)} mixes")
+
+
+def page(case: Case, healing: Healing | None, running: bool = False, problem: str = "") -> tuple[Any, ...]:
+    """The outputs of every handler: the view, the states and the three buttons."""
+    at_rest = not running and not problem
+    label = "Go on" if healing and 0 < healing.step < healing.steps else "Heal"
+    return (
+        frame(case, healing, running, problem),
+        case,
+        healing,
+        gr.Button("Go on" if started(case) and not case.finished else "Scan", interactive=at_rest),
+        gr.Button(label, interactive=at_rest and case.finished),
+        gr.Button(interactive=running),
+    )
+
+
+def unchanged() -> tuple[Any, ...]:
+    """The outputs of a handler that leaves the page as it is."""
+    return tuple(gr.skip() for _ in range(6))
+
+
+def started(case: Case) -> bool:
+    return case.training is not None or bool(case.rows)
+
+
+def frame(case: Case, healing: Healing | None = None, running: bool = False, problem: str = "") -> str:
+    """What `sensitive.js` draws."""
+    layers = case.layers
+    done, total, doing = progress_of(case, healing, len(layers))
+    metric = METRIC[case.settings.task]
+    return to_json(
+        {
+            "metric": "Error against the sine" if case.settings.task == "sine" else "Training loss",
+            "label": f"{case.settings.task}, {case.settings.granularity.replace('_', ' ')}, seed {case.settings.seed}",
+            "running": running and ("heal" if healing else "scan"),
+            "problem": problem,
+            "words": doing,
+            "done": done,
+            "total": total,
+            "widths": WIDTHS,
+            "bits": case.settings.bits,
+            "baseline": case.rows[0].baseline if case.rows else None,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "about": about(layer),
+                    "elements": elements(layer),
+                    "metric": [row.by_bits[width] for width in WIDTHS] if row else None,
+                }
+                for layer, row in zip(layers, [*case.rows, *[None] * len(layers)], strict=False)
+            ],
+            "mixes": [
+                {
+                    "bits": mix.bits,
+                    "bytes": mix.bytes,
+                    "expected": case.rows[0].baseline + mix.damage,
+                    "measured": measured[metric] if measured else None,
+                    "accuracy": measured.get("accuracy") if measured else None,
+                }
+                for mix, measured in zip(case.mixes, [*case.measured, *[None] * len(case.mixes)], strict=False)
+            ],
+            "uniform": [
+                {"bits": width, "bytes": sum(row.bytes_at(width) for row in case.rows), "measured": metrics[metric]}
+                for width, metrics in zip(WIDTHS, case.uniform, strict=False)
+            ],
+            "code": code(case),
+            "healing": healing and healing_frame(healing, metric),
+        }
+    )
+
+
+def healing_frame(healing: Healing, metric: str) -> dict[str, Any]:
+    return {
+        "layer": healing.layer,
+        "bits": healing.bits,
+        "step": healing.step,
+        "steps": healing.steps,
+        "history": [[step, *rounded([metrics[metric]], 6)] for step, metrics in healing.history],
+        "accuracy": healing.history[-1][1].get("accuracy"),
+    }
+
+
+def progress_of(case: Case, healing: Healing | None, layers: int) -> tuple[int, int, str]:
+    """How much of how much is done, and a sentence about it."""
+    network = "sine network" if case.settings.task == "sine" else "digits network"
+    if healing is not None:
+        what = f"layer {healing.layer} at {healing.bits[0]:g} bits" if healing.layer else "the mix"
+        return healing.step, healing.steps, f"Healing {what}: step {healing.step:,} of {healing.steps:,}."
+    if case.weights is None:
+        if case.training is None:
+            return 0, 1, f"Not scanned yet. Scan first trains the {network} in float, then rounds one layer at a time."
+        return case.step, case.settings.steps, f"Training in float: step {case.step:,} of {case.settings.steps:,}."
+    if len(case.rows) < layers:
+        done = f"{len(case.rows)} of {layers} layers" if case.rows else "Nothing"
+        return len(case.rows), layers, f"{done} scanned of the {network} after {case.step:,} steps in float."
+    if not case.mixes:
+        return 0, 1, f"All {layers} layers scanned; now the mixes of widths that a budget can buy."
+    if not case.finished:
+        measured, mixes = len(case.measured), len(case.mixes)
+        return measured, mixes, f"All {layers} layers scanned; {measured} of {mixes} mixes measured."
+    return 1, 1, f"All {layers} layers of the {network} scanned, {len(case.mixes)} mixes measured."
+
+
+def code(case: Case) -> dict[str, Any]:
+    """The mixes as Python in colour: what comes before and after, and a line for each layer at each width."""
+    if not case.mixes:
+        return {}
+    layers = len(case.rows)
+    by_width = [config_source(Mix((w,) * layers, 0, 0.0).config(case.rows)).splitlines() for w in WIDTHS]
+    first = by_width[0].index("    overrides={") + 1
+    return {
+        "head": coloured("\n".join([IMPORTS, "", f"config = {by_width[0][0]}", *by_width[0][1:first]])),
+        "lines": [[coloured(lines[first + layer]) for lines in by_width] for layer in range(layers)],
+        "tail": coloured("\n".join([*by_width[0][first + layers :], "model = prepare(model, config)"])),
+    }
+
+
+def elements(layer: PlannedLayer) -> int:
+    return sum(math.prod(shape) for shape in layer.shapes)
+
+
+def about(layer: PlannedLayer) -> str:
+    """Such as "Conv2d 16 → 32, 3 by 3"."""
+    (outputs, inputs, *window) = layer.shapes[0]
+    return f"{layer.kind} {inputs} → {outputs}" + (f", {window[0]} by {window[1]}" if window else "")

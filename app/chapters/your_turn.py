@@ -1,0 +1,333 @@
+"""Chapter: your own curve, your own module, and six questions."""
+
+import json
+import math
+import tempfile
+import time
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Iterator
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import gradio as gr
+
+from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
+from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
+from app.progress import DEVICE, Progress
+from app.running import is_running, running, stop
+from app.shared import HOUR, Shared, parse_settings
+from app.snippets import config_source
+from app.turns import turn
+from app.view import coloured, module_view, prose, rounded, to_json
+from export import ParityError, audit, export_onnx
+
+KEY, TITLE = "your_turn", "Your turn"
+USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate")
+
+SECONDS_A_FRAME = 0.1
+VISITORS_AT_ONCE = 24
+
+# The curve is in the browser; without a click it tells nobody.
+WITH_POINTS = f"(_, ...others) => [document.querySelector('#{KEY} .view')?.dataset.points ?? '', ...others]"
+
+
+def build(shared: Shared) -> None:
+    """Draw the chapter."""
+    own = gr.State(None, time_to_live=HOUR)
+    with gr.Row(elem_classes="chapter"):
+        with gr.Column(elem_classes="text"):
+            prose(__file__)
+        with gr.Column(elem_classes="picture"):
+            view = module_view("your_turn.js", frame(None), elem_id=KEY)
+            with gr.Row(elem_classes="line", elem_id="your-buttons"):
+                run = gr.Button("Train", variant="primary", elem_id="your-run")
+                pause = gr.Button("Pause", interactive=False, elem_id="your-pause")
+                reset = gr.Button("Reset", interactive=False, elem_id="your-reset")
+                export = gr.Button("Export", interactive=False, elem_id="your-export")
+                download = gr.DownloadButton("Download", interactive=False, elem_id="your-download")
+    with gr.Row(elem_classes="chapter"):
+        with gr.Column(elem_classes="text"):
+            prose(str(beside("your_module.md")))
+        with gr.Column(elem_classes="picture"):
+            module = module_view("snippet.js", module_frame(*(s.value for s in shared.settings)), elem_id="your-module")
+    prose(str(beside("questions.md")))
+    module_view("quiz.js", beside("questions.json").read_text(encoding="utf-8"), elem_id="quiz")
+
+    common: dict[str, Any] = {
+        "inputs": [view, own, *shared.settings],
+        "outputs": [view, own, run, pause, reset, export, download],
+        "show_progress": "hidden",
+        "preprocess": False,  # `Settings` checks the values
+        "js": WITH_POINTS,
+    }
+    limits: dict[str, Any] = {"concurrency_id": KEY, "concurrency_limit": VISITORS_AT_ONCE}
+    run.click(train, **common, trigger_mode="multiple", **limits)
+    pause.click(pause_training, show_progress="hidden")
+    reset.click(start_anew, **common)
+    export.click(export_file, **common, concurrency_id="export", concurrency_limit=1)
+    view.upload(read_points, own, common["outputs"], show_progress="hidden", api_visibility="private")
+    changes = [setting.change for setting in shared.settings]  # type: ignore[attr-defined]
+    gr.on(changes, follow_settings, **common, trigger_mode="always_last")
+    gr.on(changes, module_frame, [*shared.settings], module, show_progress="hidden", preprocess=False)
+
+
+def beside(name: str) -> Path:
+    return Path(__file__).with_name(name)
+
+
+# --- your own curve -------------------------------------------------------------------------------
+
+
+def train(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> Iterator[tuple[Any, ...]]:
+    """Train on the points to the end, or until asked to stop."""
+    with running(request.session_hash, KEY) as run:
+        try:
+            own = up_to_date(own, points, settings)
+            yield page(own, running=True)
+            shown_at = time.monotonic()
+            for latest in own.advance(is_wanted=run.is_wanted):
+                own = latest
+                shown_at = max(shown_at + SECONDS_A_FRAME, time.monotonic())
+                if not run.sleep(shown_at - time.monotonic()):
+                    break
+                yield page(own, running=True)
+            last = page(own)
+        except (ValueError, TrainingDiverged) as error:
+            last = page(own, problem=str(error))
+        yield run.last_frame(last)
+
+
+def pause_training(request: gr.Request) -> None:
+    """The run shows its last frame itself."""
+    stop(request.session_hash)
+
+
+def start_anew(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> tuple[Any, ...]:
+    """Nothing is trained yet; the points stay."""
+    fresh = page(None)
+    return unchanged() if stop(request.session_hash, fresh, KEY) else fresh
+
+
+def follow_settings(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> tuple[Any, ...]:
+    """What was trained with other settings is put away."""
+    try:
+        if own is None or own.settings == settings_of(own.settings.points, settings):
+            return unchanged()
+    except ValueError as error:
+        return unchanged() if is_running(request.session_hash) else page(own, problem=str(error))
+    return start_anew(request, points, own, *settings)
+
+
+def read_points(own: Progress | None, event: gr.EventData) -> tuple[Any, ...]:
+    """Points that were typed, or are in a file: the browser sends its name and its bytes."""
+    try:
+        points = parse_upload(event._data)
+    except ValueError as error:
+        return page(own, problem=str(error))
+    return page(None, points=points)
+
+
+def parse_upload(sent: Any) -> Points:
+    """
+    Raises:
+        ValueError: it is not points; the message says what was found and what was expected.
+    """
+    if not (isinstance(sent, dict) and isinstance(sent.get("name"), str) and isinstance(sent.get("data"), str)):
+        raise ValueError("the browser sent no file; expected its name and its bytes")
+    if len(sent["data"]) > 2 * MOST_BYTES:
+        raise ValueError(f"{sent['name']:.80} is too large; expected at most {MOST_BYTES:,} bytes")
+    try:
+        data = b64decode(sent["data"], validate=True)
+    except NotBase64:
+        raise ValueError(f"{sent['name']:.80} did not arrive whole; try again") from None
+    return parse_csv(data, f"{sent['name']:.80}")
+
+
+def parse_points(text: Any) -> Points:
+    """The points in the browser.
+
+    Raises:
+        ValueError: they are none.
+    """
+    try:
+        points = tuple((float(x), float(y)) for x, y in json.loads(text))
+    except (TypeError, ValueError):
+        raise ValueError(f"the points are {text!r:.60}; expected pairs of numbers") from None
+    check_points(points)
+    return points
+
+
+def settings_of(points: Points, settings: Any) -> Settings:
+    """The settings on the page, for these points.
+
+    Raises:
+        ValueError: a value is not one that the page offers.
+    """
+    page = parse_settings(*settings)
+    kept = {name: getattr(page, name) for name in USES}
+    return Settings.of("points", points=points, **kept)
+
+
+def up_to_date(own: Progress | None, points: Any, settings: Any) -> Progress:
+    """What the visitor has trained, or step 0 if the points or the settings are others by now.
+
+    Raises:
+        ValueError: a point or a setting is not one that can be used.
+    """
+    wanted = settings_of(parse_points(points), settings)
+    return own if own is not None and own.settings == wanted else Progress.start(wanted)
+
+
+def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[tuple[Any, ...]]:
+    """The QAT network of this moment as a file. It lies in a folder of its own until Gradio has its copy."""
+    try:
+        is_trained = own is not None and own.settings == settings_of(parse_points(points), settings)
+    except ValueError as error:
+        yield page(own, problem=str(error))
+        return
+    if own is None or not is_trained:
+        yield page(own, problem="Nothing is trained on these points with these settings yet: press Train first.")
+        return
+    yield page(own, running=True, words="Exporting: this takes about three seconds.")
+    with tempfile.TemporaryDirectory(prefix="qat-") as folder:
+        path = Path(folder) / f"yours_int{own.settings.bits:g}_{own.settings.granularity}_step{own.step}.onnx"
+        try:
+            with turn():
+                experiment = Experiment.restore(own.snapshot, DEVICE)
+                report = export_onnx(experiment.models["qat"], experiment.task.examples, path)
+        except (ValueError, ParityError) as error:
+            yield page(own, problem=f"Nothing was exported: {error}")
+            return
+        sizes = audit(path)
+        apart = max(level.max_abs_diff for level in report.levels)
+        words = (
+            f"{path.name} has {sizes.file_bytes:,} bytes; in FP32 its weights would take {sizes.fp32_bytes:,}. It "
+            f"takes your x and answers with your y: at all {len(report.levels)} optimization levels of onnxruntime "
+            f"within {apart:.1g} of PyTorch."
+        )
+        *outputs, _ = page(own, words=words)
+        yield *outputs, gr.DownloadButton(value=path, interactive=True)
+
+
+def page(
+    own: Progress | None,
+    running: bool = False,
+    problem: str = "",
+    words: str = "",
+    points: Points | None = None,
+) -> tuple[Any, ...]:
+    """The outputs of every handler: the view, the state and the five buttons."""
+    trained = own is not None and own.step > 0
+    finished = own is not None and own.finished
+    return (
+        frame(own, running, problem, words, points),
+        own,
+        gr.Button("Go on" if trained and not finished else "Train", interactive=not running and not finished),
+        gr.Button(interactive=running),
+        gr.Button(interactive=trained or running),
+        gr.Button(interactive=trained and not running),
+        gr.DownloadButton(value=None, interactive=False),
+    )
+
+
+def unchanged() -> tuple[Any, ...]:
+    """The outputs of a handler that leaves the page as it is."""
+    return tuple(gr.skip() for _ in range(7))
+
+
+def frame(
+    own: Progress | None, running: bool = False, problem: str = "", words: str = "", points: Points | None = None
+) -> str:
+    """What `your_turn.js` draws."""
+    record = own.record if own else None
+    return to_json(
+        {
+            "running": running,
+            "problem": problem,
+            "words": words or in_words(own, points),
+            "step": record.step if record else 0,
+            "steps": record.steps if record else Settings.of("points", points=NO_MATTER).steps,
+            "points": points,
+            "curves": {name: rounded(record.curves[name], 6) for name in MODELS} if record else {},
+            "error": {name: math.sqrt(record.mse_train[name]) for name in MODELS} if record else {},
+        }
+    )
+
+
+NO_MATTER: Points = ((0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.0))
+
+
+def in_words(own: Progress | None, points: Points | None) -> str:
+    """One sentence about what there is to see now."""
+    if points is not None:
+        return f"{len(points):,} points read. Press Train."
+    if own is None or own.step == 0:
+        return "Draw over the curve, pick a shape or bring your own points; then press Train."
+    fp32, ptq, qat = (math.sqrt(own.record.mse_train[name]) for name in MODELS)
+    bits = f"{own.settings.bits:g} bits"
+    return (
+        f"At step {own.step:,} FP32 is off by {fp32:.2g}, rounded to {bits} (PTQ) by {ptq:.2g}; "
+        f"trained at {bits} (QAT) by {qat:.2g}."
+    )
+
+
+# --- your own module ------------------------------------------------------------------------------
+
+MODULE = Template("""\
+import torch
+from torch import nn
+
+from export import check_parity, export_onnx
+from qat_core import QATConfig, QuantSpec, plan, prepare
+
+
+class Yours(nn.Module):  # <- your network
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, $width)
+        self.second = nn.Linear($width, $width)
+        self.head = nn.Linear($width, 2)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).relu()).relu())
+
+
+torch.manual_seed($seed)
+x = torch.randn(512, 8)  # <- your data
+y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].sin()], dim=1)
+
+model = Yours()  # <- load your trained weights here
+config = $config
+print(plan(model, config))
+model = prepare(model, config)
+
+optimizer = torch.optim.Adam(model.parameters(), lr=$learning_rate)
+for step in range(300):  # <- your training loop, as it is
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(x), y)
+    loss.backward()
+    optimizer.step()
+
+export_onnx(model, x, "yours.onnx")  # or an error, and no file
+check_parity(model, "yours.onnx", x).raise_if_broken()
+""")
+
+
+def module_source(settings: Settings) -> str:
+    """The listing with the settings of the page."""
+    return MODULE.substitute(
+        width=settings.width,
+        seed=settings.seed,
+        learning_rate=f"{settings.learning_rate:g}",
+        config=config_source(settings.config),
+    )
+
+
+def module_frame(*settings: Any) -> Any:
+    """What `snippet.js` draws; settings that the page does not offer leave it as it is."""
+    try:
+        return to_json({"title": "your_module.py", "code": coloured(module_source(parse_settings(*settings)))})
+    except ValueError:
+        return gr.skip()

@@ -1,0 +1,71 @@
+/** Questions with one right answer each, graded here. */
+
+import { element } from "./models.js";
+
+export function mount(root, props) {
+  const view = root.querySelector(".view");
+  const form = element("form", "quiz");
+  form.noValidate = true;
+  const questions = JSON.parse(props.value).map((question, i) => ask(form, question, i));
+  const foot = element("div", "grade");
+  const check = element("button", "check", "Check my answers");
+  check.type = "submit";
+  const score = element("p", "score");
+  score.setAttribute("aria-live", "polite");
+  foot.append(check, score);
+  form.append(foot);
+  view.replaceChildren(form);
+
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const results = questions.map((grade) => grade());
+    const right = results.filter((result) => result === true).length;
+    const open = results.flatMap((result, i) => (result === null ? [i + 1] : []));
+    score.textContent = `${right} of ${results.length} right.${verdict(right, results.length, open)}`;
+    if (!open.length) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "your_turn" }));
+  });
+}
+
+function verdict(right, all, open) {
+  if (open.length) return ` No answer yet: ${open.length === 1 ? "question" : "questions"} ${open.join(", ")}.`;
+  return right === all ? " That is all of it." : " Change an answer and check again.";
+}
+
+/** @returns {() => boolean | null} grades the question: right, wrong, or null where nothing is chosen */
+function ask(parent, { question, options }, number) {
+  const box = element("fieldset");
+  const title = element("legend", "", `${number + 1}. ${question}`);
+  const why = element("p", "why");
+  why.id = `quiz-why-${number}`;
+  const choices = options.map(({ text }, i) => {
+    const label = element("label");
+    const input = element("input");
+    Object.assign(input, { type: "radio", name: `quiz-${number}`, value: i });
+    input.setAttribute("aria-describedby", why.id);
+    input.addEventListener("change", clear);
+    const mark = element("span", "mark");
+    label.append(input, element("span", "", text), mark);
+    return { label, input, mark };
+  });
+  box.append(title, ...choices.map(({ label }) => label), why);
+  parent.append(box);
+
+  function clear() {
+    why.textContent = "";
+    for (const { label, mark } of choices) {
+      mark.textContent = "";
+      label.classList.remove("right", "wrong");
+    }
+  }
+
+  return () => {
+    clear();
+    const chosen = choices.findIndex(({ input }) => input.checked);
+    if (chosen < 0) return null;
+    const isRight = Boolean(options[chosen].right);
+    choices[chosen].mark.textContent = isRight ? "✓ right" : "✗ not this one";
+    choices[chosen].label.classList.add(isRight ? "right" : "wrong");
+    why.textContent = options[chosen].why;
+    return isRight;
+  };
+}

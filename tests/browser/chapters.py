@@ -1,0 +1,65 @@
+"""What the tests of the chapters that run in the browser share."""
+
+import base64
+import json
+
+import numpy as np
+import torch
+from playwright.sync_api import Locator, Page
+from torch import Tensor
+
+from app.view import STATIC
+
+MINUS, SUFFIXES = "\N{MINUS SIGN}", "%\N{MULTIPLICATION SIGN}"
+
+
+def hidden_weights() -> Tensor:
+    """The (64, 64) matrix that the chapters draw, read without their code."""
+    layer = json.loads((STATIC / "pretrained.json").read_text(encoding="utf-8"))["parameters"]["2.weight"]
+    flat = np.frombuffer(base64.b64decode(layer["float32"]), "<f4")
+    return torch.from_numpy(flat.reshape(layer["shape"]).copy())
+
+
+def open_chapter(page: Page, server: str, key: str) -> list[str]:
+    """Open a chapter, and collect what it asks of the server from then on."""
+    page.goto(f"{server}/?chapter={key}")
+    page.locator(f"#{key.replace('_', '-')} .view > *").first.wait_for()
+    page.wait_for_timeout(500)  # the frame's own questions
+    page.evaluate("window.addEventListener('chapter-done', (event) => (window.chapterDone = event.detail))")
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url) if is_question(request.url) else None)
+    return requests
+
+
+def is_question(url: str) -> bool:
+    return url.startswith("http") and "/file=" not in url and "heartbeat" not in url
+
+
+def done(page: Page) -> str | None:
+    return page.evaluate("window.chapterDone ?? null")
+
+
+def drag(page: Page, handle: Locator, by: float, steps: int = 12) -> None:
+    """Take hold of a handle and move it sideways by some pixels."""
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by, y, steps=steps)
+    page.mouse.up()
+
+
+def drawn(page: Page) -> None:
+    """Wait until what was asked for is on the screen."""
+    page.evaluate("() => new Promise((ready) => requestAnimationFrame(() => requestAnimationFrame(ready)))")
+
+
+def number(text: str) -> float:
+    """A number as the page writes it."""
+    return float(text.replace(MINUS, "-").replace(",", "").rstrip(SUFFIXES))
+
+
+def fits_the_width(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
