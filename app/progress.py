@@ -1,14 +1,19 @@
 """How far one visitor's experiment is: plain data, which Gradio keeps in the visitor's session."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from app.lab.fit import MODELS, Experiment, Settings, StepRecord
-from app.turns import turn
+from app.recordings import Recordings
+from app.turns import in_line, turn
 
 DEVICE = "cpu"
-STEPS_A_FRAME = 25
+STEPS_A_FRAME = 10
+
+recordings: "Recordings[Progress]" = Recordings()
 
 
 @dataclass(frozen=True)
@@ -20,31 +25,44 @@ class Progress:
         snapshot: all that is needed to go on from here.
         record: the losses and curves of this step.
         history: step, then the training loss of each model, for every frame so far.
+        replayed: whether it was recorded before, and not trained just now.
     """
 
     settings: Settings
     snapshot: dict[str, Any]
     record: StepRecord
     history: tuple[tuple[float, ...], ...]
+    replayed: bool = False
 
     @classmethod
     def start(cls, settings: Settings) -> "Progress":
         """Step 0."""
-        with turn():
-            return cls._of(Experiment(settings, DEVICE), ())
+        recording = recordings.of(settings)
+        if 0 not in recording.frames:
+            with turn():
+                experiment = Experiment(settings, DEVICE)
+                frame = cls._of(experiment, experiment.record(), ())
+                recording.add(0, frame, frame._bytes, experiment)
+        return recording.frames[0]
 
     def advance(self, until: int | None = None, is_wanted: Callable[[], bool] = lambda: True) -> Iterator["Progress"]:
-        """Train on to step `until` (default: the end) while it is wanted, a frame at a time; self is left as it is.
+        """Go on to step `until` (default: the end) while it is wanted, a frame at a time; self is left as it is.
+
+        Frames that were recorded are replayed, all others are trained.
 
         Raises:
             TrainingDiverged: a training loss is no longer finite.
         """
-        frames = self._train(until)
-        while True:
-            with turn(is_wanted) as mine:
-                progress = next(frames, None) if mine else None
-            if progress is None:
-                return
+        progress: Progress = self
+        last = self.record.steps if until is None else min(until, self.record.steps)
+        while progress.step < last and is_wanted():
+            following = progress._replay(last)
+            if following is None:
+                with turn(is_wanted) as mine:
+                    if not mine:
+                        return
+                    following = progress._replay(last) or progress._train(last)
+            progress = following
             yield progress
 
     @property
@@ -61,19 +79,52 @@ class Progress:
         s = self.settings
         return f"INT{s.bits:g} {s.granularity.replace('_', ' ')}, seed {s.seed}, noise {s.noise:g}, step {self.step}"
 
-    def _train(self, until: int | None) -> Iterator["Progress"]:
-        """Every `next` of this needs a turn."""
-        experiment = Experiment.restore(self.snapshot, DEVICE)
-        progress = self
-        for record in experiment.run(STEPS_A_FRAME, until):
-            progress = self._of(experiment, progress.history, record)
-            yield progress
+    def note(self, running: bool) -> str:
+        """What a visitor should know of how this frame came to be, or why the next one is late; mostly nothing."""
+        if self.replayed:
+            which = "the default" if self.settings == Settings() else "these"
+            return f"Replayed: these are the recorded frames of {which} settings."
+        others = in_line() if running else 0
+        return f"Waiting for {others} {'other' if others == 1 else 'others'}." if others else ""
+
+    @property
+    def _bytes(self) -> int:
+        return _tensor_bytes(self.snapshot)
+
+    def _goal(self, last: int) -> int:
+        """The step of the next frame."""
+        return min(self.step - self.step % STEPS_A_FRAME + STEPS_A_FRAME, last)
+
+    def _replay(self, last: int) -> "Progress | None":
+        """The next frame, if it was recorded."""
+        frame = recordings.of(self.settings).frames.get(self._goal(last)) if _is_whole(self.step) else None
+        return frame and replace(frame, replayed=True)
+
+    def _train(self, last: int) -> "Progress":
+        """The next frame, recorded if it and this one are frames of everybody's run; needs a turn."""
+        recording, goal = recordings.of(self.settings), self._goal(last)
+        shared = _is_whole(self.step) and (_is_whole(goal) or goal == self.record.steps)
+        experiment = recording.live if shared else None
+        if experiment is None or experiment.step != self.step:
+            experiment = Experiment.restore(self.snapshot, DEVICE)
+        (record,) = experiment.run(STEPS_A_FRAME, goal)
+        frame = self._of(experiment, record, self.history)
+        if shared:
+            recording.add(goal, frame, frame._bytes, experiment)
+        return frame
 
     @classmethod
-    def _of(
-        cls, experiment: Experiment, history: tuple[tuple[float, ...], ...], record: StepRecord | None = None
-    ) -> "Progress":
-        record = record or experiment.record()
+    def _of(cls, experiment: Experiment, record: StepRecord, history: tuple[tuple[float, ...], ...]) -> "Progress":
         losses = tuple(float(f"{record.mse_train[name]:.4g}") for name in MODELS)
-        whole_frames = tuple(row for row in history if row[0] % STEPS_A_FRAME == 0)
+        whole_frames = tuple(row for row in history if _is_whole(int(row[0])))
         return cls(experiment.settings, experiment.snapshot(), record, (*whole_frames, (record.step, *losses)))
+
+
+def _is_whole(step: int) -> bool:
+    return step % STEPS_A_FRAME == 0
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.nbytes
+    return sum(map(_tensor_bytes, value.values())) if isinstance(value, dict) else 0

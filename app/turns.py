@@ -16,6 +16,11 @@ _guard = threading.Lock()
 _line: deque[threading.Event] = deque()  # whoever is first has the turn, and a set event
 
 
+def in_line() -> int:
+    """How many have the turn or wait for it."""
+    return len(_line)
+
+
 @contextmanager
 def turn(is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
     """Stand in line for the turn; False, and no turn, when it is no longer wanted before it comes."""

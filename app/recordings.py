@@ -1,0 +1,57 @@
+"""Runs that this server has trained, frame by frame, for everybody who chooses the same settings.
+
+The same settings give the same frames, bit for bit, so a frame is trained once: whoever needs it first
+trains it, and all others are shown the recording. Nothing of a visitor is in it but the settings.
+"""
+
+import threading
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+from app.lab.fit import Experiment, Settings
+
+MAX_BYTES = 256 * 2**20
+
+Frame = TypeVar("Frame")
+
+
+class Recording(Generic[Frame]):
+    """One run, as far as anybody has followed it.
+
+    Attributes:
+        frames: step -> what is shown of it.
+        live: the experiment that stands at the last frame recorded, to go on from.
+        bytes: what the frames take.
+    """
+
+    def __init__(self) -> None:
+        self.frames: dict[int, Frame] = {}
+        self.live: Experiment | None = None
+        self.bytes = 0
+
+    def add(self, step: int, frame: Frame, size: int, live: Experiment) -> None:
+        """Record a frame of `size` bytes, at which `live` stands now."""
+        self.bytes += size
+        self.frames[step], self.live = frame, live
+
+
+class Recordings(Generic[Frame]):
+    """The recordings that were asked for last, as many as fit."""
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._guard = threading.Lock()
+        self._kept: OrderedDict[Settings, Recording[Frame]] = OrderedDict()
+
+    def of(self, settings: Settings) -> Recording[Frame]:
+        """The recording of these settings, perhaps an empty one."""
+        with self._guard:
+            recording = self._kept.setdefault(settings, Recording())
+            self._kept.move_to_end(settings)
+            while len(self._kept) > 1 and sum(kept.bytes for kept in self._kept.values()) > self.max_bytes:
+                self._kept.popitem(last=False)
+            return recording
+
+    def forget(self) -> None:
+        with self._guard:
+            self._kept.clear()

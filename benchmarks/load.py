@@ -1,0 +1,174 @@
+"""`python -m benchmarks.load`: visitors who press Run within a second, while others read the page.
+
+It starts a server of its own and speaks to it as the page does. Server and visitors share the machine.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import httpx
+
+from app.shared import DEFAULTS, NAMES
+
+ROOT = Path(__file__).resolve().parents[1]
+START_SECONDS = 90
+RUN_SECONDS = 300
+STATIC = ("address.js", "nav.js", "plot.js", "models.js")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Seconds after Run was pressed at which frames came, and what went wrong."""
+
+    frames: tuple[float, ...]
+    problem: str = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and fail if a visitor was let down."""
+    args = _parser().parse_args(argv)
+    with serving() as url:
+        asyncio.run(crowd(url, args.api, 1, 0, "same"))  # as in a server that somebody has used before
+        visits, reads = asyncio.run(crowd(url, args.api, args.visitors, args.readers, args.settings))
+    print(report(visits, reads))
+    return int(any(visit.problem for visit in visits))
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The address of a page of our own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen([sys.executable, "-m", "app", "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the page did not come up within {START_SECONDS} seconds")
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def crowd(url: str, api: str, visitors: int, readers: int, settings: str) -> tuple[list[Visit], list[float]]:
+    """Let them all in; the visits, and how long each page took its reader."""
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=2)  # the server hangs up after five seconds
+    async with httpx.AsyncClient(base_url=url, timeout=RUN_SECONDS, limits=limits) as http:
+        config = (await http.get("/config")).json()
+        handler = next(d for d in config["dependencies"] if d["api_name"] == api)
+        ended = asyncio.Event()
+        reading = [asyncio.create_task(_read(http, ended)) for _ in range(readers)]
+        seeds = [i if settings == "different" else DEFAULTS["seed"] for i in range(visitors)]
+        visits = await asyncio.gather(*(_visit(http, handler, seed, i / visitors) for i, seed in enumerate(seeds)))
+        ended.set()
+        reads = [seconds for part in await asyncio.gather(*reading) for seconds in part]
+    return list(visits), reads
+
+
+async def _visit(http: httpx.AsyncClient, handler: dict[str, Any], seed: int, delay: float) -> Visit:
+    """One visitor: press Run, and watch to the end."""
+    await asyncio.sleep(delay)
+    session = uuid.uuid4().hex
+    settings = [{**DEFAULTS, "seed": seed}[name] for name in NAMES]
+    data = [None] * (len(handler["inputs"]) - len(settings)) + settings
+    frames: list[float] = []
+    pressed = time.monotonic()
+    call = {"data": data, "fn_index": handler["id"], "session_hash": session}
+    (await http.post("/gradio_api/queue/join", json=call)).raise_for_status()
+    async for message in _messages(http, session):
+        if message["msg"] in ("process_generating", "process_completed"):
+            frames.append(time.monotonic() - pressed)
+        if message["msg"] == "process_completed":
+            return Visit(tuple(frames), "" if message["success"] else str(message["output"]))
+        if message["msg"] == "unexpected_error":
+            return Visit(tuple(frames), str(message))
+    return Visit(tuple(frames), "the stream ended before the run")
+
+
+async def _messages(http: httpx.AsyncClient, session: str) -> AsyncIterator[dict[str, Any]]:
+    """The stream that the page listens to. Read by hand: 25 of them in an HTTP library keep a processor busy."""
+    url = http.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port, limit=2**20)
+    writer.write(f"GET /gradio_api/queue/data?session_hash={session} HTTP/1.0\r\nHost: {url.host}\r\n\r\n".encode())
+    try:
+        while line := await reader.readline():
+            if line.startswith(b"data:"):
+                yield json.loads(line.removeprefix(b"data:"))
+    finally:
+        writer.close()
+
+
+async def _read(http: httpx.AsyncClient, ended: asyncio.Event) -> list[float]:
+    """One reader: opens the page, reads, and opens other chapters; what is dragged meanwhile asks no server."""
+    folder = f"/gradio_api/file={(ROOT / 'app' / 'static').as_posix()}"
+    took = []
+    paths = ("/", *(f"{folder}/{name}" for name in STATIC))
+    await asyncio.sleep(random.uniform(0, 10))
+    while not ended.is_set():
+        started = time.monotonic()
+        for path in paths:
+            (await http.get(path)).raise_for_status()
+        took.append(time.monotonic() - started)
+        paths = paths[-1:]
+        await asyncio.sleep(random.uniform(5, 15))
+    return took
+
+
+def report(visits: list[Visit], reads: list[float]) -> str:
+    """The figures in words."""
+    problems = [visit.problem for visit in visits if visit.problem]
+    good = [visit.frames for visit in visits if not visit.problem]
+    lines = [f"visitors: {len(visits)}; errors: {len(problems)}", *problems[:3]]
+    if good:
+        first = [frames[0] for frames in good]
+        rates = [(len(frames) - 1) / (frames[-1] - frames[0]) for frames in good]
+        lines += [
+            f"first frame: median {median(first):.2f} s, 95th percentile {_p95(first):.2f} s",
+            f"frames a second: median {median(rates):.1f}, slowest visitor {min(rates):.1f}",
+            f"all finished after {max(frames[-1] for frames in good):.1f} s",
+        ]
+    if reads:
+        lines.append(f"pages read: {len(reads)}; median {median(reads):.2f} s, 95th percentile {_p95(reads):.2f} s")
+    return "\n".join(lines)
+
+
+def _p95(values: list[float]) -> float:
+    return quantiles(values, n=20)[-1] if len(values) > 1 else values[0]
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description="A crowd on the page.")
+    add = parser.add_argument
+    add("--visitors", type=int, default=25, help="how many press Run within a second (default: 25)")
+    add("--readers", type=int, default=100, help="how many read the page meanwhile (default: 100)")
+    add("--settings", choices=("same", "different"), default="same", help="all defaults, or a seed each")
+    add("--api", default="train", help="the handler behind Run (default: train)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""What the tests of the page share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from app.progress import recordings
+
+
+@pytest.fixture(autouse=True)
+def nothing_recorded() -> Iterator[None]:
+    """Each test starts as the first visitor does."""
+    recordings.forget()
+    yield
+    recordings.forget()
