@@ -208,7 +208,7 @@ function budgetChart(parent) {
     legend: [
       ["fp32", "FP32"],
       ["clean", "expected"],
-      ["ptq mixes", "mix, measured"],
+      ["ptq mixes", "measured"],
       ["ptq same", "one width"],
       ["point", "yours"],
     ],
