@@ -14,8 +14,8 @@ from app.progress import Progress
 from app.running import running, stop
 from app.shared import HOUR, Shared, parse_settings
 from app.snippets import config_source
-from app.view import coloured, module_view, prose, rounded, to_json
-from qat_core import Mix, PlannedLayer
+from app.view import coloured, listing, module_view, prose, rounded, to_json
+from qat_core import Mix, PlannedLayer, frontier, suggest
 
 KEY, TITLE = "sensitive", "Sensitive layers"
 
@@ -46,6 +46,7 @@ def build(shared: Shared) -> None:
             view = module_view("sensitive.js", frame(Case(Settings())), elem_id=KEY)
         with gr.Column(elem_classes="text"):
             prose(__file__)
+            listing(suggest, frontier)
 
     common: dict[str, Any] = {
         "inputs": [view, case, healing, shared.progress, task, *shared.settings],
