@@ -110,6 +110,11 @@ def follow_preset(request: gr.Request, progress: Progress, ill: Progress | None,
         return page(progress, MINE, problem=str(error))
 
 
+def catch_up(progress: Progress) -> str:
+    """The visitor's own network as it is now: other chapters move it on, too."""
+    return frame(progress, aside=True)
+
+
 def choose(progress: Progress, ill: Progress | None, preset: str, settings: tuple[Any, ...]) -> Progress:
     """The experiment that the page is about, or step 0 if it should be another by now.
 
