@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
+from onnxruntime import InferenceSession
 from torch import nn
 
 from app.turns import turn
@@ -20,7 +21,7 @@ from export.codes import packed_tensors
 from export.runtime import run, session
 from qat_core import QATConfig, QuantSpec, prepare
 
-WIDTH, LAYERS = 1024, 4
+WIDTH, LAYERS, GROUP_SIZE = 1024, 4, 32
 ROUNDS, ROUND_SECONDS = 25, 0.004
 FLAVORS = ("qdq", "ort")
 
@@ -85,14 +86,16 @@ _large: dict[str, Timing] = {}
 
 
 def large_network() -> dict[str, Timing]:
-    """Four layers of 1024 x 1024 as float32, "qdq" and "ort"; measured once, then remembered as long as the server runs."""
+    """Four layers of 1024 x 1024 as float32, "qdq" and "ort": measured once, remembered as long as the server runs."""
     with _lock:
         if not _large:
             files = {}
             with turn(), TemporaryDirectory(prefix="qat-") as folder, torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 layers = [nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)]
-                model = prepare(nn.Sequential(*layers), QATConfig(QuantSpec(granularity="per_group", group_size=32)))
+                model = prepare(
+                    nn.Sequential(*layers), QATConfig(QuantSpec(granularity="per_group", group_size=GROUP_SIZE))
+                )
                 for flavor in FLAVORS:
                     path = Path(folder) / f"{flavor}.onnx"
                     export_onnx(model, torch.randn(2, WIDTH), path, flavor=flavor)
@@ -101,10 +104,10 @@ def large_network() -> dict[str, Timing]:
         return dict(_large)
 
 
-def _repeats(runtime: object, inputs: list[np.ndarray]) -> int:
+def _repeats(runtime: InferenceSession, inputs: list[np.ndarray]) -> int:
     """How many runs fill a round; the first of them warm up."""
     for _ in range(3):
-        run(runtime, inputs)  # type: ignore[arg-type]
+        run(runtime, inputs)
     start = time.perf_counter()
-    run(runtime, inputs)  # type: ignore[arg-type]
+    run(runtime, inputs)
     return max(1, min(200, int(ROUND_SECONDS / (time.perf_counter() - start))))
