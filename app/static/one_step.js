@@ -239,7 +239,7 @@ function matrix(parent, ask) {
     const codes = Int8Array.from(atob(frame.codes), (c) => c.charCodeAt(0));
     const bits = atob(frame.flips);
     const reach = frame.numbers.quant_max;
-    heatmap.show({ rows: frame.rows, cols: frame.cols, codes, reach, marks: (i) => (bits.charCodeAt(i >> 3) >> (7 - (i & 7))) & 1 });
+    heatmap.show({ rows: frame.rows, cols: frame.cols, codes, reach, marks: (i) => ((bits.charCodeAt(i >> 3) >> (7 - (i & 7))) & 1 ? "■" : "") });
     heatmap.select(frame.row, frame.col, words(frame, frame.row, frame.col));
     caption.textContent = words(frame, frame.row, frame.col);
     scale.replaceChildren(`code ${readable(frame.numbers.quant_min)}`, element("span", "ramp"), `${frame.numbers.quant_max}`);

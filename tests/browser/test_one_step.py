@@ -10,10 +10,10 @@ STAGES += ["averages", "update", "flip"]
 
 
 @pytest.fixture
-def chapter(page: Page, server: str) -> Page:
-    page.goto(f"{server}/?chapter=one_step")
-    page.locator("#one-step .stage .number").first.wait_for()
-    return page
+def chapter(tab: Page, server: str) -> Page:
+    tab.goto(f"{server}/?chapter=one_step")
+    tab.locator("#one-step .stage .number").first.wait_for()
+    return tab
 
 
 def test_a_walk_through_the_step_asks_the_server_nothing(chapter: Page) -> None:
