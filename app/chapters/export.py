@@ -1,6 +1,7 @@
 """Chapter: the QAT network as an ONNX file, down to its last nibble."""
 
 import base64
+import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,7 @@ def frame(exported: Exported, path: Path) -> str:
     return to_json(
         {
             "words": words,
+            "file": hashlib.sha256(exported.model).hexdigest(),
             "label": exported.label,
             "sizes": {
                 **sizes.parts,

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -127,7 +127,7 @@ def measure_speed(exported: Exported | None) -> Iterator[tuple[str, Any]]:
     yield to_json({"words": words, "groups": [own, large]}), gr.Button(interactive=True)
 
 
-def group(title: str, timings: dict[str, Timing], answers: dict[str, str] | None = None) -> dict[str, Any]:
+def group(title: str, timings: dict[str, Timing], answers: Mapping[str, str] | None = None) -> dict[str, Any]:
     """One network in its flavours, as `speed.js` draws it, with the outcome of parity where it is known."""
     rows = [
         {"flavor": name, "ms": 1000 * timing.seconds, "bytes": timing.bytes, "answers": (answers or {}).get(name)}

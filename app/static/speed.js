@@ -37,13 +37,18 @@ function table({ title, rows }) {
     const bar = element("span", `part ${flavor === "fp32" ? "fp32" : "codes"}`);
     bar.style.width = `${(100 * ms) / slowest}%`;
     const time = element("td", "time");
-    const words = flavor === "fp32" ? "" : `, ${compared(float / ms)}`;
-    time.append(element("span", "", `${ms.toPrecision(2)} ms${words}`), bar);
-    const size = element("td", "size", `${bytes.toLocaleString("en")} bytes`);
-    if (answers) size.append(element("span", "level", answers === "broken" ? "✗ broken" : `✓ ${answers}`));
-    body.insertRow().append(head, time, size);
+    time.append(element("span", "level", milliseconds(ms)), bar);
+    if (flavor !== "fp32") time.append(element("span", "about", compared(float / ms)));
+    const amount = element("td", "amount");
+    amount.append(element("span", "", `${bytes.toLocaleString("en")} bytes`));
+    if (answers) amount.append(element("span", "level", answers === "broken" ? "✗ broken" : `✓ ${answers}`));
+    body.insertRow().append(head, time, amount);
   }
   return table;
+}
+
+function milliseconds(ms) {
+  return `${ms >= 10 ? Math.round(ms) : Number(ms.toPrecision(2))} ms`;
 }
 
 /** @param {number} ratio  the time of float32 over this one's */
