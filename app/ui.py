@@ -17,6 +17,7 @@ from app.chapters import (
     onnxruntime,
     ptq,
     qat,
+    rounding,
     sensitive,
     ste,
     your_turn,
@@ -28,6 +29,7 @@ from app.view import STATIC, module_view, static_path, to_json
 TITLE = "Quantization-aware training, step by step"
 CHAPTERS: tuple[ModuleType, ...] = (
     four_bits,
+    rounding,
     zero_gradient,
     ste,
     one_step,

@@ -26,14 +26,18 @@ class Effort:
         steps: optimizer steps of one training run.
         seeds: training runs of one figure, seeded 0, 1, ...
         pairs: timed pairs of blocks of one figure.
+        networks: drawn at random for the parity table.
+        outputs: asked of each of them.
     """
 
     steps: int = 2000
     seeds: int = 5
     pairs: int = 61
+    networks: int = 200
+    outputs: int = 16_000
 
 
-QUICK = Effort(steps=20, seeds=1, pairs=3)
+QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500)
 
 
 def adam(model: nn.Module) -> Optimizer:

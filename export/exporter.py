@@ -61,8 +61,8 @@ def export_onnx(
         "int8" also the quick kernels that onnxruntime was seen to run.
 
     Raises:
-        ValueError: the model was not prepared, has quantizers that are switched off, cannot be traced or has no layer
-            that the flavor is for, or an argument is not supported.
+        ValueError: the model was not prepared, has quantizers that are switched off, answers otherwise while it trains,
+            cannot be traced or has no layer that the flavor is for, or an argument is not supported.
         FileError: the path cannot be written.
         ParityError: the codes or the outputs differ; nothing is written.
         KernelError: this onnxruntime does not run the quick kernels that the flavor or the storage is for; nothing is
@@ -71,6 +71,7 @@ def export_onnx(
     _check_arguments(flavor, storage, opset_version)
     inputs = as_inputs(example_inputs)
     _check_enabled(model)
+    _check_mode(model)
     converted = convert(model).cpu()
     quick, slow = quick_kernels(converted) if flavor == "ort" else ({}, {})
     if flavor == "ort" and not quick:
@@ -135,6 +136,17 @@ def _check_enabled(model: nn.Module) -> None:
     off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
     if off:
         raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
+
+
+def _check_mode(model: nn.Module) -> None:
+    """A file answers as the model does in evaluation mode, so that has to be its mode where it makes a difference."""
+    for name, module in model.named_modules():
+        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+        if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            raise ValueError(
+                f"the model is in training mode, where {type(module).__name__} {name!r} answers otherwise; expected "
+                "model.eval()"
+            )
 
 
 def _has_two_bits(converted: nn.Module, quick: Mapping[str, QuickKernel]) -> bool:

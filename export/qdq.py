@@ -66,7 +66,10 @@ def to_qdq(
             _retype(value, stored_type(specs[name], fitting, int8_storage))
     with _quiet():
         _simplify(model)
-    _store_activations(model, specs, narrow=not int8_storage)
+    # onnxruntime fuses weights of eight bits and an input of four into a QLinearConv that it then refuses to load
+    codes = [value.dtype for name, value in model.graph.initializers.items() if name.endswith(".codes")]
+    wide = ir.DataType.INT8 in codes or ir.DataType.UINT8 in codes
+    _store_activations(model, specs, narrow=not wide)
     _name(model, first_names, ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)], opset_version)
     model.ir_version = IR_VERSIONS[opset_version]
     proto = ir.to_proto(model)

@@ -145,7 +145,7 @@ def to_groups(x: Tensor, spec: QuantSpec) -> Tensor:
     short = -rows.shape[1] % spec.group_size
     if short:
         rows = F.pad(rows, (0, short))
-    return rows.reshape(rows.shape[0], -1, spec.group_size)
+    return rows.reshape(-1, rows.shape[1] // spec.group_size, spec.group_size)
 
 
 def from_groups(groups: Tensor, shape: torch.Size) -> Tensor:

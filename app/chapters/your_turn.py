@@ -196,7 +196,7 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
         try:
             with turn():
                 experiment = Experiment.restore(own.snapshot, DEVICE)
-                report = export_onnx(experiment.models["qat"], experiment.task.examples, path)
+                report = export_onnx(experiment.models["qat"].eval(), experiment.task.examples, path)
         except (ValueError, ParityError) as error:
             yield page(own, problem=f"Nothing was exported: {error}")
             return

@@ -198,7 +198,7 @@ def test_the_codes_are_compared_with_those_of_the_forward_pass(tmp_path):
 def test_sequences_and_layers_that_stay_as_they_are(tmp_path):
     torch.manual_seed(0)
     layer, path = nn.TransformerEncoderLayer(32, 2, 48, batch_first=True), tmp_path / "model.onnx"
-    model = prepare(layer, QATConfig(QuantSpec(4)))
+    model = prepare(layer, QATConfig(QuantSpec(4))).eval()
     report = export_onnx(model, torch.randn(3, 5, 32), path, flavor="ort")
     assert set(kernels_of(path)) == {"self_attn.out_proj", "linear1", "linear2"}
     assert report.kernels.slow["self_attn"] == "MultiheadAttention is not a Linear"
