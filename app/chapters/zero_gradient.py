@@ -139,7 +139,7 @@ def build(shared: Shared) -> None:
 
 def train(request: gr.Request, lesson: Lesson, free: Any) -> Iterator[tuple[Any, ...]]:
     """Train to the end, or until asked to stop."""
-    with running(request.session_hash) as run:
+    with running(request.session_hash, KEY) as run:
         try:
             lesson = up_to_date(lesson, free)
             yield page(lesson, running=True)
@@ -177,7 +177,7 @@ def start_anew(request: gr.Request, lesson: Lesson, free: Any) -> tuple[Any, ...
         fresh = page(Lesson.start(free))
     except ValueError as error:
         fresh = page(lesson, problem=str(error))
-    return unchanged() if stop(request.session_hash, fresh) else fresh
+    return unchanged() if stop(request.session_hash, fresh, KEY) else fresh
 
 
 def cut(request: gr.Request, event: gr.EventData, lesson: Lesson, free: Any) -> tuple[Any, ...]:

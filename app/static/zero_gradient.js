@@ -7,6 +7,7 @@ import { element, short } from "./models.js";
 import { readable } from "./numbers.js";
 import { Plot } from "./plot.js";
 import { nice, tick } from "./step_pictures.js";
+import { tableToggle, thinned } from "./table.js";
 
 const SECONDS_BETWEEN_WORDS = 2.5; // while training
 const PATIENCE = 150; // milliseconds without a further arrow key before the server is asked
@@ -43,6 +44,7 @@ export function mount(root, props, watch, trigger) {
   follow(props, watch, (latest) => {
     frame = latest;
     draw();
+    if (frame.step > 0 && !frame.running) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "zero_gradient" }));
   });
 }
 
@@ -134,7 +136,9 @@ function losses(parent) {
     legend: [],
   });
   const lines = Object.fromEntries(Object.entries(RULES).map(([rule, { line }]) => [rule, plot.line(line)]));
+  const table = tableToggle(parent, "Training loss");
   return (frame, rival) => {
+    table(["Step", ...Object.values(RULES).map(({ name }) => name)], () => thinned(frame.history).map((row) => row.map(readable)));
     const steps = frame.history.map(([step]) => step);
     plot.setAxis("y", nice(0, Math.max(0.6, ...frame.history.flatMap(([, ...values]) => values))));
     plot.show(() =>
@@ -198,6 +202,8 @@ function slice(parent) {
     legend: [["stair", "rounded"], ["smooth", "not rounded"], ["secant", "difference"], ["slope", "STE"]],
   });
   const lines = Object.fromEntries(["smooth", "stair", "slope", "secant", "ends", "here"].map((kind) => [kind, plot.line(kind)]));
+
+  const table = tableToggle(chart, "The loss along the weight");
 
   const side = element("div", "slopes");
   const label = element("label", "", "Half width h of the difference");
@@ -265,6 +271,8 @@ function slice(parent) {
     plot.setAxis("x", { domain: [cut.at[0], cut.at.at(-1)], ticks: codes });
     const values = [...cut.rounded, ...cut.smooth];
     plot.setAxis("y", between(Math.min(...values), Math.max(...values)));
+    const points = cut.at.map((w, i) => [w, cut.rounded[i], cut.smooth[i]]);
+    table(["w", "loss, rounded", "loss, not rounded"], () => thinned(points, 41).map((row) => row.map(readable)));
     draw();
   };
 }
