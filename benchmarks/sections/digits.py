@@ -43,7 +43,7 @@ CONFIGS: dict[str, QATConfig] = {
     "W3, every layer": LEARNED,
 }
 PTQ = {
-    f"PTQ W{bits} {granularity.replace('_', ' ')}": QATConfig(QuantSpec(bits, granularity))  # type: ignore[arg-type]
+    f"PTQ W{bits} {granularity.replace('_', ' ')}": QATConfig(QuantSpec(bits, granularity))
     for bits in (4, 2)
     for granularity in ("per_channel", "per_tensor")
 }
