@@ -53,9 +53,12 @@ PUBLISH = "(...values) => { window.dispatchEvent(new CustomEvent('settings', { d
 
 
 def open_address(request: gr.Request) -> tuple[Any, ...]:
-    """What the address says of the settings, and a notice of what it says wrongly."""
+    """What the address says of the settings, and a notice of what it says wrongly.
+
+    The others are left alone: the visitor may have changed one by now.
+    """
     found = address.parse(dict(request.query_params), KEYS)
-    return to_json({"problems": found.problems}), *found.settings.values()
+    return to_json({"problems": found.problems}), *(found.settings.get(name, gr.skip()) for name in shared.NAMES)
 
 
 def leave_chapter(request: gr.Request) -> None:
