@@ -23,10 +23,11 @@ import(at('{view}')).then((view) => view.mount(at('{module}'), element, props, w
 """
 
 
-def module_view(module: str, value: str, elem_id: str) -> gr.HTML:
+def module_view(module: str, value: str, elem_id: str, **props: Any) -> gr.HTML:
     """A place on the page that `static/<module>` draws, given JSON strings; not before it is first seen.
 
-    The template stays constant: with the value in it, Gradio would overwrite what the module drew.
+    The template stays constant: with the value in it, Gradio would overwrite what the module drew. `props` are what
+    the module needs once and for all.
     """
     return gr.HTML(
         value,
@@ -34,6 +35,7 @@ def module_view(module: str, value: str, elem_id: str) -> gr.HTML:
         js_on_load=MOUNT.format(view=static_path("view.js"), module=static_path(module)),
         apply_default_css=False,
         elem_id=elem_id,
+        **props,
     )
 
 

@@ -4,9 +4,11 @@
 records nothing runs; `snapshot()` and `restore()` carry the work across a pause.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -202,7 +204,7 @@ class Experiment:
     @classmethod
     def restore(cls, snapshot: dict[str, Any], device: str = "auto") -> "Experiment":
         """The experiment as it was when `snapshot` was taken."""
-        experiment = cls(snapshot["settings"], device)
+        experiment = copy.deepcopy(_at_step_0(snapshot["settings"], device))
         snapshot = copy_tensors(snapshot)
         experiment.step = experiment.schedule.steps = snapshot["step"]
         experiment._codes = snapshot["codes"].to(experiment.device)
@@ -246,6 +248,12 @@ class Experiment:
             for _, weight, quantizer in layer.quantized_weights()
         ]
         return torch.cat(codes)
+
+
+@lru_cache(maxsize=32)
+def _at_step_0(settings: Settings, device: str) -> Experiment:
+    """Remembered, because the search for the best first scales takes longer than 20 steps; copy before you train."""
+    return Experiment(settings, device)
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,0 +1,241 @@
+"""The chapter's handlers, what they send, and the source they show."""
+
+import base64
+import inspect
+import json
+import re
+from html import unescape
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+
+from app.chapters import one_step
+from app.chapters.one_step import Choice, frame, look, sources, take_steps
+from app.excerpt import excerpt
+from app.lab.fit import Experiment, Settings, TrainingDiverged
+from app.lab.trace import trace_step, traceable
+from app.progress import DEVICE, Progress
+from app.running import running
+from app.shared import DEFAULTS, NAMES
+from app.view import STATIC
+from qat_core.affine import round_to_codes
+from qat_core.ste import ste_round
+
+ON_PAGE = tuple(DEFAULTS[name] for name in NAMES)
+LEARNED = tuple({**DEFAULTS, "scale": "learned"}[name] for name in NAMES)
+
+
+def event(**data: Any) -> gr.EventData:
+    return gr.EventData(None, data)
+
+
+def visitor(name: str) -> gr.Request:
+    return SimpleNamespace(session_hash=name)  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Progress:
+    return Progress.start(Settings())
+
+
+def test_the_numbers_are_those_of_the_trace(fresh: Progress) -> None:
+    shown = json.loads(frame(fresh, Choice("2", 3, 5)), parse_constant=pytest.fail)
+    trace = trace_step(Experiment.restore(fresh.snapshot, DEVICE), "2")
+    n = {name: np.float32(value) for name, value in shown["numbers"].items()}
+    assert n["w"] == trace.weight.before[3, 5]
+    assert n["scaled"] == trace.scaled[3, 5]
+    assert n["quantized"] == trace.quantized[3, 5]
+    assert n["grad_quantized"] == trace.grad_quantized[3, 5]
+    assert n["m"] == trace.weight.exp_avg[3, 5]
+    assert n["w_after"] == trace.weight.after[3, 5]
+    assert n["code_after"] == trace.codes_after[3, 5]
+    assert n["s"] == n["w_max"] / np.float32(7)
+    assert n["grad_share"] + n["grad_others"] == pytest.approx(n["grad_quantized"], rel=1e-4)
+    assert n["product"] + n["rest"] == pytest.approx(n["y"], rel=1e-4)
+    codes = np.frombuffer(base64.b64decode(shown["codes"]), np.int8).reshape(64, 64)
+    assert (codes == trace.codes.numpy()).all()
+    flips = np.unpackbits(np.frombuffer(base64.b64decode(shown["flips"]), np.uint8)).reshape(64, 64)
+    assert (flips == trace.flips.numpy()).all()
+    assert shown["flipped"] == int(trace.flips.sum())
+
+
+def test_the_gradients_parts_add_up_to_it(fresh: Progress) -> None:
+    trace = trace_step(Experiment.restore(fresh.snapshot, DEVICE), "2")
+    at = tuple(one_step.cell_of(one_step.picks_of(trace)["gradient"], trace))
+    parts = trace.grad_output[:, at[0]] * trace.input[:, at[1]]
+    assert parts.sum().item() == pytest.approx(trace.grad_quantized[at].item(), rel=1e-4)
+
+
+def test_a_frame_is_small(fresh: Progress) -> None:
+    assert len(frame(fresh, Choice())) < 16_000
+    assert len(json.dumps(sources())) < 40_000
+
+
+@pytest.mark.parametrize("scale", ["minmax", "mse", "learned"])
+@pytest.mark.parametrize("layer", ["0", "2", "4"])
+def test_the_picks_are_what_their_names_say(scale: str, layer: str) -> None:
+    progress = next(Progress.start(Settings(scale=scale)).advance(until=25))
+    trace = trace_step(Experiment.restore(progress.snapshot, DEVICE), layer)
+    picks = json.loads(frame(progress, Choice(layer)))["picks"]
+    gradient, flip, clamped = (None if cell is None else tuple(cell) for cell in picks.values())
+    assert trace.weight.grad[gradient].abs() == trace.weight.grad.abs().max()
+    assert trace.flips[flip] == trace.flips.any()
+    if scale == "minmax":
+        assert clamped is None
+    elif clamped is not None:
+        assert trace.clamped[clamped]
+        excess = (trace.unclamped - trace.codes).abs()
+        assert excess[clamped] == excess.max()
+
+
+def test_without_a_choice_it_is_the_largest_gradient(fresh: Progress) -> None:
+    shown = json.loads(frame(fresh, Choice()))
+    assert [shown["row"], shown["col"]] == shown["picks"]["gradient"]
+
+
+def test_the_scale_of_a_channel_is_measured_in_its_row() -> None:
+    progress = Progress.start(Settings(granularity="per_channel"))
+    numbers = json.loads(frame(progress, Choice("2", 9, 0)))["numbers"]
+    weight = traceable(Experiment.restore(progress.snapshot, DEVICE).models["qat"])["2"].weight[9]
+    assert (numbers["w_max_row"], numbers["w_max_col"]) == (9, int(weight.abs().argmax()))
+    assert np.float32(numbers["w_max"]) == weight.abs().max().item()
+
+
+def test_looking_changes_nothing(fresh: Progress) -> None:
+    first, progress = look(event(layer="2", row=None, col=None), fresh, *ON_PAGE)
+    second, _ = look(event(layer="2", row=None, col=None), progress, *ON_PAGE)
+    assert first == second
+    assert progress is fresh
+
+
+@pytest.mark.parametrize("steps", [1, 25, 100])
+def test_steps_move_the_shared_training_on_as_anywhere_else(fresh: Progress, steps: int) -> None:
+    shown, progress = take_steps(visitor("stepping"), event(layer="2", row=1, col=2, steps=steps), fresh, *ON_PAGE)
+    *_, expected = fresh.advance(until=steps)
+    assert progress.step == json.loads(shown)["step"] == steps
+    for name, model in expected.snapshot["models"].items():
+        for key, value in model.items():
+            assert torch.equal(value, progress.snapshot["models"][name][key])
+    assert fresh.step == 0
+
+
+def test_what_is_shown_is_what_the_step_then_does(fresh: Progress) -> None:
+    choice = {"layer": "2", "row": 1, "col": 2}
+    before = json.loads(look(event(**choice), fresh, *ON_PAGE)[0])["numbers"]
+    after = json.loads(take_steps(visitor("promise"), event(**choice, steps=1), fresh, *ON_PAGE)[0])["numbers"]
+    assert (before["w_after"], before["s_after"], before["code_after"]) == (after["w"], after["s"], after["code"])
+    assert (before["m"], before["u"]) == (after["m_before"], after["u_before"])
+
+
+def test_at_the_end_one_more_step_moves_nothing() -> None:
+    settings = Settings(steps=3)
+    *_, ended = Progress.start(settings).advance()
+    numbers = json.loads(frame(ended, Choice()))["numbers"]
+    assert numbers["lr"] == numbers["change"] == 0
+    assert numbers["w_after"] == numbers["w"]
+
+
+def test_new_settings_are_honoured(fresh: Progress) -> None:
+    shown, progress = look(event(layer="2", row=None, col=None), fresh, *LEARNED)
+    assert json.loads(shown)["rule"] == progress.settings.scale == "learned"
+    assert "grad_s" in json.loads(shown)["numbers"]
+
+
+def test_a_run_at_work_elsewhere_is_left_alone(fresh: Progress) -> None:
+    with running("busy"):
+        shown, _ = take_steps(visitor("busy"), event(layer="2", row=None, col=None, steps=1), fresh, *ON_PAGE)
+    assert json.loads(shown)["problem"] == "Training is at work in another chapter. Press Pause there first."
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({}, "{} is no choice of a weight; expected layer, row and col"),
+        ({"layer": 2}, "is no choice of a weight"),
+        ({"layer": "9", "row": None, "col": None}, "layer='9'; expected one of 0, 2, 4"),
+        ({"layer": "2", "row": 64, "col": 0}, "row=64, col=0; layer '2' has 64 rows and 64 columns"),
+        ({"layer": "2", "row": -1, "col": 0}, "row=-1, col=0; layer '2' has"),
+        ({"layer": "2", "row": 1.5, "col": 0}, "row=1.5, col=0; expected two whole numbers"),
+        ({"layer": "2", "row": 1, "col": None}, "row=1, col=None; expected two whole numbers"),
+        ({"layer": "2", "row": True, "col": 0}, "expected two whole numbers"),
+        ({"layer": "2", "row": "x" * 500, "col": 0}, "expected two whole numbers"),
+    ],
+)
+def test_what_the_browser_sends_is_checked(fresh: Progress, data: dict[str, Any], sentence: str) -> None:
+    shown, progress = look(event(**data), fresh, *ON_PAGE)
+    assert sentence in json.loads(shown)["problem"]
+    assert len(shown) < 200
+    assert progress is fresh
+
+
+@pytest.mark.parametrize("steps", [0, 2, -1, 10**9, "1", None, True])
+def test_only_the_steps_on_the_page_are_taken(fresh: Progress, steps: Any) -> None:
+    shown, progress = take_steps(visitor("far"), event(layer="2", row=None, col=None, steps=steps), fresh, *ON_PAGE)
+    assert "expected one of 1, 25, 100" in json.loads(shown)["problem"]
+    assert progress is fresh
+
+
+def test_divergence_gets_a_sentence(fresh: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(self: Experiment) -> None:
+        raise TrainingDiverged("training stopped at step 1: the QAT loss is nan")
+
+    monkeypatch.setattr(Experiment, "_optimize", diverge)
+    for shown, progress in (
+        look(event(layer="2", row=None, col=None), fresh, *ON_PAGE),
+        take_steps(visitor("diverging"), event(layer="2", row=None, col=None, steps=1), fresh, *ON_PAGE),
+    ):
+        assert json.loads(shown)["problem"].startswith("training stopped at step 1")
+        assert progress is fresh
+
+
+# --- the source -----------------------------------------------------------------------------------
+
+
+def text_of(line: str) -> str:
+    return unescape(re.sub(r"<[^>]+>", "", line))
+
+
+def test_an_excerpt_is_the_source_that_runs() -> None:
+    found = excerpt(round_to_codes, "torch.div")
+    source, first = inspect.getsourcelines(round_to_codes)
+    assert (found["file"], found["name"]) == ("qat_core/affine.py", "round_to_codes")
+    for number, html, _ in found["lines"]:
+        assert source[number - first].strip() == text_of(html).strip()
+    assert [text_of(html) for _, html, marked in found["lines"] if marked] == ["codes = torch.div(x, scale, out=out)"]
+
+
+def test_every_stage_has_its_source_and_every_excerpt_a_marked_line() -> None:
+    found = sources()
+    stages = {name.split(".")[0] for name in found}
+    module = (STATIC / "stages.js").read_text()
+    assert stages == set(re.findall(r'^    key: "(\w+)"', module, re.MULTILINE))
+    for item in found.values():
+        assert any(marked for _, _, marked in item["lines"])
+    assert "torch/optim/adam.py" in {item["file"] for item in found.values()}
+
+
+def test_a_line_that_is_gone_is_named() -> None:
+    with pytest.raises(LookupError, match=r"no line of ste_round contains 'x\.copy"):
+        excerpt(ste_round, "x.copy()")
+
+
+def test_another_torch_shows_the_line_that_calls_it() -> None:
+    lines = one_step.torch_adam("a line of some other version")["lines"]
+    assert [text_of(html).strip() for _, html, marked in lines if marked] == ["optimizer.step()"]
+
+
+def test_every_number_that_the_texts_name_is_sent_or_follows(fresh: Progress) -> None:
+    module = (STATIC / "stages.js").read_text()
+    stages, rest = module.split("const STAGES = [")[1].split("export function stagesOf")
+    named = set(
+        re.findall(r"(?<!\$)\{(\w+)\}", stages + rest.split("function flipped")[1].split("function sharing")[0])
+    )
+    sent = json.loads(frame(Progress.start(Settings(scale="learned")), Choice()))["numbers"].keys()
+    derived = set(re.findall(r"^    (\w+):", rest.split("...n,")[1].split("};")[0], re.MULTILINE))
+    assert named <= sent | derived
+    origins = set(re.findall(r"^    (\w+):", rest.split("const origins = {")[1].split("};")[0], re.MULTILINE))
+    assert named <= origins
