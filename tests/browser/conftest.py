@@ -74,10 +74,17 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture
+def scheme() -> str:
+    """The colours that the visitor prefers."""
+    return "light"
+
+
 @pytest.fixture(params=[1280, 390], ids=lambda width: f"{width}px")
-def tab(request: pytest.FixtureRequest, server: str, chromium: Browser) -> Iterator[Page]:
+def tab(request: pytest.FixtureRequest, server: str, chromium: Browser, scheme: str) -> Iterator[Page]:
     """An empty tab. Afterwards nothing may have gone wrong in it or left the machine."""
-    context = chromium.new_context(viewport={"width": request.param, "height": 900}, accept_downloads=True)
+    size = {"width": request.param, "height": 900}
+    context = chromium.new_context(viewport=size, color_scheme=scheme, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(30_000)
     problems: list[str] = []
