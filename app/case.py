@@ -105,7 +105,8 @@ class Case:
 
     def _train(self) -> Iterator["Case"]:
         """Up to trained weights; they are kept for the next visitor with the same settings."""
-        key = replace(self.settings, bits=4, granularity="per_tensor", scale="minmax")  # float knows nothing of these
+        plain = {name: getattr(Settings(), name) for name in ("bits", "granularity", "scale", "scale_factor")}
+        key = replace(self.settings, **plain)  # float knows nothing of these
         case = self
         if key not in _kept:
             solo = Solo.restore(key, case.training) if case.training else Solo(key)

@@ -11,7 +11,7 @@ from app.recordings import Recordings
 from app.turns import in_line, turn
 
 DEVICE = "cpu"
-STEPS_A_FRAME = 25
+STEPS_A_FRAME = 10
 
 recordings: "Recordings[Progress]" = Recordings()
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import gradio as gr
 
+from app.frames import frame
 from app.lab.fit import Settings
 from app.progress import Progress
+from app.view import module_view
 
 HOUR = 3600
 
@@ -36,10 +38,16 @@ class Shared:
     Attributes:
         settings: the inputs of `parse_settings`, in its order.
         progress: a `Progress`, one a visitor.
+        broken: another, which the chapter "QAT" breaks on purpose, or None.
+        feed: frames of both, as JSON, which the browser keeps for all chapters.
+        exported: the visitor's `Exported` file, or None.
     """
 
     settings: Sequence[gr.components.FormComponent]
     progress: gr.State
+    broken: gr.State
+    feed: gr.HTML
+    exported: gr.State
 
 
 def build() -> Shared:
@@ -66,7 +74,14 @@ def build() -> Shared:
             "width": gr.Number(DEFAULTS["width"], label="Width of the network", elem_id="width"),
             "learning_rate": gr.Number(DEFAULTS["learning_rate"], label="Learning rate", elem_id="learning_rate"),
         }
-    return Shared([inputs[name] for name in NAMES], gr.State(Progress.start(Settings()), time_to_live=HOUR))
+    progress = Progress.start(Settings())
+    return Shared(
+        settings=[inputs[name] for name in NAMES],
+        progress=gr.State(progress, time_to_live=HOUR),
+        broken=gr.State(None, time_to_live=HOUR),
+        feed=module_view("feed.js", frame(progress), elem_id="feed"),
+        exported=gr.State(None, time_to_live=HOUR),
+    )
 
 
 def parse_settings(

@@ -107,12 +107,10 @@ class Oscillations:
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint needs beside the model's own: the averages of each parameter, by its name."""
-        return {
-            name: {kind: getattr(weight, kind) for kind in _Restless.STATE} for name, weight in self.weights.items()
-        }
+        return {name: {kind: getattr(weight, kind) for kind in self._kinds()} for name, weight in self.weights.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Go on from a checkpoint.
+        """Go on from a checkpoint of a tracker with the same arguments.
 
         Raises:
             ValueError: it is of other parameters.
@@ -120,14 +118,18 @@ class Oscillations:
         if state.keys() != self.weights.keys():
             raise ValueError(f"the state is of {', '.join(state)}; expected {', '.join(self.weights)}")
         for name, weight in self.weights.items():
-            for kind in _Restless.STATE:
+            for kind in self._kinds():
                 setattr(weight, kind, state[name][kind].to(weight.weight.device, copy=True))
+
+    def _kinds(self) -> tuple[str, ...]:
+        return _Restless.TRACKED + (_Restless.HELD if self.freeze else ())
 
 
 class _Restless:
     """The averages of one weight."""
 
-    STATE: ClassVar = ("codes", "mean_code", "direction", "frequency", "frozen", "frozen_code")
+    TRACKED: ClassVar = ("codes", "direction", "frequency")
+    HELD: ClassVar = ("mean_code", "frozen", "frozen_code")
 
     def __init__(self, weight: Tensor, quantizer: FakeQuantize) -> None:
         self.weight, self.quantizer = weight, quantizer

@@ -210,7 +210,6 @@ def frame(case: Case, healing: Healing | None = None, running: bool = False, pro
             "words": doing,
             "done": done,
             "total": total,
-            "widths": WIDTHS,
             "bits": case.settings.bits,
             "baseline": case.rows[0].baseline if case.rows else None,
             "layers": [

@@ -30,7 +30,7 @@ SECONDS_A_FRAME = 0.1
 VISITORS_AT_ONCE = 24
 
 # The curve is in the browser; without a click it tells nobody.
-WITH_POINTS = f"(_, ...others) => [document.querySelector('#{KEY} .view')?.dataset.points ?? '', ...others]"
+WITH_POINTS = "(_, ...others) => [document.querySelector('#your-turn .view')?.dataset.points ?? '', ...others]"
 
 
 def build(shared: Shared) -> None:
@@ -40,7 +40,7 @@ def build(shared: Shared) -> None:
         with gr.Column(elem_classes="text"):
             prose(__file__)
         with gr.Column(elem_classes="picture"):
-            view = module_view("your_turn.js", frame(None), elem_id=KEY)
+            view = module_view("your_turn.js", frame(None), elem_id="your-turn")
             with gr.Row(elem_classes="line", elem_id="your-buttons"):
                 run = gr.Button("Train", variant="primary", elem_id="your-run")
                 pause = gr.Button("Pause", interactive=False, elem_id="your-pause")
@@ -203,9 +203,8 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
         sizes = audit(path)
         apart = max(level.max_abs_diff for level in report.levels)
         words = (
-            f"{path.name} has {sizes.file_bytes:,} bytes; in FP32 its weights would take {sizes.fp32_bytes:,}. It "
-            f"takes your x and answers with your y: at all {len(report.levels)} optimization levels of onnxruntime "
-            f"within {apart:.1g} of PyTorch."
+            f"{path.name}: {sizes.file_bytes:,} bytes, {sizes.fp32_bytes:,} in FP32. At all {len(report.levels)} "
+            f"optimization levels onnxruntime answers within {apart:.1g} of PyTorch."
         )
         *outputs, _ = page(own, words=words)
         yield *outputs, gr.DownloadButton(value=path, interactive=True)

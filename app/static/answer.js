@@ -1,4 +1,4 @@
-/** Chapter "take home": what onnxruntime answers from the exported file. */
+/** Chapter "onnxruntime": what onnxruntime answers from the exported file. */
 
 import { FitPlot } from "./fit_plot.js";
 import { follow } from "./follow.js";

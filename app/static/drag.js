@@ -86,7 +86,7 @@ export function dragged(node, begin) {
   });
 }
 
-/** The keys of a slider: arrows, PageUp and PageDown, Home and End. */
+/** The keys of a slider: arrows, PageUp and PageDown go to whole steps, Home and End to the ends. */
 export function slide(node, { step, range, get, set }) {
   node.setAttribute("role", "slider");
   node.tabIndex = 0;
@@ -94,7 +94,7 @@ export function slide(node, { step, range, get, set }) {
   node.addEventListener("keydown", (event) => {
     const [low, high] = range();
     const ends = { Home: low, End: high };
-    if (event.key in steps) set(within(get() + steps[event.key] * step, [low, high]));
+    if (event.key in steps) set(within((Math.round(get() / step) + steps[event.key]) * step, [low, high]));
     else if (event.key in ends) set(ends[event.key]);
     else return;
     event.preventDefault();

@@ -37,6 +37,11 @@ function minus(value) {
   return String(value).replace("-", "−");
 }
 
+/** 256 points of the sine, as many as there are noisy ones. */
+export function sine(points = 256) {
+  return evenly(points).map((x) => Math.sin(2 * x));
+}
+
 /** n values of x, evenly spaced from -pi to pi. */
 function evenly(n) {
   return Array.from({ length: n }, (_, i) => -PI + (2 * PI * i) / (n - 1));

@@ -1,5 +1,6 @@
 /** Questions with one right answer each, graded here. */
 
+import { chapterDone } from "./controls.js";
 import { element } from "./models.js";
 
 export function mount(root, props) {
@@ -22,7 +23,7 @@ export function mount(root, props) {
     const right = results.filter((result) => result === true).length;
     const open = results.flatMap((result, i) => (result === null ? [i + 1] : []));
     score.textContent = `${right} of ${results.length} right.${verdict(right, results.length, open)}`;
-    if (!open.length) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "your_turn" }));
+    if (!open.length) chapterDone("your_turn");
   });
 }
 
@@ -43,8 +44,10 @@ function ask(parent, { question, options }, number) {
     Object.assign(input, { type: "radio", name: `quiz-${number}`, value: i });
     input.setAttribute("aria-describedby", why.id);
     input.addEventListener("change", clear);
+    const words = element("span", "", `${text} `);
     const mark = element("span", "mark");
-    label.append(input, element("span", "", text), mark);
+    words.append(mark);
+    label.append(input, words);
     return { label, input, mark };
   });
   box.append(title, ...choices.map(({ label }) => label), why);

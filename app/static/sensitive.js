@@ -1,12 +1,13 @@
 /** Chapter "sensitive": a bar a layer, what a budget of bytes buys, and healing by training. */
 
+import { chapterDone, choice as choices, numbersTable, spoken } from "./controls.js";
 import { copyable } from "./copyable.js";
 import { follow } from "./follow.js";
 import { element, short } from "./models.js";
 import { Plot, decades } from "./plot.js";
 
 const HEIGHT = 260;
-const SECONDS_BETWEEN_WORDS = 2.5;
+const WIDTHS = [2, 3, 4, 8];
 
 export function mount(root, props, watch) {
   const view = root.querySelector(".view");
@@ -35,7 +36,7 @@ export function mount(root, props, watch) {
     frame = next;
     if (isOther) choice.bits = frame.bits;
     if (isOther || isNew) choice.mix = lastWithin(frame, uniformBytes(frame, frame.bits));
-    if (!frame.running && frame.mixes.length) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "sensitive" }));
+    if (!frame.running && frame.mixes.length) chapterDone("sensitive");
     update();
   });
 }
@@ -46,27 +47,20 @@ function statusLine(parent) {
   const status = element("div", "status");
   const bar = element("progress");
   bar.setAttribute("aria-label", "Progress");
-  const words = element("p", "words");
-  words.setAttribute("aria-live", "polite");
-  status.append(bar, words);
+  status.append(bar);
+  const say = spoken(status);
   parent.append(status);
-  let last = -Infinity;
-  let wasDoing = "";
   return (frame) => {
     bar.max = frame.total;
     bar.value = frame.done;
-    const now = performance.now() / 1000;
-    if (frame.running && frame.running === wasDoing && now - last < SECONDS_BETWEEN_WORDS) return;
-    last = now;
-    wasDoing = frame.running;
-    const text = frame.problem || frame.words;
-    if (words.textContent !== text) words.textContent = text;
-    words.classList.toggle("problem", Boolean(frame.problem));
+    say(frame.problem || frame.words);
+    status.lastChild.classList.toggle("problem", Boolean(frame.problem));
   };
 }
 
 function layerTable(parent, choose) {
-  const widths = radios("bits", "Only one layer is rounded, to", (value) => choose({ bits: Number(value) }));
+  const options = WIDTHS.map((width) => [width, `${width} bits`]);
+  const show = choices(parent, { label: "One layer is rounded to", options, value: 4, set: (bits) => choose({ bits }) });
   const table = element("table", "layers");
   const head = table.createTHead().insertRow();
   const title = element("th");
@@ -81,18 +75,20 @@ function layerTable(parent, choose) {
   const share = element("td");
   const total = element("td", "bytes");
   foot.append(element("td", "", "all layers"), scaleCell, share, total);
-  parent.append(widths.node, table);
+  parent.append(table);
+  const everyNumber = numbersTable(parent, { caption: "One layer rounded", columns: ["Layer", "Weights", ...options.map(([, name]) => name)] });
 
   let drawn = "";
   let rows = [];
   return (frame, { bits, mix }) => {
-    widths.update(frame.widths.map((width) => [String(width), `${width} bits`]), String(bits));
+    show(bits);
+    everyNumber(() => frame.layers.map(({ name, elements, metric }) => [name, grouped(elements), ...(metric ?? []).map(short)]));
     title.textContent = `${frame.metric} with only this layer at ${bits} bits`;
     const names = frame.layers.map(({ name, about }) => `${name} ${about}`).join();
     if (names !== drawn) rows = layerRows(body, frame.layers);
     drawn = names;
 
-    const column = frame.widths.indexOf(bits);
+    const column = WIDTHS.indexOf(bits);
     const reach = farthest(frame);
     const found = frame.layers.map(({ metric }) => metric?.[column] ?? null);
     const worst = worstOf(frame, bits);
@@ -202,7 +198,9 @@ function bought(frame, { bytes, bits, expected, measured, accuracy }) {
 }
 
 function budgetChart(parent) {
-  const plot = new Plot(parent, {
+  const box = element("div");
+  parent.append(box);
+  const plot = new Plot(box, {
     title: "What bytes buy, log scale",
     height: HEIGHT,
     x: { domain: [0, 1], ticks: [], format: grouped, title: "bytes of weight codes" },
@@ -215,9 +213,11 @@ function budgetChart(parent) {
       ["point", "yours"],
     ],
   });
+  const everyNumber = numbersTable(box, { caption: "What bytes buy", columns: ["Bytes", "Bits of each layer", "Expected", "Measured"] });
   const [float, expected, measured, same, yours] = ["fp32", "clean", "ptq mixes", "ptq same", "point"].map((kind) => plot.line(kind));
   return (frame, { mix }) => {
     const { mixes, uniform, baseline } = frame;
+    everyNumber(() => mixes.map((m) => [grouped(m.bytes), m.bits.join(", "), short(m.expected), m.measured === null ? "–" : short(m.measured)]));
     const chosen = mixes[mix];
     const low = mixes[0]?.bytes ?? 0;
     const high = mixes.at(-1)?.bytes ?? 1;
@@ -241,17 +241,15 @@ function budgetChart(parent) {
 }
 
 function whatToHeal(parent, choose) {
-  const what = radios("heal", "What Heal trains", (value) => choose({ heal: value }));
-  parent.append(what.node);
-  return (frame, { heal, bits }) => {
-    const worst = worstOf(frame, bits);
-    const fragile = worst === null ? "the most fragile layer" : `layer ${frame.layers[worst].name} alone, at ${bits} bits`;
-    what.update([["worst", fragile], ["mix", "the mix of the budget"]], heal);
-  };
+  const options = [["worst", "the most fragile layer"], ["mix", "the mix of the budget"]];
+  const show = choices(parent, { label: "Heal trains", options, value: "worst", set: (heal) => choose({ heal }) });
+  return (frame, { heal }) => show(heal);
 }
 
 function healingChart(parent) {
-  const plot = new Plot(parent, {
+  const box = element("div");
+  parent.append(box);
+  const plot = new Plot(box, {
     title: "Healing, log scale",
     height: HEIGHT,
     x: { domain: [0, 1], ticks: [], title: "optimizer step" },
@@ -262,10 +260,12 @@ function healingChart(parent) {
       ["qat", "trained while rounded"],
     ],
   });
+  const everyNumber = numbersTable(box, { caption: "Healing", columns: ["Step", "Error"] });
   const [float, line, start, head] = ["fp32", "qat", "head ptq", "head qat"].map((kind) => plot.line(kind));
   return (frame) => {
     const { healing, baseline } = frame;
     const steps = healing?.steps ?? 1;
+    everyNumber(() => (healing?.history ?? []).map(([step, error]) => [grouped(step), short(error)]));
     plot.setAxis("x", { domain: [0, steps], ticks: healing ? [0, steps] : [], format: grouped });
     plot.setAxis("y", decades([...(healing?.history.map(([, m]) => m) ?? []), baseline].filter((m) => m !== null), -3, 0));
     plot.show(() => {
@@ -289,43 +289,14 @@ function healed({ healing, baseline, metric }) {
 /** The mix as Python. */
 function listing(parent) {
   const show = copyable(parent, "This mix in your own code");
-  return ({ mixes, widths, code }, { mix }) => {
+  return ({ mixes, code }, { mix }) => {
     const bits = mixes[mix]?.bits;
-    show(bits ? [code.head, ...code.lines.map((line, i) => line[widths.indexOf(bits[i])]), code.tail].join("\n") : "");
+    show(bits ? [code.head, ...code.lines.map((line, i) => line[WIDTHS.indexOf(bits[i])]), code.tail].join("\n") : "");
   };
 }
 
-/** Native radio buttons in a row. */
-function radios(name, title, choose) {
-  const node = element("fieldset", "radios");
-  node.append(element("legend", "", title));
-  let inputs = [];
-  return {
-    node,
-    update(options, chosen) {
-      if (inputs.length !== options.length) {
-        inputs.forEach(({ label }) => label.remove());
-        inputs = options.map(([value]) => {
-          const label = element("label");
-          const input = element("input");
-          const text = element("span");
-          Object.assign(input, { type: "radio", name: `sensitive-${name}`, value });
-          input.addEventListener("change", () => choose(value));
-          label.append(input, text);
-          node.append(label);
-          return { label, input, text };
-        });
-      }
-      options.forEach(([value, text], i) => {
-        inputs[i].text.textContent = text;
-        inputs[i].input.checked = value === chosen;
-      });
-    },
-  };
-}
-
-function worstOf({ layers, widths, baseline }, bits) {
-  const column = widths.indexOf(bits);
+function worstOf({ layers, baseline }, bits) {
+  const column = WIDTHS.indexOf(bits);
   if (layers.some(({ metric }) => metric === null)) return null;
   const damage = layers.map(({ metric }) => Math.abs(metric[column] - baseline));
   return damage.indexOf(Math.max(...damage));

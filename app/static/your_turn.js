@@ -1,5 +1,6 @@
 /** Chapter "your turn": draw a curve or bring points, and watch three networks learn it. */
 
+import { choice, numbersTable, spoken } from "./controls.js";
 import { follow } from "./follow.js";
 import { MODELS, element, short, swatch } from "./models.js";
 import { Plot } from "./plot.js";
@@ -7,11 +8,10 @@ import { Plot } from "./plot.js";
 const HEIGHT = 340;
 const COLUMNS = 129; // of the curve that is drawn
 const MOST_BYTES = 1_000_000;
-const SECONDS_BETWEEN_WORDS = 2.5;
 const BRUSH = 5; // columns that an arrow key lifts, falling off to both sides
 
 const SHAPES = {
-  steps: (x) => (Math.floor(3 * (x + 1)) % 2 ? -0.6 : 0.6) * (1 - 0.3 * x),
+  steps: (x) => (Math.floor(2.999 * (x + 1)) % 2 ? -0.6 : 0.6) * (1 - 0.3 * x),
   zigzag: (x) => 1.6 * Math.abs(((1.5 * (x + 1)) % 1) - 0.5) * 2 - 0.8,
   "rising pitch": (x) => 0.8 * Math.sin(2.2 * Math.PI * (x + 1.1) ** 2 / 1.6),
   heartbeat: (x) => 0.9 * bell(x, 0, 0.07) - 0.35 * bell(x, 0.16, 0.06) + 0.25 * bell(x, 0.5, 0.13) + 0.12 * bell(x, -0.4, 0.12) - 0.2,
@@ -27,7 +27,10 @@ export function mount(root, props, watch, trigger) {
   const status = statusLine(view);
   const sources = element("div", "sources");
   view.append(sources);
-  const pad = new Pad(view, (next) => setPoints(next));
+  const pad = new Pad(view, (next) => {
+    setPoints(next);
+    showShape(null); // so that it can be chosen again
+  });
   const table = numbers(view);
 
   const setPoints = (next, drawn = true) => {
@@ -42,9 +45,14 @@ export function mount(root, props, watch, trigger) {
     status(frame);
     pad.show(points, frame.curves, isDrawn && !frame.running);
     pad.describe(points, frame);
-    table(frame);
+    table(frame, points);
   };
-  const chooseShape = shapes(sources, (name) => setPoints(shape(name)));
+  const options = Object.keys(SHAPES).map((name) => [name, name]);
+  const choose = (name) => {
+    setPoints(shape(name));
+    showShape(name);
+  };
+  const showShape = choice(sources, { label: "Start from", options, value: "steps", set: choose });
   bring(sources, {
     send: (file) => trigger("upload", file),
     refuse: (problem) => {
@@ -56,7 +64,7 @@ export function mount(root, props, watch, trigger) {
   follow(props, watch, (next) => {
     frame = next;
     if (frame.points) {
-      chooseShape(null);
+      showShape(null);
       setPoints(frame.points, false);
     } else update();
   });
@@ -96,10 +104,10 @@ class Pad {
     else svg.removeAttribute("tabindex");
     const [low, high] = extent(points.map(([x]) => x));
     this.reach = [low, high];
-    this.plot.setAxis("x", isEditable || this.isGrid() ? axis(-1, 1) : axis(low, high));
+    this.plot.setAxis("x", this.isGrid() ? { domain: [-1, 1], ticks: [-1, 0, 1] } : axis(low, high));
     const [bottom, top] = extent(points.map(([, y]) => y));
     const margin = (top - bottom) / 10 || Math.abs(top) / 10 || 1;
-    this.plot.setAxis("y", this.isGrid() ? { ...axis(-1, 1), domain: [-1.2, 1.2] } : axis(bottom, top, margin));
+    this.plot.setAxis("y", this.isGrid() ? { domain: [-1.2, 1.2], ticks: [-1, 0, 1] } : axis(bottom, top, margin));
     this.plot.show(() => this.draw());
   }
 
@@ -198,40 +206,15 @@ function statusLine(parent) {
   const bar = element("progress");
   bar.setAttribute("aria-label", "Training");
   progress.append(step, bar);
-  const words = element("p", "words");
-  words.setAttribute("aria-live", "polite");
-  status.append(progress, words);
+  status.append(progress);
+  const say = spoken(status);
   parent.append(status);
-  let last = -Infinity;
   return (frame) => {
     step.textContent = `Step ${grouped(frame.step)} of ${grouped(frame.steps)}`;
     bar.max = frame.steps;
     bar.value = frame.step;
-    const now = performance.now() / 1000;
-    if (frame.running && frame.step && now - last < SECONDS_BETWEEN_WORDS) return;
-    last = now;
-    const text = frame.problem || frame.words;
-    if (words.textContent !== text) words.textContent = text;
-    words.classList.toggle("problem", Boolean(frame.problem));
-  };
-}
-
-/** @returns {(name: string | null) => void} marks a shape as chosen, or none */
-function shapes(parent, choose) {
-  const node = element("fieldset", "radios");
-  node.append(element("legend", "", "Start from"));
-  const inputs = Object.keys(SHAPES).map((name) => {
-    const label = element("label");
-    const input = element("input");
-    Object.assign(input, { type: "radio", name: "your-shape", value: name, checked: name === "steps" });
-    input.addEventListener("click", () => choose(name)); // a second click on the same one undoes what was drawn
-    label.append(input, element("span", "", name));
-    node.append(label);
-    return input;
-  });
-  parent.append(node);
-  return (name) => {
-    for (const input of inputs) input.checked = input.value === name;
+    say(frame.problem || frame.words);
+    status.lastChild.classList.toggle("problem", Boolean(frame.problem));
   };
 }
 
@@ -282,9 +265,21 @@ function numbers(parent) {
     return { key, error };
   });
   parent.append(table);
-  return (frame) => {
+  const everyNumber = numbersTable(parent, { caption: "The fits", columns: ["x", ...MODELS.map(({ name }) => name)] });
+  return (frame, points) => {
+    everyNumber(() => fits(points, frame.curves));
     for (const { key, error } of cells) error.textContent = frame.error[key] === undefined ? "–" : short(frame.error[key]);
   };
+}
+
+/** Every eighth number of the fitted curves. */
+function fits(points, curves) {
+  const [low, high] = extent(points.map(([x]) => x));
+  const count = curves.qat?.length ?? 0;
+  return Array.from({ length: Math.ceil(count / 8) }, (_, i) => {
+    const x = low + ((high - low) * 8 * i) / (count - 1);
+    return [plain(x), ...MODELS.map(({ key }) => (curves[key][8 * i] === null ? "–" : plain(curves[key][8 * i])))];
+  });
 }
 
 function shape(name) {
@@ -298,9 +293,15 @@ function bell(x, at, width) {
   return Math.exp(-(((x - at) / width) ** 2));
 }
 
+/** Round numbers as ticks, two to five of them where there is any width. */
 function axis(low, high, margin = 0) {
-  const ticks = [low, (low + high) / 2, high];
-  return { domain: [low - margin, high + margin], ticks: low === high ? [low] : ticks };
+  const domain = [low - margin, high + margin];
+  const rough = (domain[1] - domain[0]) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
+  const first = Math.ceil(domain[0] / step);
+  const count = Math.floor(domain[1] / step) - first + 1;
+  return { domain, ticks: Array.from({ length: Math.max(0, count) }, (_, i) => (first + i) * step) };
 }
 
 function extent(values) {

@@ -126,7 +126,7 @@ def test_the_exported_file_answers_in_the_units_of_the_points(
     expected = experiment.models["qat"](experiment.task.x).detach().numpy()
     assert np.abs(answers - expected).max() < 1e-4 * np.abs(expected).max()
     words = json.loads(last[0])["words"]
-    assert "at all 4 optimization levels of onnxruntime within" in words
+    assert "At all 4 optimization levels onnxruntime answers within" in words
     assert last[-1].interactive
 
 

@@ -101,8 +101,8 @@ def tab(request: pytest.FixtureRequest, server: str, chromium: Browser, scheme: 
 @pytest.fixture
 def page(tab: Page, server: str) -> Page:
     """The page, open at the training and drawn."""
-    tab.goto(f"{server}/?chapter=training")
-    tab.locator("#training .numbers").wait_for()
+    tab.goto(f"{server}/?chapter=qat")
+    tab.locator("#qat .status").wait_for()
     return tab
 
 

@@ -1,0 +1,109 @@
+"""Chapter: the QAT network as an ONNX file, down to its last nibble."""
+
+import base64
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app.exported import Exported, export_now
+from app.progress import Progress
+from app.shared import Shared, up_to_date
+from app.view import module_view, prose, to_json
+from export import ParityError, audit
+from export.codes import PackedTensor
+from export.nibbles import offsets, packed
+from export.picture import graph_svg
+
+KEY, TITLE = "export", "Export"
+CODES_SHOWN = 4096  # of one weight: a map of 64 x 64
+
+
+def build(shared: Shared) -> None:
+    """Draw the chapter."""
+    with gr.Row(elem_classes="chapter wide"):
+        with gr.Column(elem_classes="text"):
+            prose(__file__)
+        with gr.Column(elem_classes="picture"):
+            with gr.Row(elem_classes="line"):
+                export = gr.Button("Export", variant="primary", elem_id="export")
+                download = gr.DownloadButton("Download", interactive=False, elem_id="download")
+            view = module_view("export.js", to_json({"words": NOTHING_YET}), elem_id="exported")
+
+    export.click(
+        export_file,
+        [shared.exported, shared.progress, *shared.settings],
+        [view, shared.exported, export, download],
+        show_progress="hidden",
+        preprocess=False,  # `Settings` checks the values
+        concurrency_id="export",
+        concurrency_limit=1,
+    )
+
+
+NOTHING_YET = "No file yet. Export writes the QAT network as it is at this moment, trained or not."
+
+
+def export_file(exported: Exported | None, progress: Progress, *settings: Any) -> Iterator[tuple[Any, ...]]:
+    """Export the network as it is at this moment.
+
+    The file lies in a folder of its own until Gradio has taken the copy that Download gives, which is when the last
+    yield returns.
+    """
+    yield (
+        to_json({"words": "Exporting takes about three seconds.", "busy": True}),
+        exported,
+        gr.Button(interactive=False),
+        gr.skip(),
+    )
+    try:
+        made = export_now(up_to_date(progress, settings))
+    except (ValueError, ParityError) as error:
+        failed = to_json({"words": f"Nothing was exported: {error}.", "problem": True})
+        yield failed, exported, gr.Button(interactive=True), gr.skip()
+        return
+    with made.on_disk() as path:
+        yield (
+            frame(made, path),
+            made,
+            gr.Button(interactive=True),
+            gr.DownloadButton(value=path, interactive=True),
+        )
+
+
+def frame(exported: Exported, path: Path) -> str:
+    """What `export.js` draws."""
+    sizes, places = audit(path), offsets(exported.model)
+    return to_json(
+        {
+            "words": f"{exported.name} is of {exported.label}.",
+            "label": exported.label,
+            "sizes": {
+                **sizes.parts,
+                "file": sizes.file_bytes,
+                "minimum": sizes.minimum_bytes,
+                "fp32": sizes.fp32_bytes,
+            },
+            "graph": graph_svg(path),
+            "weights": [weight(tensor, places[name]) for name, tensor in packed(path).items()],
+        }
+    )
+
+
+def weight(tensor: PackedTensor, offset: int) -> dict[str, Any]:
+    """The first bytes of a weight as they lie in the file, and the numbers that the codes stand for."""
+    shown = min(tensor.elements, CODES_SHOWN)
+    data = tensor.data[: math.ceil(shown * tensor.bits / 8)]
+    return {
+        "name": tensor.name,
+        "dtype": tensor.dtype,
+        "bits": tensor.bits,
+        "shape": tensor.shape,
+        "elements": tensor.elements,
+        "offset": offset,
+        "bytes": base64.b64encode(data).decode(),
+        "values": base64.b64encode(tensor.values[:shown].astype(np.dtype("<f4")).tobytes()).decode(),
+    }

@@ -1,0 +1,167 @@
+"""Chapter: does onnxruntime answer as PyTorch did, on any machine?"""
+
+import json
+import math
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import onnx
+
+from app.anywhere import answer
+from app.exported import Exported
+from app.lab.data import Sine
+from app.lab.fit import Settings
+from app.progress import Progress
+from app.shared import Shared
+from app.view import listing, module_view, prose, rounded, to_json
+from export import FileError, ParityReport, ReceiptError, check
+from export.receipt import read
+
+KEY, TITLE = "onnxruntime", "onnxruntime"
+USES = ()  # no setting of the page
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+NOTHING_YET = "There is no file yet: press Export in the chapter before this one."
+OUTCOMES = {
+    "exact": "Exact: equal bit for bit",
+    "rounding": "Equal, up to float rounding",
+    "broken": "Broken",
+}
+
+
+def build(shared: Shared) -> None:
+    """Draw the chapter."""
+    with gr.Row(elem_classes="chapter"):
+        with gr.Column(elem_classes="text"):
+            prose(__file__)
+            listing(answer)
+        with gr.Column(elem_classes="picture"):
+            parity = module_view("parity.js", to_json({"words": NOTHING_YET}), elem_id="parity")
+            with gr.Row(elem_classes="line"):
+                again = gr.Button("Check the receipt", elem_id="check", interactive=False)
+            with gr.Row(elem_classes="line"):
+                x = gr.Textbox("0.5", label="x", max_lines=1, elem_id="x")
+                ask = gr.Button("Ask onnxruntime", elem_id="ask")
+            curve = module_view("answer.js", answer_frame(None, NOTHING_YET), elem_id="answer")
+
+    hidden: dict[str, Any] = {"show_progress": "hidden"}
+    shared.exported.change(show_file, shared.exported, [parity, curve, again], **hidden)
+    again.click(check_receipt, shared.exported, parity, **hidden)
+    gr.on(
+        [ask.click, x.submit],
+        ask_file,
+        [x, shared.exported, shared.progress],
+        curve,
+        trigger_mode="always_last",
+        **hidden,
+    )
+
+
+def show_file(exported: Exported | None) -> tuple[Any, ...]:
+    """The report that came with a new file, and the file's own curve."""
+    if exported is None:
+        return to_json({"words": NOTHING_YET}), answer_frame(None, NOTHING_YET), gr.Button(interactive=False)
+    words = f"{exported.name}, compared with PyTorch on {exported.report.levels[0].outputs} points."
+    curve = answer_frame(exported, f"The curve is what the file answers: {exported.label}.")
+    return parity_frame(exported, exported.report, words), curve, gr.Button(interactive=True)
+
+
+def check_receipt(exported: Exported | None) -> str:
+    """What anybody who is handed the file does: recompute the receipt, here without the network it was made from."""
+    if exported is None:
+        return to_json({"words": NOTHING_YET, "problem": True})
+    try:
+        with exported.on_disk() as path:
+            report = check(path)
+    except (FileError, ReceiptError) as error:
+        return to_json({"words": f"The receipt does not hold: {error}.", "problem": True})
+    verdict = "holds" if report.ok else "does not hold"
+    words = f"The receipt {verdict}: {report.levels[0].outputs} promised answers recomputed from the file alone."
+    return parity_frame(exported, report, words, checked=True)
+
+
+def parity_frame(exported: Exported, report: ParityReport, words: str, checked: bool = False) -> str:
+    """What `parity.js` draws."""
+    receipt = read(onnx.load_model_from_string(exported.model))
+    return to_json(
+        {
+            "words": words,
+            "checked": checked,
+            "label": exported.label,
+            "outcome": report.outcome,
+            "verdict": OUTCOMES[report.outcome],
+            "why": f"{report}.",
+            "tolerance": report.tolerance,
+            "levels": [asdict(level) for level in report.levels],
+            "receipt": readable(receipt),
+        }
+    )
+
+
+def readable(receipt: dict[str, Any]) -> list[tuple[str, str]]:
+    """A receipt as pairs of a name and what it says."""
+    settings = receipt["settings"]
+    layers = [
+        f"{', '.join(entry['names'])}: {json.dumps({k: v for k, v in entry.items() if k != 'names'})}"
+        for entry in settings["layers"]
+    ]
+    numbers = [math.prod(receipt[part][0]["shape"]) for part in ("inputs", "outputs")]
+    return [
+        ("Made by", ", ".join(f"{package} {version}" for package, version in receipt["versions"].items())),
+        ("Settings", f"flavor {settings['flavor']}, opset {settings['opset_version']}"),
+        ("Layers", "; ".join(layers)),
+        ("Sample", f"{numbers[0]} inputs, {numbers[1]} outputs"),
+        ("Tolerance", f"{receipt['tolerance']:.3g}"),
+        ("SHA-256 of the codes", receipt["codes_sha256"]),
+        ("SHA-256 of the graph", receipt["graph_sha256"]),
+    ]
+
+
+def ask_file(text: str, exported: Exported | None, progress: Progress) -> str:
+    """What the file answers to the x that was typed, as a sentence and a point on the chart."""
+    if exported is None:
+        return answer_frame(None, NOTHING_YET, problem=True)
+    try:
+        x = parse_number(text)
+    except ValueError as error:
+        return answer_frame(exported, f"{error}.", problem=True)
+    (y,) = exported.answer([x])
+    words = f"For x = {x:g} the file answers {y:.6g}; the sine without noise is {math.sin(2 * x):.6g}."
+    if abs(x) > math.pi:
+        words += " That x is beyond the chart and beyond all it was trained on."
+    return answer_frame(exported, f"{words} {exported.moved_on(progress)}".strip(), point={"x": x, "y": y})
+
+
+def parse_number(text: str) -> float:
+    """A number that float32 can hold.
+
+    Raises:
+        ValueError: it is not one; the message names it and what was expected.
+    """
+    try:
+        x = float(text)
+    except ValueError:
+        raise ValueError(f"x={text.strip()!r} is not a number; expected one such as 0.5 or -1.2") from None
+    if not abs(x) <= LARGEST_FLOAT32:
+        raise ValueError(f"x={text.strip()!r} is out of range; expected a finite float32 number such as 0.5")
+    return x
+
+
+def answer_frame(
+    exported: Exported | None, words: str, point: dict[str, float] | None = None, problem: bool = False
+) -> str:
+    """What `answer.js` draws: the sine, the file's own curve, and the point that was asked for."""
+    settings = exported.settings if exported else Settings()
+    data = Sine.sample(settings.noise, settings.seed)
+    grid = data.grid.flatten().tolist()
+    return to_json(
+        {
+            "words": words,
+            "problem": problem,
+            "point": point,
+            "curve": rounded(exported.answer(grid)) if exported else None,
+            "noisy": rounded(data.y.flatten().tolist(), 2),
+            "clean": rounded(data.clean.flatten().tolist()),
+        }
+    )

@@ -1,0 +1,57 @@
+"""What is wrong with a quantized network in training, or that nothing is, in words, from what was measured."""
+
+from app.lab.fit import Settings, StepRecord
+
+DEAD_GRADIENT = 1e-6  # of the loss by all latent weights; a network that learns has 0.1 or more
+MOSTLY = 0.5
+RESTLESS = 0.01
+
+
+def diagnose(record: StepRecord, settings: Settings) -> str:
+    """Two or three sentences; the first names the finding, the others the numbers behind it."""
+    weights = record.weights
+    if record.step == 0 or weights.gradient_norm is None:
+        return "No step has been taken yet, so there is no gradient to look at."
+    levels = weights.quant_max - weights.quant_min + 1
+    gradient = f"the gradient norm of the latent weights is {number(weights.gradient_norm)}"
+    dead = weights.gradient_norm < DEAD_GRADIENT
+    if weights.clipped > MOSTLY:
+        end = "and none of them can come back" if dead else "and they cannot come back by themselves"
+        return (
+            f"The scale is too small: {percent(weights.clipped)} of the weights lie beyond the outermost level. There "
+            f"the straight-through estimator passes no gradient, {end}; {gradient}."
+        )
+    if weights.zeros > 0.95:
+        return (
+            f"The scale is too large: {percent(weights.zeros)} of the hidden layer's weights round to 0, and it uses "
+            f"{weights.codes_used} of {levels} codes. A layer of zeros lets neither signal nor gradient through; "
+            f"{gradient}."
+        )
+    if dead:
+        return (
+            f"Training is dead, and not for its grid: {percent(weights.clipped)} of the weights are clipped and "
+            f"{weights.codes_used} of {levels} codes in use, but {gradient}. Steps of {settings.learning_rate:g} threw "
+            f"the weights so far that the ReLUs are off for every x, and what is off does not learn."
+        )
+    health = (
+        f"{percent(weights.clipped)} of the weights clipped, {weights.codes_used} of {levels} codes in use, {gradient}."
+    )
+    if weights.oscillating > RESTLESS:
+        return (
+            f"Restless: {percent(weights.oscillating)} of the hidden layer's codes flip back and forth more often than "
+            f"every fiftieth step. {health} The flips die down as the learning rate decays."
+        )
+    return f"Healthy: {health}"
+
+
+def percent(share: float) -> str:
+    """A share in words that never rounds something to nothing, or nearly all to all."""
+    if 0 < share < 0.001:
+        return "less than 0.1%"
+    if 0.999 < share < 1:
+        return "more than 99.9%"
+    return f"{100 * share:.3g}%"
+
+
+def number(value: float) -> str:
+    return "0" if value == 0 else f"{value:.2g}"

@@ -1,0 +1,57 @@
+/**
+ * All frames of the visitor's runs, kept in this browser. The server says only what is now; curves of losses and the
+ * way back through a run are made of what was said before.
+ */
+
+const MOST_RUNS = 6;
+const runs = new Map(); // key of the settings -> run, the newest last
+const newest = new Map(); // preset -> run
+const listeners = new Set();
+
+/**
+ * @typedef {object} Run
+ * @property {object[]} frames  by step
+ * @property {number[]} noisy  the points; @property {number} floor  the loss of the sine itself on them
+ */
+
+/** Take in a frame: it follows those of earlier steps, and replaces those of later ones. */
+export function add(frame) {
+  const run = runs.get(frame.key) ?? { frames: [], noisy: [], floor: 0 };
+  const { frames } = run;
+  while (frames.length && frames.at(-1).step >= frame.step) frames.pop();
+  frame.map ??= frames.at(-1)?.map; // lean frames leave out what changes slowly
+  frames.push(frame);
+  if (frame.noisy) Object.assign(run, { noisy: frame.noisy, floor: frame.floor });
+  runs.delete(frame.key);
+  runs.set(frame.key, run);
+  if (runs.size > MOST_RUNS) runs.delete(runs.keys().next().value);
+  newest.set(frame.preset, run);
+  newest.set("shown", run);
+  for (const listener of listeners) listener();
+}
+
+/** The run of the visitor's own network. @returns {Run | undefined} */
+export function own() {
+  return newest.get("");
+}
+
+/** The run that the last frame belongs to, whether broken on purpose or not. @returns {Run | undefined} */
+export function last() {
+  return newest.get("shown");
+}
+
+/** Draw now, after every new frame and when it comes into sight, once a screen refresh at most and only while seen. */
+export function follow(root, draw) {
+  let waiting = false;
+  const paint = () => {
+    waiting = false;
+    if (root.clientWidth > 0) draw();
+  };
+  const soon = () => {
+    if (!waiting) requestAnimationFrame(paint);
+    waiting = true;
+  };
+  listeners.add(soon);
+  new ResizeObserver(soon).observe(root);
+  draw();
+}

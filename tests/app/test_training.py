@@ -1,0 +1,251 @@
+"""Run, Pause, Step, Reset: the handlers, the frames that they send, and what they say about them."""
+
+import base64
+import json
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+
+from app import training
+from app.diagnosis import diagnose
+from app.frames import PRESETS, broken, fp32_in_words, frame
+from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
+from app.progress import STEPS_A_FRAME, Progress
+from app.running import stop
+from app.turns import turn
+
+DEFAULTS = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed: as on the page
+MINE = training.MINE
+
+
+def visitor(name: str) -> gr.Request:
+    return SimpleNamespace(session_hash=name)  # type: ignore[return-value]
+
+
+@pytest.fixture
+def fresh() -> Progress:
+    return Progress.start(Settings())
+
+
+@pytest.fixture(scope="module")
+def late() -> Progress:
+    *_, progress = Progress.start(Settings()).advance(until=100)
+    return progress
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+
+def test_a_frame_is_strict_json_and_a_lean_one_is_small(late: Progress) -> None:
+    found = json.loads(frame(late), parse_constant=pytest.fail)
+    assert found["step"] == 100
+    assert [len(found["curves"][name]) for name in MODELS] == [128] * 3
+    assert len(found["noisy"]) == 256
+    assert base64.b64decode(found["map"]["cells"]) == late.record.weights.frequency
+    (between,) = late.advance(until=101)
+    lean = frame(between, running=True, whole=False)
+    assert not {"noisy", "map", "floor"} & json.loads(lean).keys()
+    assert len(lean) < 6_000
+
+
+def test_frames_of_different_settings_have_different_keys(fresh: Progress) -> None:
+    keys = {json.loads(frame(Progress.start(settings)))["key"] for settings in (Settings(), Settings(seed=1))}
+    assert len(keys) == 2
+    assert json.loads(frame(fresh))["key"] in keys
+
+
+def test_the_floor_is_the_loss_of_the_sine_itself(fresh: Progress) -> None:
+    data = Experiment(Settings(noise=0.3, seed=2), "cpu").task.data
+    floor = json.loads(frame(Progress.start(Settings(noise=0.3, seed=2))))["floor"]
+    assert floor == pytest.approx(((data.y - data.clean) ** 2).mean().item(), rel=1e-3)
+    assert floor == pytest.approx(0.09, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "noise", "words"),
+    [
+        (0.5, 0.1, "the true sine itself would score 0.0088"),
+        (0.005, 0.1, "has begun to learn the noise"),
+        (0.5, 0.0, "the loss has no floor above 0"),
+    ],
+)
+def test_words_set_the_loss_beside_its_floor(late: Progress, loss: float, noise: float, words: str) -> None:
+    metrics = {**late.record.metrics, "mse_train": {**late.record.mse_train, "fp32": loss}}
+    assert words in fp32_in_words(replace(late.record, metrics=metrics), Settings(noise=noise))
+
+
+# --- what is broken on purpose, and what is found ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "finding"),
+    [
+        (MINE, "0% of the weights clipped"),
+        ("fine", "The scale is too small"),
+        ("coarse", "The scale is too large: 100% of the hidden layer's weights round to 0"),
+        ("rate", "Training is dead, and not for its grid: 0% of the weights are clipped"),
+    ],
+)
+def test_the_diagnosis_finds_what_was_broken(preset: str, finding: str) -> None:
+    experiment = Experiment(broken(Settings(), preset), "cpu")
+    (record,) = experiment.run(every=400, until=400 if preset == "rate" else 60)
+    assert finding in diagnose(record, experiment.settings)
+
+
+def test_the_diagnosis_knows_only_what_was_measured(late: Progress) -> None:
+    weights = replace(late.record.weights, clipped=0.8, gradient_norm=0.2)
+    words = diagnose(replace(late.record, weights=weights), late.settings)
+    assert "80% of the weights lie beyond the outermost level" in words
+    assert "none of them" not in words  # there is still a gradient
+    restless = replace(late.record.weights, oscillating=0.05)
+    assert diagnose(replace(late.record, weights=restless), late.settings).startswith("Restless: 5%")
+
+
+def test_what_is_broken_leaves_the_visitors_own_network_alone(fresh: Progress) -> None:
+    for preset in filter(None, PRESETS):
+        shown, own, ill = training.train_one_step(fresh, None, preset, *DEFAULTS)
+        assert json.loads(shown)["preset"] == preset
+        assert own == gr.skip()
+        assert (ill.step, ill.settings) == (1, broken(Settings(), preset))
+        again = training.train_one_step(fresh, ill, preset, *DEFAULTS)
+        assert again[2].step == 2
+        shown, own, ill = training.follow_preset(visitor("healing"), fresh, ill, MINE, *DEFAULTS)
+        assert own is fresh
+
+
+def test_an_unknown_preset_gets_a_sentence(fresh: Progress) -> None:
+    shown, *_ = training.train_one_step(fresh, None, "worse", *DEFAULTS)
+    assert "preset='worse'; expected one of rate, fine, coarse" in json.loads(shown)["problem"]
+
+
+def test_new_settings_end_the_breaking(fresh: Progress) -> None:
+    shown, own, _, preset = training.follow_settings(visitor("new"), fresh, 8, "per_channel", 0.1, 0)
+    assert own.settings == Settings(bits=8, granularity="per_channel")
+    assert (json.loads(shown)["preset"], preset) == (MINE, MINE)
+
+
+# --- the handlers -----------------------------------------------------------------------------------
+
+
+def test_going_on_after_a_pause_changes_nothing(fresh: Progress) -> None:
+    *_, at_once = fresh.advance(until=2 * STEPS_A_FRAME)
+    *_, before = fresh.advance(until=STEPS_A_FRAME)
+    *_, after = before.advance(until=2 * STEPS_A_FRAME)
+    assert after.record.mse_train == at_once.record.mse_train
+    assert after.record.curves == at_once.record.curves
+
+
+def test_step_is_one_optimizer_step_and_leaves_the_state_it_was_given(fresh: Progress) -> None:
+    shown, after, _ = training.train_one_step(fresh, None, MINE, *DEFAULTS)
+    assert (json.loads(shown)["step"], after.step, fresh.step) == (1, 1, 0)
+
+
+def test_pause_ends_the_run_with_the_frame_that_is_kept(fresh: Progress) -> None:
+    request = visitor("pausing")
+    frames = training.train(request, fresh, None, MINE, *DEFAULTS)
+    next(frames)
+    asking = threading.Thread(target=training.pause_training, args=(request,))
+    asking.start()
+    *_, last = frames
+    asking.join(5)
+    assert not asking.is_alive()
+    shown, kept = json.loads(last[0]), last[1]
+    assert not shown["running"]
+    assert shown["step"] == kept.step < kept.record.steps
+    assert shown["noisy"]  # a whole frame
+
+
+@pytest.mark.parametrize("preset", [MINE, "coarse"])
+@pytest.mark.parametrize(
+    ("settings", "shown"),
+    [(DEFAULTS, {"step": 0, "problem": ""}), ((4, "per_tensor", 0.1, -1), {"problem": "seed=-1; expected"})],
+)
+def test_a_run_shows_what_ends_it_as_its_last_frame(
+    fresh: Progress, settings: tuple[Any, ...], shown: dict[str, Any], preset: str
+) -> None:
+    request = visitor("resetting")
+    frames = training.train(request, fresh, None, preset, *DEFAULTS)
+    next(frames)
+    answers: list[Any] = []
+    asking = threading.Thread(target=lambda: answers.append(training.start_anew(request, fresh, None, MINE, *settings)))
+    asking.start()
+    *_, last = frames
+    asking.join(5)
+    assert answers == [training.unchanged()]
+    found = json.loads(last[0])
+    assert found["problem"].startswith(shown["problem"])
+    assert not found["running"]
+    assert last[1].step == 0
+
+
+def test_pause_does_not_wait_for_somebody_elses_turn(fresh: Progress) -> None:
+    request = visitor("waiting")
+    frames = training.train(request, fresh, None, MINE, 8, "per_tensor", 0.15, 4)
+    next(frames)
+    with turn():
+        asking = threading.Thread(target=training.pause_training, args=(request,))
+        asking.start()
+        *_, last = frames
+    asking.join(5)
+    assert last[1].step == 0
+
+
+def test_a_run_that_was_left_is_forgotten(fresh: Progress) -> None:
+    frames = training.train(visitor("leaving"), fresh, None, MINE, *DEFAULTS)
+    next(frames)
+    frames.close()
+    stop("leaving")  # would wait if the run still counted as being at work
+
+
+def test_run_honours_settings_that_the_state_has_not_seen(fresh: Progress) -> None:
+    frames = training.train(visitor("eager"), fresh, None, MINE, 8, "per_channel", 0.2, 5)
+    (_, at_once, _), (_, later, _) = next(frames), next(frames)
+    frames.close()
+    assert at_once.settings == later.settings == Settings(bits=8, granularity="per_channel", noise=0.2, seed=5)
+    assert (at_once.step, later.step) == (0, STEPS_A_FRAME)
+
+
+def test_run_at_the_end_begins_again(fresh: Progress) -> None:
+    ended = replace(fresh, record=replace(fresh.record, step=fresh.record.steps))
+    frames = training.train(visitor("again"), ended, None, MINE, *DEFAULTS)
+    _, first, _ = next(frames)
+    frames.close()
+    assert first.step == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ((4, "per_tensor", 0.1, -1), "seed=-1; expected a whole number"),
+        ((4, "per_tensor", 0.1, 1.5), "seed=1.5; expected a whole number"),
+        ((4, "per_tensor", 0.1, None), "seed=None; expected a whole number"),
+        ((5, "per_tensor", 0.1, 0), "bits=5; expected one of"),
+        ((4, "per_tensor", -3, 0), "noise=-3; expected a number"),
+        ((4, "per_row", 0.1, 0), "granularity='per_row'"),
+    ],
+)
+def test_a_bad_setting_gets_a_sentence_and_keeps_the_progress(
+    fresh: Progress, settings: tuple[Any, ...], sentence: str
+) -> None:
+    for outputs in (
+        training.train_one_step(fresh, None, MINE, *settings),
+        training.start_anew(visitor("bad"), fresh, None, MINE, *settings),
+        training.follow_settings(visitor("bad"), fresh, *settings),
+        training.follow_preset(visitor("bad"), fresh, None, "coarse", *settings),
+        *training.train(visitor("bad"), fresh, None, MINE, *settings),
+    ):
+        assert sentence in json.loads(outputs[0])["problem"]
+        assert outputs[1] is fresh
+
+
+def test_divergence_gets_a_sentence(fresh: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(self: Experiment) -> None:
+        raise TrainingDiverged("training stopped at step 1: the QAT loss is nan")
+
+    monkeypatch.setattr(Experiment, "_optimize", diverge)
+    *_, outputs = training.train(visitor("diverging"), fresh, None, MINE, 4, "per_tensor", 0.35, 77)
+    assert json.loads(outputs[0])["problem"].startswith("training stopped at step 1")

@@ -1,0 +1,147 @@
+"""What a visitor does with a file: export it, look into it, download it, check it, ask it."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+from playwright.sync_api import Page, expect
+
+from export import check
+from export.codes import packed_tensors
+from export.nibbles import offsets
+from tests.browser.chapters import MINUS, done
+from tests.browser.test_page import button, fits_the_width, open_chapter
+
+PATIENCE = 60_000  # an export on a busy machine
+
+
+@pytest.fixture
+def page(tab: Page, server: str) -> Page:
+    """The chapter "Export", drawn, with nothing exported."""
+    tab.goto(f"{server}/?chapter=export")
+    expect(tab.locator("#exported .words")).to_contain_text("No file yet", timeout=PATIENCE)
+    return tab
+
+
+def test_a_visit_from_the_export_to_the_answer(page: Page, tmp_path: Path) -> None:
+    open_chapter(page, "onnxruntime")
+    button(page, "ask").click()
+    expect(page.locator("#answer .words")).to_contain_text("press Export in the chapter before", timeout=PATIENCE)
+    page.evaluate("window.addEventListener('chapter-done', (event) => (window.chapterDone = event.detail))")
+    open_chapter(page, "export")
+    button(page, "export").click()
+    expect(page.locator("#exported .onnx-graph")).to_be_visible(timeout=PATIENCE)
+    assert done(page) == "export"
+    with page.expect_download() as download:
+        button(page, "download").click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    assert check(path).ok
+    fits_the_width(page)
+
+    look_at_the_graph(page, path)
+    look_at_the_bytes(page, path)
+    look_at_the_nibbles(page, path)
+
+    open_chapter(page, "onnxruntime")
+    verdicts = page.locator("#parity .verdict")
+    expect(verdicts).to_have_count(4, timeout=PATIENCE)
+    assert set(verdicts.all_inner_texts()) <= {"✓ exact", "✓ rounding"}
+    button(page, "check").click()
+    expect(page.locator("#parity .words")).to_contain_text("The receipt holds", timeout=PATIENCE)
+    assert done(page) == "onnxruntime"
+    page.locator("#x input").fill("0.7")
+    button(page, "ask").click()
+    answer = page.locator("#answer .words")
+    expect(answer).to_contain_text("For x = 0.7 the file answers", timeout=PATIENCE)
+    on_page = float(re.search(r"answers (-?[\d.]+\d)", answer.inner_text())[1])
+    (in_file,) = onnxruntime.InferenceSession(path).run(None, {"input": np.array([[0.7]], np.float32)})
+    assert abs(on_page - in_file.item()) < 1e-5
+    page.locator("#x input").fill("abc")
+    button(page, "ask").click()
+    expect(answer).to_contain_text("x='abc' is not a number; expected one such as 0.5", timeout=PATIENCE)
+    fits_the_width(page)
+
+
+def look_at_the_graph(page: Page, path: Path) -> None:
+    graph = page.locator("#exported .onnx-graph")
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    found = graph.locator(".op .title, .qdq .title").all_text_contents()
+    assert sorted(found) == sorted(operators)
+    assert "DequantizeLinear" in graph.locator("> desc").text_content()
+    assert page.locator("#exported :is(script, style, a)").count() == 0
+
+
+def look_at_the_bytes(page: Page, path: Path) -> None:
+    totals = page.locator("#exported .bars .total").all_inner_texts()
+    assert int(totals[1].replace(",", "")) == path.stat().st_size
+    label = page.locator("#exported .bars").get_attribute("aria-label")
+    assert f"{path.stat().st_size:,} bytes" in label
+
+
+def look_at_the_nibbles(page: Page, path: Path) -> None:
+    """Every way to a code leads to the one that lies there in the file."""
+    model, data = onnx.load(path), path.read_bytes()
+    tensors = {tensor.name: tensor for tensor in packed_tensors(model)}
+    shown = page.locator("#exported select")
+    assert shown.input_value() == "2.weight"
+    cells = page.locator("#exported .map")
+    cells.focus()
+    for key, index in (("ArrowRight", 1), ("ArrowDown", 65), ("End", 4095), ("PageUp", 3583), ("Home", 0)):
+        page.keyboard.press(key)
+        assert int(cells.get_attribute("aria-valuenow")) == index
+        tensor = tensors["2.weight"]
+        place = offsets(data)["2.weight"] + index // 2
+        assert page.locator("#exported .byte").inner_text().split() == [
+            "byte",
+            f"{place:,}",
+            f"0x{data[place]:02x}",
+            *(f"{data[place]:08b}"[half : half + 4] for half in (0, 4)),
+        ]
+        reading = page.locator("#exported .reading").inner_text().replace(MINUS, "-")
+        code, value = re.search(r"is code (-?\d+) and stands for (\S+)\.$", reading).groups()
+        assert int(code) == tensor.codes[index]
+        assert float(value) == pytest.approx(float(tensor.values[index]), rel=1e-5)
+    frame = cells.bounding_box()
+    cells.hover(position={"x": frame["width"] * 10.5 / 64, "y": frame["height"] * 3.5 / 64})
+    assert cells.get_attribute("aria-valuenow") == str(3 * 64 + 10)
+    shown.select_option("0.weight")
+    assert cells.get_attribute("aria-valuemax") == "63"
+
+
+def test_codes_of_every_width_are_unpacked_as_onnx_packs_them(page: Page) -> None:
+    for signed in (True, False):
+        for bits in (2, 4, 8):
+            dtype = onnx.TensorProto.DataType.Value(f"{'' if signed else 'U'}INT{bits}")
+            low = -(2 ** (bits - 1)) if signed else 0
+            codes = list(range(low, low + 2**bits))
+            array = np.array(codes).astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))
+            data = list(numpy_helper.from_array(array).raw_data)
+            found = page.evaluate(
+                "async ([url, data, bits, signed, count]) => { const { codeAt } = await import(url); "
+                "return Array.from({ length: count }, (_, i) => codeAt(Uint8Array.from(data), i, bits, signed)); }",
+                [module(page, "nibbles.js"), data, bits, signed, len(codes)],
+            )
+            assert found == codes
+
+
+def test_names_from_a_file_cannot_bring_scripts_into_the_page(page: Page) -> None:
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" onload="boom()"><style>*{}</style><script>boom()</script>'
+        '<a href="javascript:boom()"><text>no</text></a><foreignObject/><text onclick="boom()" x="1">yes</text></svg>'
+    )
+    found = page.evaluate(
+        "async ([url, svg]) => { const { pictureOf } = await import(url); return pictureOf(svg).outerHTML; }",
+        [module(page, "picture.js"), svg],
+    )
+    assert found == '<svg><text x="1">yes</text></svg>'
+
+
+def module(page: Page, name: str) -> str:
+    """Address of one of our modules, beside one that the page has loaded."""
+    script = "performance.getEntriesByType('resource').map((e) => e.name).find((n) => n.endsWith('/view.js'))"
+    return page.evaluate(script).replace("view.js", name)

@@ -1,0 +1,63 @@
+"""Chapter "qat": what a visitor sees while training, looks back at, and breaks."""
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.chapters import fits_the_width
+
+CELLS = "[...document.querySelector('#qat canvas').getContext('2d').getImageData(0, 0, 64, 64).data]"
+
+
+def run_to(page: Page, step: int) -> int:
+    page.locator("#qat-run").click()
+    page.wait_for_function(f"Number(document.querySelector('#qat .view').dataset.step) >= {step}")
+    page.locator("#qat-pause").click()
+    page.locator("#qat .view[data-running=false]").wait_for()
+    return int(page.locator("#qat .view").get_attribute("data-step"))
+
+
+def test_the_slider_leads_back_through_the_run_without_asking_the_server(page: Page) -> None:
+    newest = run_to(page, 200)
+    view, slider = page.locator("#qat .view"), page.locator("#scrubber")
+    labels = [page.locator(f"#qat {chart}").nth(i) for chart, i in ((".plot-svg", 0), (".plot-svg", 2), ("canvas", 0))]
+    now = [label.get_attribute("aria-label") for label in labels]
+    assert page.evaluate(f"{CELLS}.some((v, i) => i % 4 === 3 && v > 0)")  # something flips back and forth
+
+    requests: list[str] = []
+    page.on("request", lambda sent: requests.append(sent.url))
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(view).to_have_attribute("data-shown", "0")
+    expect(slider).to_have_attribute("aria-valuetext", "step 0 of 2000")
+    then = [label.get_attribute("aria-label") for label in labels]
+    assert all("step 0" in label for label in then)
+    assert not page.evaluate(f"{CELLS}.some((v, i) => i % 4 === 3 && v > 0)")
+    page.keyboard.press("ArrowRight")
+    expect(view).to_have_attribute("data-shown", "10")
+    page.locator("#qat .scrubber button").click()
+    expect(view).to_have_attribute("data-shown", str(newest))
+    assert [label.get_attribute("aria-label") for label in labels] == now
+    assert not [url for url in requests if "heartbeat" not in url]
+    fits_the_width(page)
+
+
+def test_the_histogram_holds_every_weight(page: Page) -> None:
+    page.locator("#qat-step").click()
+    page.wait_for_function("document.querySelector('#qat .view').dataset.step === '1'")
+    page.get_by_text("The weights on their grid as a table").click()
+    counts = page.locator("#qat .chart-table").nth(1).locator("tbody td:nth-child(2)").all_inner_texts()
+    assert sum(map(int, counts)) == 64 * 64
+    assert len(counts) == 16 + 2
+
+
+def test_what_is_broken_is_diagnosed_and_stays_here(page: Page) -> None:
+    newest = run_to(page, 100)
+    expect(page.locator("#qat .diagnosis p")).to_contain_text("0% of the weights clipped")
+    page.locator("#preset").get_by_label("Scale 50 times too small").check()
+    page.wait_for_function("document.querySelector('#qat .view').dataset.preset === 'fine'")
+    run_to(page, 60)
+    diagnosis = page.locator("#qat .diagnosis")
+    expect(diagnosis).to_contain_text("The scale is too small")
+    expect(diagnosis.locator("dd").last).to_have_text("0.0")
+    page.locator("#preset").get_by_label("Nothing").check()
+    page.wait_for_function(f"document.querySelector('#qat .view').dataset.step === '{newest}'")
+    expect(page.locator("#scrubber")).to_have_attribute("max", str(newest // 10))  # the whole run is still there
