@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 import torch
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from app import address, shared
 from app.chapters import export, four_bits, fp32, one_step, onnxruntime, ptq, qat, sensitive, ste, your_turn
@@ -91,6 +93,7 @@ def serve(host: str, port: int) -> None:
         css_paths=sorted(STATIC.glob("*.css")),
         head=head(),
         footer_links=["gradio"],
+        app_kwargs={"middleware": [Middleware(GZipMiddleware, compresslevel=5)]},  # the page is 400 KB of text
         ssr_mode=False,
         quiet=True,
     )
