@@ -100,6 +100,7 @@ def test_the_page_is_small_and_loads_only_the_open_chapter(tab: Page, server: st
     tab.on("requestfinished", note)
     tab.goto(f"{server}/?chapter={FIRST.KEY}")
     tab.wait_for_function(DRAWN, arg=FIRST.KEY)
+    tab.locator("#chapter-list").wait_for(state="attached")
     tab.wait_for_timeout(WHILE_WE_LISTEN)
     assert 100_000 < sum(sizes) < MOST_BYTES
     assert "nav.js" in modules
