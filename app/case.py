@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from app.lab.fit import Settings, copy_tensors
@@ -21,6 +22,7 @@ FLOAT_STEPS_A_FRAME = 25
 HEAL_STEPS = {"sine": 1000, "digits": 5 * 23}  # for the digits five epochs
 HEAL_STEPS_A_FRAME = {"sine": 20, "digits": 3}
 MOST_KEPT = 16
+DIGITS_SHOWN = 24
 
 _kept: dict[Settings, dict[str, Tensor]] = {}  # networks trained here, oldest first; settings decide them entirely
 
@@ -130,6 +132,7 @@ class Healing:
         bits: of that layer, or of each.
         snapshot: all that is needed to go on from here.
         history: step and metrics, for every frame so far.
+        answers: what a network for digits takes the first unseen images for; nothing for the sine.
     """
 
     settings: Settings
@@ -138,6 +141,7 @@ class Healing:
     bits: tuple[float, ...]
     snapshot: dict[str, Any]
     history: tuple[tuple[int, dict[str, float]], ...]
+    answers: tuple[int, ...]
 
     @classmethod
     def of_worst(cls, case: Case, bits: float) -> "Healing":
@@ -179,14 +183,24 @@ class Healing:
         healing = self
         for step in solo.run(HEAL_STEPS_A_FRAME[self.settings.task]):
             history = (*healing.history, (step, solo.measure()))
-            healing = replace(healing, snapshot=solo.snapshot(), history=history)
+            healing = replace(healing, snapshot=solo.snapshot(), history=history, answers=answers(solo))
             yield healing
 
     @classmethod
     def _start(cls, case: Case, config: QATConfig, layer: str | None, bits: tuple[float, ...]) -> "Healing":
         with turn():
             solo = Solo(case.settings, HEAL_STEPS[case.settings.task], case.weights, config)
-            return cls(case.settings, config, layer, bits, solo.snapshot(), ((0, solo.measure()),))
+            history = ((0, solo.measure()),)
+            return cls(case.settings, config, layer, bits, solo.snapshot(), history, answers(solo))
+
+
+def answers(solo: Solo) -> tuple[int, ...]:
+    """The digits that a network reads in the first unseen images."""
+    if not isinstance(solo.task, DigitsTask):
+        return ()
+    with torch.no_grad():
+        scores = solo.model(solo.task.data.test_x[:DIGITS_SHOWN])
+    return tuple(scores.argmax(1).tolist())
 
 
 def in_turns(work: Iterator[T], is_wanted: Callable[[], bool]) -> Iterator[T]:

@@ -11,12 +11,38 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from app import address, shared
-from app.chapters import export, four_bits, fp32, one_step, onnxruntime, ptq, qat, sensitive, ste, your_turn
+from app.chapters import (
+    export,
+    four_bits,
+    fp32,
+    one_step,
+    onnxruntime,
+    ptq,
+    qat,
+    rounding,
+    sensitive,
+    ste,
+    your_turn,
+    zero_gradient,
+)
 from app.running import stop
 from app.view import STATIC, module_view, static_path, to_json
 
 TITLE = "Quantization-aware training, step by step"
-CHAPTERS: tuple[ModuleType, ...] = (four_bits, ste, one_step, fp32, ptq, qat, sensitive, export, onnxruntime, your_turn)
+CHAPTERS: tuple[ModuleType, ...] = (
+    four_bits,
+    rounding,
+    zero_gradient,
+    ste,
+    one_step,
+    fp32,
+    ptq,
+    qat,
+    sensitive,
+    export,
+    onnxruntime,
+    your_turn,
+)
 KEYS = tuple(chapter.KEY for chapter in CHAPTERS)
 VISITORS_IN_LINE = 100
 DAY = 24 * 3600

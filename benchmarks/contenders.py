@@ -1,9 +1,9 @@
 """Who is measured, and the small interface that lets one runner measure them all."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -14,7 +14,8 @@ from benchmarks.task import adam
 class Library(Protocol):
     """What the module of a contender offers.
 
-    Where a library quantizes inside the optimizer, its module also has `optimizer(model, bits, granularity, scale)`.
+    Where a library quantizes inside the optimizer, its module also has `optimizer(model, bits, granularity, scale)`;
+    where a recipe does something after every optimizer step, `after_step(model, scale, steps)` returns what.
 
     Attributes:
         TIMED: the recipes whose step is timed and whose bytes are counted, at 4 bits per channel.
@@ -61,10 +62,27 @@ CONTENDERS = {
 }
 
 
+class Trainee(NamedTuple):
+    """What is trained, what trains it, and what is called after every step."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    after_step: Callable[[], object]
+
+
 def trainee(
-    library: Library, model: nn.Module, example: Tensor, bits: float, granularity: str, scale: str
-) -> tuple[nn.Module, Optimizer]:
-    """What is trained, and what trains it."""
+    library: Library, model: nn.Module, example: Tensor, bits: float, granularity: str, scale: str, steps: int
+) -> Trainee:
+    """The model with the recipe named `scale`, ready for `steps` optimizer steps."""
     model = library.build(model, bits, granularity, scale, example)
     own_optimizer = getattr(library, "optimizer", None)
-    return model, own_optimizer(model, bits, granularity, scale) if own_optimizer else adam(model)
+    own_after_step = getattr(library, "after_step", None)
+    return Trainee(
+        model,
+        own_optimizer(model, bits, granularity, scale) if own_optimizer else adam(model),
+        own_after_step(model, scale, steps) if own_after_step else nothing,
+    )
+
+
+def nothing() -> None:
+    """What most recipes do after a step."""

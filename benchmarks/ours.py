@@ -1,36 +1,46 @@
 """This library as a contender: which recipe goes to which row is decided here and nowhere else."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-from qat_core import QATConfig, QuantSpec, calibrate, prepare
+from qat_core import Oscillations, QATConfig, QuantSpec, annealed_threshold, calibrate, prepare
 
-RECIPES: dict[tuple[float, str], tuple[str, ...]] = {
-    (1.58, "per_tensor"): ("min-max", "learned"),
-    (1.58, "per_channel"): ("min-max", "learned"),
-    (2, "per_tensor"): ("min-max", "learned", "learned, half-shifted"),
-    (2, "per_channel"): ("min-max", "learned", "learned, half-shifted"),
-    (3, "per_tensor"): ("min-max", "learned", "learned, half-shifted"),
-    (3, "per_channel"): ("min-max", "learned", "learned, half-shifted"),
-    (4, "per_tensor"): ("min-max", "learned"),
-    (4, "per_channel"): ("min-max", "learned"),
-}
+TERNARY_BITS = 1.58
 WEIGHTS: dict[str, dict[str, Any]] = {
     "min-max": {"scale": "minmax"},
     "learned": {"scale": "learned"},
     "learned, half-shifted": {"scale": "learned", "half_shift": True},
+    "learned, oscillations frozen": {"scale": "learned"},
+    "learned, half-shifted, oscillations frozen": {"scale": "learned", "half_shift": True},
+    "min-max + 8-bit activations": {"scale": "minmax"},
     "learned + 8-bit activations": {"scale": "learned"},
 }
-ACTIVATIONS = {"learned + 8-bit activations": QuantSpec.activation(bits=8)}
-TIMED = ("min-max", "learned", "learned + 8-bit activations")
+ACTIVATIONS = {name: QuantSpec.activation(bits=8) for name in WEIGHTS if "activations" in name}
+TIMED = (
+    "min-max",
+    "learned",
+    "learned, oscillations frozen",
+    "min-max + 8-bit activations",
+    "learned + 8-bit activations",
+)
 
 
 def recipes(bits: float, granularity: str) -> tuple[str, ...]:
-    return RECIPES.get((bits, granularity), ())
+    """Three levels have no half-shifted grid."""
+    weight_only = (name for name in WEIGHTS if name not in ACTIVATIONS)
+    return tuple(name for name in weight_only if bits != TERNARY_BITS or "half-shifted" not in name)
 
 
 def build(model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor) -> nn.Module:
     weight = QuantSpec(bits=bits, granularity=granularity, **WEIGHTS[scale])  # type: ignore[arg-type]
     model = prepare(model, QATConfig(weight=weight, activation=ACTIVATIONS.get(scale)))
     return calibrate(model, [example]) if scale in ACTIVATIONS else model
+
+
+def after_step(model: nn.Module, scale: str, steps: int) -> Callable[[], object]:
+    """Holding weights that swing between two codes."""
+    if "oscillations frozen" not in scale:
+        return lambda: None
+    return Oscillations(model, annealed_threshold(steps), freeze=True).step

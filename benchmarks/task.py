@@ -4,6 +4,7 @@ Data, first weights, optimizer and schedule are those of `app.lab.fit`; only the
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,14 +27,18 @@ class Effort:
         steps: optimizer steps of one training run.
         seeds: training runs of one figure, seeded 0, 1, ...
         pairs: timed pairs of blocks of one figure.
+        networks: drawn at random for the parity table.
+        outputs: asked of each of them.
     """
 
     steps: int = 2000
     seeds: int = 5
     pairs: int = 61
+    networks: int = 200
+    outputs: int = 16_000
 
 
-QUICK = Effort(steps=20, seeds=1, pairs=3)
+QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500)
 
 
 def adam(model: nn.Module) -> Optimizer:
@@ -41,14 +46,15 @@ def adam(model: nn.Module) -> Optimizer:
     return torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
 
 
-def train_step(model: nn.Module, optimizer: Optimizer, x: Tensor, y: Tensor) -> None:
+def train_step(model: nn.Module, optimizer: Optimizer, after_step: Callable[[], object], x: Tensor, y: Tensor) -> None:
     """The step that is trained with and the step that is timed."""
     optimizer.zero_grad()
     F.mse_loss(model(x), y).backward()
     optimizer.step()
+    after_step()
 
 
-def fit(model: nn.Module, optimizer: Optimizer, data: Sine, steps: int) -> float:
+def fit(model: nn.Module, optimizer: Optimizer, after_step: Callable[[], object], data: Sine, steps: int) -> float:
     """Train on the noisy points with a cosine decay to 0; returns the mean squared error against the clean sine.
 
     Raises:
@@ -58,7 +64,7 @@ def fit(model: nn.Module, optimizer: Optimizer, data: Sine, steps: int) -> float
         rate = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
         for group in optimizer.param_groups:
             group["lr"] = rate
-        train_step(model, optimizer, data.x, data.y)
+        train_step(model, optimizer, after_step, data.x, data.y)
     with torch.no_grad():
         mse_clean = F.mse_loss(model(data.x), data.clean).item()
     if not math.isfinite(mse_clean):

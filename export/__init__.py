@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from export.audit import Audit, audit
 from export.compare import LevelParity, ParityError, ParityReport, Parting
 from export.files import FileError
+from export.kernels import KernelError, Kernels
 from export.proof import Proof
 from export.receipt import ReceiptError, check
 from export.runtime import Setup
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Audit",
     "FileError",
+    "KernelError",
+    "Kernels",
     "LevelParity",
     "ParityError",
     "ParityReport",

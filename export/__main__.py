@@ -21,7 +21,7 @@ from export.nibbles import nibbles_svg, packed
 from export.pack import pack
 from export.picture import graph_svg
 from export.receipt import ReceiptError, check, read
-from export.runtime import run, session
+from export.runtime import Setup, run, session
 
 NOT_IN_A_FILE_NAME = r"[^\w.-]"
 
@@ -39,14 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_command(args: argparse.Namespace) -> int:
     """Recompute the receipt on this machine."""
-    report = check(args.file)
+    report = check(args.file, _setup(args))
+    lost = str(report.kernels) if report.kernels and report.kernels.missing else ""
     if args.json:
         print(json.dumps({"file": args.file, **report.as_dict()}))
     else:
         print_parity(report)
         print(report)
-        verdict = "holds" if report.ok else "does NOT hold"
+        verdict = "does NOT hold" if lost or not report.ok else "holds"
         print(f"{args.file}: the receipt {verdict} on this machine (tolerance {report.tolerance:.3g})")
+    if lost:
+        print(f"{args.file}: {lost}", file=sys.stderr)
     if not report.ok:
         worst = max(report.levels, key=lambda level: level.max_abs_diff)
         print(
@@ -54,7 +57,7 @@ def check_command(args: argparse.Namespace) -> int:
             f"by up to {worst.max_abs_diff:.3g}",
             file=sys.stderr,
         )
-    return 0 if report.ok else 1
+    return 1 if lost or not report.ok else 0
 
 
 def inspect_command(args: argparse.Namespace) -> int:
@@ -179,6 +182,12 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("file", metavar="FILE", help="where to write it" if name == "pack" else "an ONNX file")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
         sub.set_defaults(command=command)
+        if name == "check":
+            sub.add_argument("--threads", type=int, default=1, metavar="N", help="within an operator (default: 1)")
+            sub.add_argument("--provider", action="append", metavar="NAME", help="execution provider, preferred first")
+            sub.add_argument(
+                "--config", action="append", type=_parse_entry, metavar="KEY=VALUE", help="session configuration entry"
+            )
         if name == "inspect":
             sub.add_argument("--svg", type=Path, metavar="DIR", help="draw the graph and all codes into this folder")
         if name == "run":
@@ -186,6 +195,20 @@ def _parser() -> argparse.ArgumentParser:
                 "--x", type=_parse_numbers, required=True, metavar="0.5,1.0", help="numbers, comma between"
             )
     return parser
+
+
+def _setup(args: argparse.Namespace) -> Setup:
+    try:
+        return Setup(tuple(args.provider or Setup.providers), args.threads, dict(args.config or ()))
+    except ValueError as error:
+        raise _UsageError(str(error)) from error
+
+
+def _parse_entry(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return key, value
 
 
 def _program() -> str:

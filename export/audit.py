@@ -128,7 +128,7 @@ def _row(
     elements = math.prod(tensor.dims)
     if name in packed:
         codes = packed[name]
-        elements = codes.elements
+        elements = codes.weights
         parts = (name, *codes.scales, codes.zero_point)
         if codes.bits <= 8:  # INT32 codes are biases
             bits_per_weight = 8 * sum(sizes[part] for part in parts if part in sizes) / elements

@@ -46,6 +46,7 @@ class PackedTensor:
         zero_point: name of its zero points.
         data: the bytes as they lie in the file; the first code is in the lowest bits of the first byte.
         elements: how many codes.
+        weights: how many of them stand for a weight: all, unless MatMulNBits has filled up its blocks.
     """
 
     name: str
@@ -56,6 +57,7 @@ class PackedTensor:
     zero_point: str | None
     data: bytes
     elements: int
+    weights: int
     dequantize: Callable[[NDArray[np.int32]], NDArray[np.float32]] = field(repr=False)
 
     @property
@@ -84,8 +86,11 @@ def initializer_roles(model: onnx.ModelProto) -> dict[str, str]:
 def code_arrays(model: onnx.ModelProto) -> Iterable[tuple[str, NDArray[np.generic]]]:
     """Name and unpacked codes of every quantized tensor in the file, one int8 or wider a code."""
     roles = initializer_roles(model)
+    hidden = {node.input[1]: node for node in model.graph.node if node.op_type == "MatMulNBits"}
     for tensor in model.graph.initializer:
-        if roles.get(tensor.name) == "codes":
+        if tensor.name in hidden:
+            yield tensor.name, _unhidden(hidden[tensor.name], tensor)
+        elif roles.get(tensor.name) == "codes":
             array = numpy_helper.to_array(tensor)
             yield tensor.name, array.astype(np.int32 if tensor.data_type == TensorProto.INT32 else np.int16)
 
@@ -149,6 +154,7 @@ def _declared(node: onnx.NodeProto, tensors: dict[str, TensorProto], following: 
         zero_point=zero_point,
         data=packed_bytes(tensor),
         elements=math.prod(shape),
+        weights=math.prod(shape),
         dequantize=dequantize,
     )
 
@@ -188,8 +194,18 @@ def _hidden(node: onnx.NodeProto, tensors: dict[str, TensorProto]) -> PackedTens
         zero_point=zero_point,
         data=data,
         elements=columns * blocks * block,
+        weights=columns * attributes["K"],
         dequantize=dequantize,
     )
+
+
+def _unhidden(node: onnx.NodeProto, tensor: TensorProto) -> NDArray[np.int16]:
+    """The codes of MatMulNBits (out, in), signed where no zero points say otherwise."""
+    attributes = _attributes(node)
+    codes = unpack(packed_bytes(tensor), attributes["bits"], signed=False).reshape(attributes["N"], -1)
+    if not _optional(node, 3):
+        codes -= 2 ** (attributes["bits"] - 1)
+    return codes[:, : attributes["K"]].astype(np.int16)
 
 
 def _optional(node: onnx.NodeProto, place: int) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from export.kernels import Kernels
 from export.proof import Proof
 from export.runtime import LEVELS, Setup, run, session
 
@@ -77,6 +78,7 @@ class ParityReport:
             tie, up to the code that follows (counted in the levels, shown in `parting`); or "broken".
         parting: where the answers part, if outputs are further away than the tolerance.
         proof: what can be said for all inputs.
+        kernels: the quick kernels that were expected, and whether onnxruntime runs them; None where none was promised.
     """
 
     ok: bool
@@ -85,6 +87,7 @@ class ParityReport:
     outcome: Outcome = "rounding"
     parting: Parting | None = None
     proof: Proof | None = None
+    kernels: Kernels | None = None
 
     @property
     def worst(self) -> LevelParity:
@@ -112,7 +115,7 @@ class ParityReport:
             words = f"equal up to rounding ties: {worst.code_mismatches} of {worst.outputs} outputs differ"
         else:
             words = f"equal up to float rounding: {max(level.max_ulps for level in self.levels):.2g} ulps at most"
-        return "; ".join([words, *(str(part) for part in (self.parting, self.proof) if part)])
+        return "; ".join([words, *(str(part) for part in (self.parting, self.proof, self.kernels) if part)])
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

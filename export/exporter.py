@@ -2,8 +2,8 @@
 
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from export import receipt
 from export.codes import code_arrays
 from export.compare import ParityError, ParityReport, compare, default_tolerance
 from export.files import write, writing
+from export.kernels import Kernels, expected_kernels, find_kernels
 from export.markers import bias_codes
+from export.ort import QuickKernel, as_settings, quick_kernels
 from export.parity import parity_of
 from export.qdq import FIRST_OPSET, INT2_OPSET, LAST_OPSET, to_qdq
 from export.receipt import Sample
@@ -45,27 +47,38 @@ def export_onnx(
         model: prepared or converted; it is left as it is.
         example_inputs: one tensor, or one for each input of the model; the first dimension is the batch.
         path: where the file goes. It is written only after its parity has been proved.
-        flavor: "qdq", standard operators only.
-        storage: "int8" keeps narrower codes in INT8, for integer kernels; None is the narrowest type there is.
+        flavor: "qdq", standard operators only; or "ort", in which Linear layers are com.microsoft::MatMulNBits, for
+            speed in onnxruntime: with float32 activations, or with 8-bit ones for layers trained with dynamic per-group
+            activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq".
+        storage: "int8" keeps narrower codes in INT8, for integer kernels where activations are quantized with static
+            scales; None is the narrowest type there is.
         opset_version: 21 to 25. None is 21, the first with INT4, or 25, the first with INT2, for a model that
             stores codes of two bits; weights of layers with static activations take INT4.
         dynamic_batch: let the file take any batch size.
 
     Returns:
-        onnxruntime against PyTorch on the example inputs, at every optimization level.
+        onnxruntime against PyTorch on the example inputs, at every optimization level; with flavor "ort" or storage
+        "int8" also the quick kernels that onnxruntime was seen to run.
 
     Raises:
-        ValueError: the model was not prepared, has quantizers that are switched off or cannot be traced, or an
-            argument is not supported.
+        ValueError: the model was not prepared, has quantizers that are switched off, answers otherwise while it trains,
+            cannot be traced or has no layer that the flavor is for, or an argument is not supported.
         FileError: the path cannot be written.
         ParityError: the codes or the outputs differ; nothing is written.
+        KernelError: this onnxruntime does not run the quick kernels that the flavor or the storage is for; nothing is
+            written.
     """
     _check_arguments(flavor, storage, opset_version)
     inputs = as_inputs(example_inputs)
     _check_enabled(model)
+    _check_mode(model)
     converted = convert(model).cpu()
+    quick, slow = quick_kernels(converted) if flavor == "ort" else ({}, {})
+    if flavor == "ort" and not quick:
+        reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in slow.items())
+        raise ValueError(f"flavor='ort' has a quick kernel for no layer of this model; expected a Linear: {reasons}")
     if opset_version is None:
-        opset_version = INT2_OPSET if storage is None and _has_two_bits(converted) else FIRST_OPSET
+        opset_version = INT2_OPSET if storage is None and _has_two_bits(converted, quick) else FIRST_OPSET
 
     expected = torch_outputs(converted, inputs)
     proto = to_qdq(
@@ -75,21 +88,27 @@ def export_onnx(
         opset_version=opset_version,
         int8_storage=storage == "int8",
         dynamic_batch=dynamic_batch,
+        quick=quick,
     )
-    assert_same_codes(proto, converted)
+    assert_same_codes(proto, converted, quick)
     with writing(path) as target:
         write(proto, target)
         report = parity_of(converted, proto, target, inputs, expected)
         report.raise_if_broken()
-        settings = {"flavor": flavor, "storage": storage, "opset_version": opset_version}
-        _attach_receipt(proto, target, converted, inputs, default_tolerance(expected), settings)
+        if flavor == "ort" or storage == "int8":
+            report = replace(report, kernels=_quick_kernels_of(proto, target, slow))
+        settings: dict[str, Any] = {"flavor": flavor, "storage": storage, "opset_version": opset_version}
+        if flavor == "ort":
+            settings["kernels"] = as_settings(quick, slow)
+        promised = report.kernels.expected if report.kernels else {}
+        _attach_receipt(proto, target, converted, inputs, default_tolerance(expected), settings, promised)
         write(proto, target)
     return report
 
 
 def _check_arguments(flavor: str, storage: str | None, opset_version: int | None) -> None:
-    if flavor != "qdq":
-        raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq'")
+    if flavor not in ("qdq", "ort"):
+        raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq' or 'ort'")
     if storage not in (None, "int8"):
         raise ValueError(f"storage={storage!r} is not supported; expected None or 'int8'")
     if opset_version is not None and opset_version not in range(FIRST_OPSET, LAST_OPSET + 1):
@@ -99,24 +118,52 @@ def _check_arguments(flavor: str, storage: str | None, opset_version: int | None
         )
 
 
+def _quick_kernels_of(proto: onnx.ModelProto, target: Path, slow: Mapping[str, str]) -> Kernels:
+    """The kernels that onnxruntime should run, and runs; `slow` knows why some layers have none.
+
+    Raises:
+        KernelError: one is missing.
+    """
+    promised, in_float = expected_kernels(proto)
+    quick = {node.rpartition("/")[0] for node in promised}
+    reasons = {name: reason for name, reason in {**in_float, **slow}.items() if name not in quick}
+    kernels = find_kernels(target, promised, reasons)
+    kernels.raise_if_missing()
+    return kernels
+
+
 def _check_enabled(model: nn.Module) -> None:
     off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
     if off:
         raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
 
 
-def _has_two_bits(converted: nn.Module) -> bool:
+def _check_mode(model: nn.Module) -> None:
+    """A file answers as the model does in evaluation mode, so that has to be its mode where it makes a difference."""
+    for name, module in model.named_modules():
+        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
+        if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
+            raise ValueError(
+                f"the model is in training mode, where {type(module).__name__} {name!r} answers otherwise; expected "
+                "model.eval()"
+            )
+
+
+def _has_two_bits(converted: nn.Module, quick: Mapping[str, QuickKernel]) -> bool:
     """Would any weight be stored as INT2?"""
     return any(
         quantizer.spec.storage_bits == 2
-        for _, layer in quantized_layers(converted)
+        for name, layer in quantized_layers(converted)
+        if name not in quick
         if layer.input_quantizer is None or layer.input_quantizer.spec.dynamic
         for _, _, quantizer in layer.quantized_weights()
     )
 
 
-def assert_same_codes(proto: onnx.ModelProto, converted: nn.Module) -> None:
+def assert_same_codes(proto: onnx.ModelProto, converted: nn.Module, quick: Mapping[str, QuickKernel]) -> None:
     """The codes in the file are the codes of the forward pass, weight by weight and bias by bias.
+
+    Layers in `quick` hold them as their kernel does.
 
     Raises:
         ParityError: they are not; the message names the layer.
@@ -126,7 +173,9 @@ def assert_same_codes(proto: onnx.ModelProto, converted: nn.Module) -> None:
     for name, layer in quantized_layers(converted):
         prefix = f"{name}." if name else ""
         expected = {
-            tied.setdefault(quantizer, f"{prefix}{part}"): quantizer.codes(weight)
+            tied.setdefault(quantizer, f"{prefix}{part}"): (
+                quick[name].codes(quantizer.codes(weight), quantizer.spec) if name in quick else quantizer.codes(weight)
+            )
             for part, weight, quantizer in layer.quantized_weights()
         }
         if layer.has_integer_accumulator() and layer.bias is not None:
@@ -153,6 +202,7 @@ def _attach_receipt(
     inputs: Sequence[Tensor],
     tolerance: float,
     settings: dict[str, Any],
+    kernels: dict[str, str],
 ) -> None:
     """Promise a sample that no rounding tie decides, on this machine at least."""
     for first_row in range(SAMPLE_ATTEMPTS):
@@ -172,6 +222,7 @@ def _attach_receipt(
             "onnxruntime": onnxruntime.__version__,
         },
         settings={**settings, "layers": _layer_settings(converted)},
+        kernels=kernels,
     )
 
 

@@ -6,7 +6,7 @@ of onnxscript turns into QuantizeLinear and DequantizeLinear. Training never see
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from onnxscript import opset21
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.ort import QuickKernel, QuickLinear, StoredBlocks
 from export.recurrent import Recurrence, recurrence_onnx
 from qat_core import FakeQuantize, QuantSpec
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
@@ -114,15 +115,24 @@ class ActivationInFloat(nn.Module):
         return y.flatten(1)[:, : x.shape[-1]].reshape(x.shape)
 
 
-def with_markers(converted: nn.Module) -> tuple[nn.Module, dict[str, QuantSpec], dict[str, str]]:
-    """A copy whose quantizers are stand-ins.
+def with_markers(
+    converted: nn.Module, quick: Mapping[str, QuickKernel]
+) -> tuple[nn.Module, dict[str, QuantSpec], dict[str, str]]:
+    """A copy whose quantizers are stand-ins, and whose layers named in `quick` are MatMulNBits.
 
     Returns:
         The copy; the buffer of codes or a zero point -> its spec; every other name of a tied buffer -> its first one.
     """
     exporting = copy.deepcopy(converted)
     stand_ins: dict[FakeQuantize, nn.Module] = {}
-    for _, layer in list(quantized_layers(exporting)):
+    for layer_name, layer in list(quantized_layers(exporting)):
+        if layer_name in quick:
+            quantizer = layer.weight_quantizer
+            if quantizer not in stand_ins:
+                stand_ins[quantizer] = StoredBlocks(quantizer, layer.weight, quick[layer_name])
+            layer._modules.update(weight_quantizer=stand_ins[quantizer], input_quantizer=None)
+            layer.__dict__["forward"] = QuickLinear(layer)
+            continue
         if layer.has_integer_accumulator() and layer.bias is not None:
             layer.add_module("bias_quantizer", StoredCodes.of_bias(layer))
         for name, weight, quantizer in layer.quantized_weights():
@@ -141,11 +151,12 @@ def with_markers(converted: nn.Module) -> tuple[nn.Module, dict[str, QuantSpec],
     specs, aliases = {}, {}
     first: dict[nn.Module, str] = {}
     for name, module in exporting.named_modules(remove_duplicate=False):
-        if isinstance(module, StoredCodes | StoredActivation):
+        if isinstance(module, StoredCodes | StoredActivation | StoredBlocks):
             owner = first.setdefault(module, name)
             for part, _ in module.named_buffers():
                 aliases[f"{name}.{part}"] = f"{owner}.{part}"
-                specs[f"{name}.{part}"] = module.spec
+                if not isinstance(module, StoredBlocks):
+                    specs[f"{name}.{part}"] = module.spec
     return exporting, specs, aliases
 
 

@@ -6,7 +6,8 @@ and it is the only difference that a faithful file may show; anything else is a 
 """
 
 import copy
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from export.compare import ParityReport, Parting, default_tolerance, distances, 
 from export.runtime import Setup, run, session
 from export.tensors import to_numpy
 from qat_core import FakeQuantize
-from qat_core.layers import QuantLayer
+from qat_core.layers import QuantLayer, QuantLinear
 from qat_core.prepare import quantized_layers
 
 TIE_ULPS = 16  # of the tensor's largest number: what a few hundred additions in another order can move a sum
@@ -27,15 +28,24 @@ TIE_ULPS = 16  # of the tensor's largest number: what a few hundred additions in
 
 @dataclass(frozen=True)
 class _Probe:
-    """One tensor inside the model, as torch has it, and the name of the same tensor in the file."""
+    """One tensor inside the model, as torch has it, and the name of the same tensor in the file.
+
+    Attributes:
+        value: its name.
+        torch: its numbers or codes.
+        tie_ulps: of each element; None where the tensor holds numbers, not codes.
+        encode: the file has numbers where torch has codes, since a kernel makes the codes inside; this makes them.
+    """
 
     value: str
     torch: NDArray[np.generic]
-    tie_ulps: NDArray[np.float64] | None  # of each element; None where the tensor holds numbers, not codes
+    tie_ulps: NDArray[np.float64] | None
+    encode: Callable[[NDArray[np.generic]], NDArray[np.generic]] | None = None
 
     def differs(self, found: NDArray[np.generic]) -> NDArray[np.bool_]:
         if self.tie_ulps is not None:
-            return np.asarray(found.astype(np.int64) != self.torch.astype(np.int64))
+            codes = self.encode(found) if self.encode else found
+            return np.asarray(codes.astype(np.int64) != self.torch.astype(np.int64))
         (distance,) = distances([found], [self.torch])
         return np.asarray(distance > default_tolerance([self.torch]))
 
@@ -123,7 +133,7 @@ def _values(
         watched.graph.node.append(onnx.helper.make_node("Cast", [name], [cast], to=onnx.TensorProto.INT16))
     outputs = {output.name for output in proto.graph.output}
     wanted = [casts.get(name, name) for name in names]
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in wanted if name not in outputs)
+    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(wanted) if name not in outputs)
     runtime = session(watched.SerializeToString(), level, setup)
     answers = run(runtime, arrays)
     found = dict(zip((output.name for output in runtime.get_outputs()), answers, strict=True))
@@ -134,51 +144,67 @@ def _values(
 def _probes(converted: nn.Module, proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> list[_Probe]:
     """Codes of every activation quantizer and outputs of every layer that ran once, in the order of the forward."""
     model = copy.deepcopy(converted).eval()
-    codes, numbers = _names_in_file(proto)
-    seen: list[tuple[str, _Probe]] = []
+    codes, inputs_of, numbers = _names_in_file(proto)
+    seen: list[_Probe] = []
     for name, layer in quantized_layers(model):
-        value = codes.get(f"{name}.input" if name else "input")
-        if layer.input_quantizer is not None and value is not None:
+        if layer.input_quantizer is None:
+            continue
+        if (value := codes.get(f"{name}.input" if name else "input")) is not None:
             _watch_codes(layer.input_quantizer, value, seen)
+        elif isinstance(layer, QuantLinear) and (value := inputs_of.get(name)) is not None:
+            _watch_codes(layer.input_quantizer, value, seen, made_inside=True)
     for name, module in model.named_modules():
         if name in numbers and (isinstance(module, QuantLayer) or not list(module.children())):
             module.register_forward_hook(_watch_output(numbers[name], seen))
     model(*inputs)
-    values = [value for value, _ in seen]
-    return [probe for value, probe in seen if values.count(value) == 1]
+    calls = Counter((probe.value, probe.encode is None) for probe in seen)
+    return [probe for probe in seen if calls[probe.value, probe.encode is None] == 1]
 
 
-def _names_in_file(proto: onnx.ModelProto) -> tuple[dict[str, str], dict[str, str]]:
-    """Quantizer -> its codes, and module -> its output, as names of values."""
-    codes, numbers = {}, {}
+def _names_in_file(proto: onnx.ModelProto) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Quantizer -> its codes, module -> its input if another node computes it, module -> its output: as values."""
+    codes: dict[str, str] = {}
+    inputs: dict[str, str] = {}
+    numbers: dict[str, str] = {}
+    given = {value.name for value in proto.graph.input}
     for node in proto.graph.node:
+        module = node.name.rpartition("/")[0]
         if node.op_type == "QuantizeLinear":
             codes[node.input[1].removesuffix("_scale")] = node.output[0]
         elif node.op_type != "DequantizeLinear":
-            numbers[node.name.rpartition("/")[0]] = node.output[0]
-    return codes, numbers
+            inputs.setdefault(module, node.input[0])
+            numbers[module] = node.output[0]
+    return codes, {module: value for module, value in inputs.items() if value not in given}, numbers
 
 
-def _watch_codes(quantizer: FakeQuantize, value: str, seen: list[tuple[str, _Probe]]) -> None:
+def _watch_codes(quantizer: FakeQuantize, value: str, seen: list[_Probe], made_inside: bool = False) -> None:
+    """Note the codes of each call; `made_inside` where the file has only what they are made of."""
     with_scale = quantizer.with_scale
 
+    def encode(found: NDArray[np.generic]) -> NDArray[np.generic]:
+        return to_numpy(quantizer.codes(torch.from_numpy(found)))
+
     def watch(x: Tensor, at_least: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        scale = quantizer.source(x)[0]
-        ties = _ulps_from_tie(to_numpy(x), float(scale))
-        seen.append((value, _Probe(value, to_numpy(quantizer.codes(x)), ties)))
+        ties = _ulps_from_tie(to_numpy(x), to_numpy(_scale(quantizer, x)), quantizer.spec.shift)
+        seen.append(_Probe(value, to_numpy(quantizer.codes(x)), ties, encode if made_inside else None))
         return with_scale(x, at_least)
 
     quantizer.__dict__["with_scale"] = watch
 
 
-def _ulps_from_tie(x: NDArray[np.generic], scale: float) -> NDArray[np.float64]:
-    steps = x.astype(np.float64) / scale
+def _scale(quantizer: FakeQuantize, x: Tensor) -> Tensor:
+    """One for the tensor, or where it is dynamic one for each element."""
+    return quantizer.values(torch.ones_like(x), x) if quantizer.spec.dynamic else quantizer.source(x)[0]
+
+
+def _ulps_from_tie(x: NDArray[np.generic], scale: NDArray[np.generic], shift: float) -> NDArray[np.float64]:
+    steps = x.astype(np.float64) / scale.astype(np.float64) - shift
     return np.asarray(np.abs(steps - np.floor(steps) - 0.5) * scale / ulp(x))
 
 
-def _watch_output(value: str, seen: list[tuple[str, _Probe]]):  # type: ignore[no-untyped-def]
+def _watch_output(value: str, seen: list[_Probe]):  # type: ignore[no-untyped-def]
     def watch(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
-            seen.append((value, _Probe(value, to_numpy(output), None)))
+            seen.append(_Probe(value, to_numpy(output), None))
 
     return watch

@@ -9,7 +9,7 @@ import logging
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from export.markers import TRANSLATIONS, with_markers
+from export.ort import QuickKernel
 from qat_core import QuantSpec
 
 FIRST_OPSET, LAST_OPSET = 21, 25
@@ -39,6 +40,7 @@ def to_qdq(
     opset_version: int,
     int8_storage: bool = False,
     dynamic_batch: bool = True,
+    quick: Mapping[str, QuickKernel] | None = None,
 ) -> onnx.ModelProto:
     """The ONNX graph of a converted model.
 
@@ -49,11 +51,12 @@ def to_qdq(
         opset_version: 21 to 25; two-bit codes are stored as INT2 from 25 on, before that as INT4.
         int8_storage: store narrower codes as INT8, which integer kernels need.
         dynamic_batch: let the first dimension vary, and with it the length of sequences where torch.export can.
+        quick: layer -> how MatMulNBits runs it, for those that it does.
 
     Raises:
         ValueError: torch cannot trace the model; its reason is passed on.
     """
-    exporting, specs, first_names = with_markers(converted)
+    exporting, specs, first_names = with_markers(converted, quick or {})
     model = _trace(exporting, inputs, opset_version, dynamic_batch)
     static = {_layer_of(name) for name in specs if _is_activation(name)}
     for name, value in model.graph.initializers.items():
@@ -63,7 +66,10 @@ def to_qdq(
             _retype(value, stored_type(specs[name], fitting, int8_storage))
     with _quiet():
         _simplify(model)
-    _store_activations(model, specs, narrow=not int8_storage)
+    # onnxruntime fuses weights of eight bits and an input of four into a QLinearConv that it then refuses to load
+    codes = [value.dtype for name, value in model.graph.initializers.items() if name.endswith(".codes")]
+    wide = ir.DataType.INT8 in codes or ir.DataType.UINT8 in codes
+    _store_activations(model, specs, narrow=not wide)
     _name(model, first_names, ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)], opset_version)
     model.ir_version = IR_VERSIONS[opset_version]
     proto = ir.to_proto(model)
@@ -263,7 +269,9 @@ def _node_name(node: ir.Node) -> str:
 
 
 def _drop_defaults(node: ir.Node, opset_version: int) -> None:
-    """Remove the attributes that say what the operator's definition says already."""
+    """Remove the attributes that say what the standard's definition of the operator says already."""
+    if node.domain:
+        return
     defined = onnx.defs.get_schema(node.op_type, opset_version, node.domain).attributes
     for name, attribute in list(node.attributes.items()):
         default = defined[name].default_value

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from export.codes import code_arrays, packed_bytes
 from export.compare import ParityReport, compare
 from export.files import load
+from export.kernels import find_kernels
 from export.proof import prove
+from export.runtime import Setup
 
 KEY = "qat_receipt"
 FORMAT = 3
@@ -66,6 +68,7 @@ def attach(
     tolerance: float,
     versions: dict[str, str],
     settings: dict[str, Any],
+    kernels: dict[str, str],
 ) -> None:
     """Write the receipt into the model's metadata.
 
@@ -74,12 +77,14 @@ def attach(
         tolerance: the largest distance that keeps the promise, in the output's unit.
         versions: package -> version that made the file.
         settings: how the file was exported.
+        kernels: node -> the quick kernel that onnxruntime should run.
     """
     every = [stride(output) for output in outputs]
     receipt = {
         "format": FORMAT,
         "versions": versions,
         "settings": settings,
+        "kernels": kernels,
         "inputs": sample.entries,
         "every": every,
         "outputs": [_to_json(output.ravel()[::step]) for output, step in zip(outputs, every, strict=True)],
@@ -114,11 +119,16 @@ def read(model: onnx.ModelProto) -> dict[str, Any]:
     return receipt
 
 
-def check(path: str | os.PathLike[str]) -> ParityReport:
+def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityReport:
     """Recompute a file's receipt with the onnxruntime of this machine.
 
+    Args:
+        path: the file.
+        setup: execution providers, threads and session configuration; None is one CPU thread and the defaults.
+
     Returns:
-        onnxruntime at every optimization level against the outputs that the receipt promises.
+        onnxruntime at every optimization level against the outputs that the receipt promises, and the quick kernels
+        it promises, if any.
 
     Raises:
         FileError: the file cannot be read or is not a valid ONNX model.
@@ -136,9 +146,12 @@ def check(path: str | os.PathLike[str]) -> ParityReport:
         inputs = Sample(receipt["inputs"]).arrays()
         outputs = [_from_json(a) for a in receipt["outputs"]]
         tolerance, every = float(receipt["tolerance"]), [int(step) for step in receipt["every"]]
+        promised = dict(receipt["kernels"])
     except (TypeError, ValueError, KeyError) as error:
         raise ReceiptError(f"the receipt cannot be understood: {error}") from error
-    return replace(compare(path, inputs, outputs, tolerance, every=every), proof=prove(model))
+    report = compare(path, inputs, outputs, tolerance, setup, every)
+    kernels = find_kernels(path, promised, setup=setup) if promised else None
+    return replace(report, proof=prove(model), kernels=kernels)
 
 
 def stride(output: NDArray[np.generic]) -> int:

@@ -1,10 +1,13 @@
 """Running an ONNX model in onnxruntime, the same way everywhere in this room."""
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
@@ -31,6 +34,8 @@ class Setup:
     config: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"threads={self.threads!r}; expected 0, which lets onnxruntime choose, or more")
         missing = set(self.providers) - set(ort.get_available_providers())
         if missing or not self.providers:
             raise ValueError(
@@ -49,13 +54,30 @@ def session(
         level: "disable_all", "basic", "extended" or "all", which is onnxruntime's default.
         setup: execution providers, threads, configuration.
     """
-    setup = setup or Setup()
+    return _session(model, level, setup or Setup())
+
+
+def optimized(model: str | os.PathLike[str] | bytes, setup: Setup | None = None) -> onnx.ModelProto:
+    """The graph that a default session makes of a model, without its large tensors."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "optimized.onnx")
+        _session(model, "all", setup or Setup(), file)
+        return onnx.load(file, load_external_data=False)
+
+
+def _session(
+    model: str | os.PathLike[str] | bytes, level: str, setup: Setup, keep: Path | None = None
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.intra_op_num_threads = setup.threads
     options.log_severity_level = 3
     for key, value in setup.config.items():
         options.add_session_config_entry(key, value)
+    if keep:
+        options.log_severity_level = 4  # it warns that the graph suits this processor only
+        options.optimized_model_filepath = os.fspath(keep)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep.name}.data")
     source = model if isinstance(model, bytes) else os.fspath(model)
     return ort.InferenceSession(source, options, providers=list(setup.providers))
 

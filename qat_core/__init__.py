@@ -1,6 +1,6 @@
 """Quantization-aware training in pure PyTorch, for anybody's `nn.Module`."""
 
-from qat_core.aids import Oscillations, Schedule
+from qat_core.aids import Oscillations, Schedule, annealed_threshold
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLayer, QuantLinear
 from qat_core.observer import NoDataError
@@ -24,6 +24,7 @@ __all__ = [
     "STEQuantize",
     "Schedule",
     "SensitivityRow",
+    "annealed_threshold",
     "calibrate",
     "convert",
     "frontier",

@@ -145,7 +145,7 @@ def to_groups(x: Tensor, spec: QuantSpec) -> Tensor:
     short = -rows.shape[1] % spec.group_size
     if short:
         rows = F.pad(rows, (0, short))
-    return rows.reshape(rows.shape[0], -1, spec.group_size)
+    return rows.reshape(-1, rows.shape[1] // spec.group_size, spec.group_size)
 
 
 def from_groups(groups: Tensor, shape: torch.Size) -> Tensor:
@@ -162,10 +162,12 @@ def reduced_dims(x: Tensor, spec: QuantSpec, axis: int) -> tuple[int, ...]:
         return ()
     if spec.granularity == "per_group":
         return (x.dim() - 1,)
-    return tuple(d for d in range(x.dim()) if d != axis % x.dim())
+    dims = list(range(x.dim()))
+    del dims[axis]
+    return tuple(dims)
 
 
 def _finish(scale: Tensor, spec: QuantSpec) -> Tensor:
     if spec.power_of_two:
         scale = torch.exp2(torch.ceil(torch.log2(scale)))
-    return scale.clamp(min=SMALLEST_SCALE)
+    return scale.clamp_(min=SMALLEST_SCALE)

@@ -1,6 +1,7 @@
 """Aids for training: when quantization and observers switch, and which weights swing to and fro."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -73,6 +74,8 @@ class LayerOscillation:
 class Oscillations:
     """Track weights whose codes flip back and forth, and hold them if asked to; call `step()` after each step.
 
+    `report()` says how restless every parameter is.
+
     Under the straight-through estimator a latent weight near the edge between two codes is pushed across it again and
     again, since each code's gradient points to the other. An element oscillates in a step when its code changes in
     the direction opposite to its last change; its frequency is a moving average of that. Once the frequency exceeds
@@ -80,26 +83,45 @@ class Oscillations:
 
     Args:
         model: prepared.
-        threshold: frequency, per step, above which an element counts as oscillating.
+        threshold: frequency, per step, above which an element counts as oscillating; or a function from the number of
+            steps done to it, such as `annealed_threshold(steps)`.
         freeze: hold such elements from then on.
         momentum: of the moving averages.
+
+    Attributes:
+        steps: how many are done; set it when you go on from a checkpoint.
 
     Source: Nagel et al. 2022, "Overcoming Oscillations in Quantization-Aware Training", section 4 and algorithm 1.
     """
 
-    def __init__(self, model: nn.Module, threshold: float = 0.02, freeze: bool = False, momentum: float = 0.02) -> None:
-        if not 0 < momentum <= 1 or not 0 < threshold < 1:
+    def __init__(
+        self,
+        model: nn.Module,
+        threshold: float | Callable[[int], float] = 0.02,
+        freeze: bool = False,
+        momentum: float = 0.02,
+    ) -> None:
+        if not 0 < momentum <= 1 or not (callable(threshold) or 0 < threshold < 1):
             raise ValueError(f"threshold={threshold!r}, momentum={momentum!r}; expected fractions between 0 and 1")
-        self.threshold, self.freeze, self.momentum = threshold, freeze, momentum
+        self.threshold_at = threshold if callable(threshold) else lambda steps: threshold
+        self.freeze, self.momentum, self.steps = freeze, momentum, 0
         self.weights = {name: _Restless(weight, quantizer) for name, weight, quantizer in _distinct_weights(model)}
 
     @torch.no_grad()
-    def step(self) -> list[LayerOscillation]:
-        """One optimizer step is done: update the averages, hold what is frozen, and report."""
-        return [
-            LayerOscillation(name, *weight.step(self.threshold, self.momentum, self.freeze))
-            for name, weight in self.weights.items()
-        ]
+    def step(self) -> None:
+        """One optimizer step is done: update the averages and hold what is frozen."""
+        self.steps += 1
+        for weight in self.weights.values():
+            weight.step(self.threshold, self.momentum, self.freeze)
+
+    def report(self) -> list[LayerOscillation]:
+        """A row for each parameter."""
+        return [LayerOscillation(name, *weight.shares(self.threshold)) for name, weight in self.weights.items()]
+
+    @property
+    def threshold(self) -> float:
+        """The frequency above which an element counts as oscillating now."""
+        return self.threshold_at(self.steps)
 
     def frequency(self, name: str) -> Tensor:
         """How often each element of a parameter oscillates, per step; of the weight's shape."""
@@ -125,6 +147,26 @@ class Oscillations:
         return _Restless.TRACKED + (_Restless.HELD if self.freeze else ())
 
 
+def annealed_threshold(steps: int, begin: float = 0.25, high: float = 0.1, low: float = 0.02) -> Callable[[int], float]:
+    """A threshold that nothing exceeds at first and that falls from `high` to `low` along half a cosine.
+
+    Early flips are learning and should go on; the later an element swings, the less it will still learn.
+
+    Args:
+        steps: of the whole training.
+        begin: fraction of the steps before which nothing counts as oscillating.
+        high, low: frequencies per step, at `begin` and at the end.
+
+    Source: Nagel et al. 2022, section 4.3 (iterative weight freezing with an annealed threshold).
+    """
+
+    def threshold(step: int) -> float:
+        done = (step / steps - begin) / (1 - begin)
+        return 1.0 if done < 0 else low + (high - low) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+    return threshold
+
+
 class _Restless:
     """The averages of one weight."""
 
@@ -135,30 +177,35 @@ class _Restless:
         self.weight, self.quantizer = weight, quantizer
         self.codes = self._codes()
         self.mean_code = self.codes.clone()
+        self.change = torch.zeros_like(self.codes)
         self.direction = torch.zeros_like(self.codes)
         self.frequency = torch.zeros_like(self.codes)
         self.frozen = torch.zeros_like(self.codes, dtype=torch.bool)
         self.frozen_code = self.codes.clone()
 
-    def step(self, threshold: float, momentum: float, freeze: bool) -> tuple[float, float, float]:
-        if freeze:
-            self._hold()
+    def step(self, threshold: float, momentum: float, freeze: bool) -> None:
         codes = self._codes()
-        change = (codes - self.codes).sign_()
-        self.frequency.lerp_(((change * self.direction) < 0).to(self.frequency), momentum)
-        self.mean_code.lerp_(codes, momentum)
-        self.direction = torch.where(change == 0, self.direction, change)
-        self.codes = codes
-        oscillating = self.frequency > threshold
         if freeze:
-            self.frozen_code = torch.where(oscillating & ~self.frozen, self.mean_code.round(), self.frozen_code)
-            self.frozen |= oscillating
-            self._hold()
-        return tuple(share.float().mean().item() for share in (change != 0, oscillating, self.frozen))  # type: ignore[return-value]
+            codes = torch.where(self.frozen, self.frozen_code, codes)
+        self.change = (codes - self.codes).sign_()
+        self.frequency.lerp_((self.change * self.direction < 0).to(self.frequency), momentum)
+        self.mean_code.lerp_(codes, momentum)
+        self.direction = torch.where(self.change == 0, self.direction, self.change)
+        self.codes = codes
+        if freeze:
+            self._freeze(threshold)
 
-    def _hold(self) -> None:
+    def _freeze(self, threshold: float) -> None:
+        oscillating = self.frequency > threshold
+        self.frozen_code = torch.where(self.frozen | ~oscillating, self.frozen_code, self.mean_code.round())
+        self.frozen |= oscillating
         held = self.quantizer.values(self.frozen_code, self.weight)
         self.weight.copy_(torch.where(self.frozen, held, self.weight))
+
+    def shares(self, threshold: float) -> tuple[float, float, float]:
+        """Flipped in the last step, oscillating, frozen."""
+        found = (self.change != 0, self.frequency > threshold, self.frozen)
+        return tuple(share.float().mean().item() for share in found)  # type: ignore[return-value]
 
     def _codes(self) -> Tensor:
         return self.quantizer.codes(self.weight).to(torch.float32)

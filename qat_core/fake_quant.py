@@ -25,6 +25,7 @@ class FakeQuantize(nn.Module):
         super().__init__()
         self.spec, self.source = spec, source
         self.enabled = True
+        self.covers_all = spec.symmetric and spec.scale == "minmax" and isinstance(source, FromTensor)
 
     @classmethod
     def for_weight(cls, spec: QuantSpec, weight: Tensor, axis: int = 0) -> "FakeQuantize":
@@ -69,9 +70,9 @@ class FakeQuantize(nn.Module):
             return from_groups(ste_round_by(groups, factor, scale), x.shape).to(x.dtype), scale
         scale, zero_point = self.source(groups)
         if at_least is not None:
-            scale = torch.maximum(scale, at_least)
-        y = from_groups(self._estimate(groups, scale, zero_point), x.shape)
-        return y if y.dtype == x.dtype else y.to(x.dtype), scale
+            scale = _raised(scale, at_least)
+        y = self._estimate(groups, scale, zero_point)
+        return y if groups is x else from_groups(y, x.shape).to(x.dtype), scale
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class FakeQuantize(nn.Module):
 
     def freeze(self, x: Tensor, at_least: Tensor | None = None) -> None:
         """Keep the scale and zero point that hold for x now."""
-        self.source = fix(self.source, self._groups(x), at_least)
+        self.source, self.covers_all = fix(self.source, self._groups(x), at_least), False
 
     @property
     def is_frozen(self) -> bool:
@@ -110,8 +111,15 @@ class FakeQuantize(nn.Module):
 
     def _estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
         spec = self.spec
-        if spec.symmetric and spec.scale == "minmax" and isinstance(self.source, FromTensor):
+        if self.covers_all:
             return ste_round(x, scale, spec.shift)
         estimator = LSQuantize if scale.requires_grad else STEQuantize
         y = estimator.apply(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift)  # type: ignore[no-untyped-call]
         return cast(Tensor, y)
+
+
+def _raised(scale: Tensor, at_least: Tensor) -> Tensor:
+    """The larger of the two; where a learned scale is raised it still gets its gradient."""
+    if scale.requires_grad:
+        return scale + (at_least - scale.detach()).clamp_(min=0)
+    return torch.maximum(scale, at_least)

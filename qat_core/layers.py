@@ -13,7 +13,7 @@ from qat_core.fake_quant import FakeQuantize
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import ste_round
 
-INT32_MAX = 2**31 - 128  # the largest float32 below 2**31
+LARGEST_BIAS = 2.0**30  # of INT32's 2**31, so that no rounding on the way can reach the end of the range
 ROW_LAYERS = (nn.Linear, nn.MultiheadAttention)
 
 
@@ -70,31 +70,11 @@ class QuantLayer(nn.Module):
         if self.input_quantizer is None:
             return x, self.weight_quantizer(self.weight), self.bias
         x, input_scale = self.input_quantizer.with_scale(x)
-        weight, weight_scale = self.weight_quantizer.with_scale(self.weight, self.smallest_scale(input_scale))
-        return x, weight, self.quantized_bias(input_scale, weight_scale)
-
-    def quantized_bias(self, input_scale: Tensor, weight_scale: Tensor) -> Tensor | None:
-        """The bias as INT32 would hold it, in units of input scale x weight scale."""
-        if self.bias is None or not self.has_integer_accumulator():
-            return self.bias
-        unit = (input_scale * weight_scale).detach().flatten()  # (out,) or (1,)
-        if 1 < len(unit) < len(self.bias):
-            unit = unit.repeat(len(self.bias) // len(unit))  # grouped transposed convolutions share channel scales
-        return ste_round(self.bias, unit)
-
-    def smallest_scale(self, input_scale: Tensor) -> Tensor | None:
-        """The weight scale below which the bias would not fit into INT32: a channel of zeros keeps its bias."""
-        if self.bias is None or not self.has_integer_accumulator():
-            return None
-        magnitude = self.bias.detach().abs()
-        if self.weight_quantizer.spec.granularity == "per_tensor":
-            magnitude = magnitude.amax()
-        else:
-            channels = self.weight.shape[self.axis]
-            if channels < len(magnitude):
-                magnitude = magnitude.view(-1, channels).amax(0)
-            magnitude = magnitude.view([-1 if d == self.axis else 1 for d in range(self.weight.dim())])
-        return magnitude.div_(input_scale.detach() * INT32_MAX)
+        bias = self.bias
+        if bias is None or not self.has_integer_accumulator():
+            return x, self.weight_quantizer(self.weight), bias
+        weight, weight_scale = self.weight_quantizer.with_scale(self.weight, smallest_scale(bias, input_scale))
+        return x, weight, quantized_bias(bias, input_scale, weight_scale)
 
     def has_integer_accumulator(self) -> bool:
         """Is one unit enough for all products of an output channel?"""
@@ -110,13 +90,27 @@ class QuantLayer(nn.Module):
         if self.input_quantizer is not None and not self.input_quantizer.spec.dynamic:
             self.input_quantizer.freeze(torch.empty(0))
             input_scale, _ = self.input_quantizer.source(torch.empty(0))
-            at_least = self.smallest_scale(input_scale)
+            if self.bias is not None and self.has_integer_accumulator():
+                at_least = smallest_scale(self.bias, input_scale)
         for _, weight, quantizer in self.quantized_weights():
             quantizer.freeze(weight, at_least)
             weight.copy_(quantizer(weight))
         if at_least is not None and self.bias is not None:
             weight_scale, _ = self.weight_quantizer.source(self.weight)
-            self.bias.copy_(cast(Tensor, self.quantized_bias(input_scale, weight_scale)))
+            self.bias.copy_(quantized_bias(self.bias, input_scale, weight_scale))
+
+
+def quantized_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> Tensor:
+    """The bias as INT32 would hold it, in units of input scale x weight scale."""
+    unit = (input_scale * weight_scale).detach().flatten()  # (out,) or (1,)
+    if 1 < len(unit) < len(bias):
+        unit = unit.repeat(len(bias) // len(unit))  # grouped transposed convolutions share channel scales
+    return ste_round(bias, unit)
+
+
+def smallest_scale(bias: Tensor, input_scale: Tensor) -> Tensor:
+    """The weight scale below which the bias would not fit into INT32: weights of zero keep their bias."""
+    return bias.detach().abs().amax().div_(input_scale.detach() * LARGEST_BIAS)
 
 
 class QuantLinear(QuantLayer, nn.Linear):  # type: ignore[misc]

@@ -82,7 +82,7 @@ class LearnedScale(StatefulSource):
         self.register_buffer("zero_point", None if symmetric else torch.zeros(shape))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        if not self.started or getattr(self.initial, "calibrating", False):
+        if not self.started or self.initial.calibrating:
             self.start(x)
         log2_scale: Tensor = self.log2_scale
         if self.power_of_two:

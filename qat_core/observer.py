@@ -23,6 +23,8 @@ class NoDataError(ValueError):
 class FromTensor(nn.Module):
     """Measured on the very tensor at hand, each time: for weights, which move, and for dynamic activations."""
 
+    calibrating = False
+
     def __init__(self, spec: QuantSpec, axis: int) -> None:
         super().__init__()
         self.spec, self.axis = spec, axis
@@ -60,9 +62,8 @@ class MovingRange(StatefulSource):
             raise NoDataError("an activation quantizer has seen no data yet: call calibrate(model, batches) or train")
         return qparams_of_range(self.low, self.high, self.spec)
 
-    @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        """Take a batch into account."""
+        """Take a batch into account; x needs no gradient."""
         low, high = _over_all_processes(*self._range_of(x))
         if not self.has_seen_data:
             self.low.copy_(low)
@@ -73,6 +74,7 @@ class MovingRange(StatefulSource):
         else:
             self.low.lerp_(low, MOMENTUM)
             self.high.lerp_(high, MOMENTUM)
+            return
         self.has_seen_data = True
 
     def _range_of(self, x: Tensor) -> tuple[Tensor, Tensor]:

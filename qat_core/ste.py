@@ -76,4 +76,4 @@ def ste_round_by(x: Tensor, factor: Tensor, scale: Tensor) -> Tensor:
 
 def where_not_clamped(grad: Tensor, unclamped: Tensor, quant_min: int, quant_max: int) -> Tensor:
     """grad where the code lies in the range, 0 elsewhere; one kernel, since that is what hardtanh's gradient is."""
-    return torch.ops.aten.hardtanh_backward(grad, unclamped, quant_min - 0.5, quant_max + 0.5)  # type: ignore[no-any-return]
+    return torch.ops.aten.hardtanh_backward.default(grad, unclamped, quant_min - 0.5, quant_max + 0.5)  # type: ignore[no-any-return]

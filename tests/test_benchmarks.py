@@ -21,3 +21,13 @@ def test_our_recipes_still_run():
     assert setup["total"] == len(rows)
     assert {row["bits"] for row in rows} >= {1.58, 2, 3, 4}
     assert all("error" not in row for row in rows)
+
+
+def test_a_run_goes_on_after_the_rows_that_are_there():
+    command = [sys.executable, "-m", "benchmarks.peers.run", "ours", "memory", "--quick"]
+    first, rest = (
+        subprocess.check_output([*command, f"--skip={rows}"], cwd=FILE.parents[1], text=True).splitlines()
+        for rows in (0, 4)
+    )
+    assert first[0] == rest[0]
+    assert first[5:] == rest[1:] != []

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import adam
 
+from app import frames
 from app.excerpt import excerpt
 from app.lab.data import Sine
 from app.lab.fit import Experiment, TrainingDiverged
@@ -52,14 +53,11 @@ def build(shared: Shared) -> None:
         with gr.Column(elem_classes="text"):
             prose(__file__)
 
-    common: dict[str, Any] = {
-        "inputs": [shared.progress, *shared.settings],
-        "outputs": [view, shared.progress],
-        "show_progress": "hidden",
-        "preprocess": False,
-    }
-    view.select(look, **common, trigger_mode="always_last")
-    view.submit(take_steps, **common, trigger_mode="multiple", concurrency_limit=1)
+    inputs = [shared.progress, *shared.settings]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "preprocess": False}
+    view.select(look, inputs, [view, shared.progress], **quiet, trigger_mode="always_last")
+    outputs = [view, shared.feed, shared.progress]
+    view.submit(take_steps, inputs, outputs, **quiet, trigger_mode="multiple", concurrency_limit=1)
 
 
 def look(event: gr.EventData, progress: Progress, *settings: Any) -> tuple[Any, ...]:
@@ -72,17 +70,17 @@ def look(event: gr.EventData, progress: Progress, *settings: Any) -> tuple[Any, 
 
 
 def take_steps(request: gr.Request, event: gr.EventData, progress: Progress, *settings: Any) -> tuple[Any, ...]:
-    """Move the visitor's training on by some steps, then look at the next one."""
+    """Move the visitor's training on by some steps, in all chapters, then look at the next one."""
     if is_running(request.session_hash):
-        return problem("Training is at work in another chapter. Press Pause there first."), gr.skip()
+        return problem("Training is at work in another chapter. Press Pause there first."), gr.skip(), gr.skip()
     try:
         choice, steps = parse_choice(event._data), parse_steps(event._data)
         progress = up_to_date(progress, settings)
         for later in progress.advance(until=progress.step + steps):
             progress = later
-        return frame(progress, choice), progress
+        return frame(progress, choice), frames.frame(progress), progress
     except (ValueError, TrainingDiverged) as error:
-        return problem(error), progress
+        return problem(error), gr.skip(), progress
 
 
 def parse_choice(data: Any) -> Choice:

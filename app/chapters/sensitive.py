@@ -8,14 +8,15 @@ from typing import Any
 
 import gradio as gr
 
-from app.case import METRIC, WIDTHS, Case, Healing
+from app.case import DIGITS_SHOWN, METRIC, WIDTHS, Case, Healing
+from app.lab.data import Digits
 from app.lab.fit import Settings, TrainingDiverged
 from app.progress import Progress
 from app.running import running, stop
 from app.shared import HOUR, Shared, parse_settings
 from app.snippets import config_source
-from app.view import coloured, module_view, prose, rounded, to_json
-from qat_core import Mix, PlannedLayer
+from app.view import coloured, listing, module_view, prose, rounded, to_json
+from qat_core import Mix, PlannedLayer, frontier, suggest
 
 KEY, TITLE = "sensitive", "Sensitive layers"
 
@@ -46,6 +47,7 @@ def build(shared: Shared) -> None:
             view = module_view("sensitive.js", frame(Case(Settings())), elem_id=KEY)
         with gr.Column(elem_classes="text"):
             prose(__file__)
+            listing(suggest, frontier)
 
     common: dict[str, Any] = {
         "inputs": [view, case, healing, shared.progress, task, *shared.settings],
@@ -236,9 +238,18 @@ def frame(case: Case, healing: Healing | None = None, running: bool = False, pro
                 for width, metrics in zip(WIDTHS, case.uniform, strict=False)
             ],
             "code": code(case),
+            "digits": digits() if case.settings.task == "digits" and case.rows else [],
             "healing": healing and healing_frame(healing, metric),
         }
     )
+
+
+def digits() -> list[dict[str, Any]]:
+    """The first unseen images, a letter a pixel from "a" (white) to "q" (black), and what they show."""
+    data = Digits.load()
+    images = (data.test_x[:DIGITS_SHOWN].flatten(1) * 16).int().tolist()
+    pixels = ("".join(chr(ord("a") + ink) for ink in image) for image in images)
+    return [{"pixels": p, "digit": d} for p, d in zip(pixels, data.test_y.tolist(), strict=False)]
 
 
 def healing_frame(healing: Healing, metric: str) -> dict[str, Any]:
@@ -249,6 +260,7 @@ def healing_frame(healing: Healing, metric: str) -> dict[str, Any]:
         "steps": healing.steps,
         "history": [[step, *rounded([metrics[metric]], 6)] for step, metrics in healing.history],
         "accuracy": healing.history[-1][1].get("accuracy"),
+        "answers": healing.answers,
     }
 
 

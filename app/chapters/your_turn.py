@@ -120,13 +120,13 @@ def follow_settings(request: gr.Request, points: Any, own: Progress | None, *set
     return start_anew(request, points, own, *settings)
 
 
-def read_points(own: Progress | None, event: gr.EventData) -> tuple[Any, ...]:
+def read_points(request: gr.Request, own: Progress | None, event: gr.EventData) -> tuple[Any, ...]:
     """Points that were typed, or are in a file: the browser sends its name and its bytes."""
     try:
-        points = parse_upload(event._data)
+        outputs = page(None, points=parse_upload(event._data))
     except ValueError as error:
-        return page(own, problem=str(error))
-    return page(None, points=points)
+        outputs = page(own, problem=str(error))
+    return unchanged() if stop(request.session_hash, outputs, KEY) else outputs
 
 
 def parse_upload(sent: Any) -> Points:
@@ -196,7 +196,7 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
         try:
             with turn():
                 experiment = Experiment.restore(own.snapshot, DEVICE)
-                report = export_onnx(experiment.models["qat"], experiment.task.examples, path)
+                report = export_onnx(experiment.models["qat"].eval(), experiment.task.examples, path)
         except (ValueError, ParityError) as error:
             yield page(own, problem=f"Nothing was exported: {error}")
             return

@@ -23,6 +23,7 @@ from qat_core.lsq import LSQuantize
 from qat_core.prepare import quantized_layers
 
 WIDTH = 16
+SEED = 5  # one with few neurons that are silent from the start
 BITS = 4
 NOISE = 0.1
 STEPS = 400
@@ -101,7 +102,7 @@ class Estimators:
         self.data = Sine.sample(NOISE)
         scale = "learned" if free == "scales" else "minmax"
         config = QATConfig(QuantSpec(BITS, "per_tensor", scale=scale))  # type: ignore[arg-type]
-        self.models = {name: _ruled(prepare(mlp(WIDTH), config), rule, free) for name, rule in RULES.items()}
+        self.models = {name: _ruled(prepare(mlp(WIDTH, SEED), config), rule, free) for name, rule in RULES.items()}
         self.optimizers = {
             name: torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=LEARNING_RATE)
             for name, model in self.models.items()
@@ -184,7 +185,7 @@ class Slice:
         true_slope: what autograd finds at the latent weight.
         ste_slope: what the straight-through estimator takes instead: the slope of `smooth` at the rounded weight.
         widths: half widths h of finite differences.
-        differences: (rounded(weight + h) - rounded(weight - h)) / 2h of each.
+        below, above: the rounded network's loss at weight - h and weight + h.
     """
 
     row: int
@@ -197,7 +198,13 @@ class Slice:
     true_slope: float
     ste_slope: float
     widths: Tensor
-    differences: Tensor
+    below: Tensor
+    above: Tensor
+
+    @property
+    def differences(self) -> Tensor:
+        """The slope that each width sees."""
+        return (self.above - self.below) / (2 * self.widths)
 
 
 def slice_along(estimators: Estimators, row: int | None = None, col: int | None = None) -> Slice:
@@ -210,7 +217,7 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
     layers = dict(quantized_layers(model))
     grids = {f"{name}.weight": layer.weight_quantizer(layer.weight).detach() for name, layer in layers.items()}
     values = {**copy_tensors(dict(model.named_parameters())), **grids}
-    fp32, name = mlp(WIDTH), f"{LAYER}.weight"
+    fp32, name = mlp(WIDTH, SEED), f"{LAYER}.weight"
     values = {key: values[key] for key, _ in fp32.named_parameters()}
 
     free = values[name].clone().requires_grad_()
@@ -242,7 +249,6 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
     with torch.no_grad():
         at = weight + scale * torch.linspace(-2.5, 2.5, 161)
         widths = scale * torch.logspace(-2, math.log10(2.5), 60)
-        differences = (rounded(weight + widths) - rounded(weight - widths)) / (2 * widths)
         return Slice(
             row=row,
             col=col,
@@ -254,7 +260,8 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
             true_slope=true_slopes[row, col].item(),
             ste_slope=slopes[row, col].item(),
             widths=widths,
-            differences=differences,
+            below=rounded(weight - widths),
+            above=rounded(weight + widths),
         )
 
 

@@ -28,16 +28,18 @@ export function choice(parent, { label, options, value, set }) {
   return (taken) => options.forEach(([option], i) => (inputs[i].checked = option === taken));
 }
 
-/** A slider with its name and what it says now. @returns update(value, text, disabled) */
+/** A slider with its name and what it says now. @returns update(value, text, disabled, max) */
 export function slider(parent, { label, min, max, step, value, set }) {
   const wrap = element("label", "slider");
   const input = element("input");
-  const words = element("output", "value");
+  const words = element("span", "value");
   Object.assign(input, { type: "range", min, max, step, value });
+  input.setAttribute("aria-label", label);
   input.addEventListener("input", () => set(input.valueAsNumber));
   wrap.append(element("span", "name", label), words, input);
   parent.append(wrap);
-  return (now, text, disabled = false) => {
+  return (now, text, disabled = false, most = max) => {
+    input.max = most;
     input.value = now;
     input.disabled = disabled;
     input.setAttribute("aria-valuetext", text);

@@ -8,7 +8,7 @@ const PAGE = 10; // PageUp and PageDown go ten steps
 export class DragPlot extends Plot {
   constructor(parent, options) {
     super(parent, options);
-    this.stage = element("div", "stage");
+    this.stage = element("div", "drag-stage");
     this.svg.replaceWith(this.stage);
     this.stage.append(this.svg);
   }
@@ -50,6 +50,7 @@ export class DragPlot extends Plot {
     slide(node, { step, range, get, set });
     this.stage.append(node);
     dragged(node, (event) => {
+      node.focus({ preventScroll: true });
       const apart = get() - this.valueAt(event);
       return (moved) => set(within(this.valueAt(moved) + apart, range()));
     });
@@ -74,6 +75,7 @@ export class DragPlot extends Plot {
 export function dragged(node, begin) {
   node.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
+    event.preventDefault(); // no text is selected on the way
     const move = begin(event);
     const end = () => {
       node.removeEventListener("pointermove", move);
@@ -104,7 +106,7 @@ export function slide(node, { step, range, get, set }) {
 export function describeSlider(node, value, [low, high], text) {
   node.setAttribute("aria-valuemin", low);
   node.setAttribute("aria-valuemax", high);
-  node.setAttribute("aria-valuenow", value);
+  node.setAttribute("aria-valuenow", within(value, [low, high]));
   node.setAttribute("aria-valuetext", text);
 }
 

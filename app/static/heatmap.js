@@ -29,8 +29,8 @@ export class Heatmap {
   }
 
   /**
-   * @param {{ rows: number, cols: number, codes: Int8Array, reach: number, marks: (i: number) => boolean }} matrix
-   *     reach: the largest magnitude of a code; marks: which cells carry a dot
+   * @param {{ rows: number, cols: number, codes: Int8Array, reach: number, marks: (i: number) => string }} matrix
+   *     reach: the largest magnitude of a code; marks: what is written into a cell, "■" for a dot
    */
   show(matrix) {
     Object.assign(this, matrix);
@@ -89,8 +89,16 @@ export class Heatmap {
       const share = Math.min(1, Math.abs(this.codes[i]) / this.reach);
       pen.fillStyle = css(mixed(zero, this.codes[i] < 0 ? negative : positive, share));
       pen.fillRect(x, y, width, height);
-      if (!this.marks(i)) continue;
+      const mark = this.marks(i);
+      if (!mark) continue;
       pen.fillStyle = css(share > 0.5 ? zero : ink);
+      if (mark !== "■") {
+        pen.font = `${Math.round(height * 0.6)}px ${style.fontFamily}`;
+        pen.textAlign = "center";
+        pen.textBaseline = "middle";
+        pen.fillText(mark, x + width / 2, y + height / 2);
+        continue;
+      }
       const dot = Math.max(2, Math.min(width, height) / 3);
       pen.fillRect(x + (width - dot) / 2, y + (height - dot) / 2, dot, dot);
     }

@@ -4,8 +4,9 @@ import { follow } from "./follow.js";
 import { Heatmap } from "./heatmap.js";
 import { element } from "./models.js";
 import { Numbers, readable } from "./numbers.js";
-import { Pictures } from "./step_pictures.js";
 import { originOf, stagesOf, valuesOf } from "./stages.js";
+import { Pictures } from "./step_pictures.js";
+import { tableToggle } from "./table.js";
 
 const PICKS = [
   ["gradient", "Largest gradient"],
@@ -38,14 +39,14 @@ export function mount(root, props, watch, trigger) {
   const way = element("div", "way");
   bench.append(way);
   view.append(bench);
-  const parts = [strip.draw, loop(way, turnTo), card(way, sources, turnTo, take)];
-  parts.push(matrix(bench, ask));
+  const parts = [strip.draw, loop(way, turnTo), card(way, sources, turnTo, take), tables(way), matrix(bench, ask)];
 
   const draw = () => {
     const stages = stagesOf(frame);
     at = Math.min(at, stages.length - 1);
     view.dataset.step = frame.step;
     view.dataset.stage = stages[at].key;
+    if (at === stages.length - 1) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "one_step" }));
     for (const part of parts) part(frame, stages, at);
   };
   follow(props, watch, (latest) => {
@@ -194,6 +195,23 @@ function card(parent, sources, turnTo, take) {
   };
 }
 
+/** Everything at once, for those who read rather than look. */
+function tables(parent) {
+  const box = element("div");
+  parent.append(box);
+  const numbers = tableToggle(box, "All numbers of the step");
+  const curves = tableToggle(box, "The curves of the step");
+  return (frame) => {
+    const values = Object.entries(valuesOf(frame)).filter(([name]) => originOf(name, frame));
+    numbers(["Value", "Where it comes from"], () => values.map(([name, value]) => [readable(value), originOf(name, frame)]));
+    const { x, y, rest, prediction, target, parts } = frame.curves;
+    const columns = [x, y, rest, prediction, target, parts];
+    curves(["x", "output", "without the weight", "prediction", "data", "part of the gradient"], () =>
+      x.map((_, i) => columns.map((column) => readable(column[i]))),
+    );
+  };
+}
+
 /** Our own code, coloured on the server. */
 function listing(figure, { file, name, lines }) {
   const code = element("pre");
@@ -239,7 +257,7 @@ function matrix(parent, ask) {
     const codes = Int8Array.from(atob(frame.codes), (c) => c.charCodeAt(0));
     const bits = atob(frame.flips);
     const reach = frame.numbers.quant_max;
-    heatmap.show({ rows: frame.rows, cols: frame.cols, codes, reach, marks: (i) => (bits.charCodeAt(i >> 3) >> (7 - (i & 7))) & 1 });
+    heatmap.show({ rows: frame.rows, cols: frame.cols, codes, reach, marks: (i) => ((bits.charCodeAt(i >> 3) >> (7 - (i & 7))) & 1 ? "■" : "") });
     heatmap.select(frame.row, frame.col, words(frame, frame.row, frame.col));
     caption.textContent = words(frame, frame.row, frame.col);
     scale.replaceChildren(`code ${readable(frame.numbers.quant_min)}`, element("span", "ramp"), `${frame.numbers.quant_max}`);

@@ -3,7 +3,7 @@
 import { chapterDone, choice as choices, numbersTable, spoken } from "./controls.js";
 import { copyable } from "./copyable.js";
 import { follow } from "./follow.js";
-import { element, short } from "./models.js";
+import { element, short, svgElement } from "./models.js";
 import { Plot, decades } from "./plot.js";
 
 const HEIGHT = 260;
@@ -28,7 +28,7 @@ export function mount(root, props, watch) {
   const parts = [statusLine(view), layerTable(view, choose), budget(view, choose), whatToHeal(view, choose)];
   const charts = element("div", "charts");
   view.append(charts);
-  parts.push(budgetChart(charts), healingChart(charts), listing(view));
+  parts.push(budgetChart(charts), healingChart(charts), unseenDigits(view), listing(view));
 
   follow(props, watch, (next) => {
     const isOther = !frame || frame.label !== next.label || frame.bits !== next.bits;
@@ -208,7 +208,7 @@ function budgetChart(parent) {
     legend: [
       ["fp32", "FP32"],
       ["clean", "expected"],
-      ["ptq mixes", "mix, measured"],
+      ["ptq mixes", "measured"],
       ["ptq same", "one width"],
       ["point", "yours"],
     ],
@@ -284,6 +284,46 @@ function healed({ healing, baseline, metric }) {
   const what = healing.layer ? `layer ${healing.layer} at ${healing.bits[0]} bits` : `the mix of ${healing.bits.join(", ")} bits`;
   const [, crushed] = healing.history[0];
   return `${metric} with ${what}: ${short(crushed)} crushed, ${short(lastOf(healing))} at step ${grouped(healing.step)}; ${short(baseline)} in FP32.`;
+}
+
+/** Images that were never trained on, and what the network that heals takes them for. */
+function unseenDigits(parent) {
+  const figure = element("figure", "unseen");
+  const title = element("figcaption");
+  const row = element("div", "images");
+  row.setAttribute("role", "img");
+  figure.append(title, row);
+  parent.append(figure);
+  let images = [];
+  return ({ digits, healing }) => {
+    figure.hidden = !digits.length;
+    if (digits.length !== images.length) {
+      images = digits.map(({ pixels }) => image(pixels));
+      row.replaceChildren(...images.map(({ node }) => node));
+    }
+    const answers = healing?.answers ?? [];
+    const right = answers.filter((answer, i) => answer === digits[i].digit).length;
+    const known = answers.length ? `${right} of ${digits.length} read right at step ${grouped(healing.step)}` : "not read yet: press Heal";
+    title.textContent = `Images never trained on, ${known}`;
+    row.setAttribute("aria-label", `${digits.length} handwritten digits, ${known}.`);
+    images.forEach(({ node, words }, i) => {
+      const isRight = answers[i] === digits[i].digit;
+      node.className = answers.length ? (isRight ? "right" : "wrong") : "";
+      words.textContent = answers.length ? `${isRight ? "✓" : "✗"} ${answers[i]}` : "?";
+    });
+  };
+}
+
+function image(pixels) {
+  const node = element("span");
+  const svg = svgElement("svg", { viewBox: "0 0 8 8", width: 32, height: 32, "aria-hidden": "true" });
+  [...pixels].forEach((letter, i) => {
+    const ink = (letter.charCodeAt(0) - 97) / 16;
+    if (ink) svg.append(svgElement("rect", { x: i % 8, y: Math.floor(i / 8), width: 1.02, height: 1.02, opacity: ink }));
+  });
+  const words = element("span", "read");
+  node.append(svg, words);
+  return { node, words };
 }
 
 /** The mix as Python. */

@@ -206,7 +206,8 @@ function whole([low, high]) {
   return ks;
 }
 
-function tick(value) {
+/** Three digits for an axis. */
+export function tick(value) {
   return String(Number(value.toPrecision(3))).replace("-", "−");
 }
 

@@ -43,6 +43,7 @@ export function mount(root, props, watch, trigger) {
     view.dataset.points = JSON.stringify(points);
     view.dataset.step = frame.step;
     status(frame);
+    for (const control of sources.querySelectorAll("input, textarea, button")) control.disabled = Boolean(frame.running);
     pad.show(points, frame.curves, isDrawn && !frame.running);
     pad.describe(points, frame);
     table(frame, points);

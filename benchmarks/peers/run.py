@@ -1,7 +1,7 @@
 """Measures one section of one contender: `python -m benchmarks.peers.run brevitas accuracy`.
 
 Runs in the contender's own environment and needs nothing else than torch and the contender there. Prints one JSON
-object a line: {"setup": ..., "total": n}, then each of the n rows as soon as it is measured.
+object a line: {"setup": ..., "total": n}, then each of the n rows after those to skip, as soon as it is measured.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
     library = contender.library()
     jobs = section.jobs(library, effort)
     print(json.dumps({"setup": _setup(contender), "total": len(jobs)}), file=answers, flush=True)
-    for job in jobs:
+    for job in jobs[args.skip :]:
         try:
             row = {**job, **section.measure(library, job, effort)}
         except Exception as error:  # whatever a library raises is an answer for the table
@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("contender", choices=CONTENDERS)
     parser.add_argument("section", choices=SECTIONS)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--skip", type=int, default=0, help="rows that are there already")
     return parser
 
 

@@ -2,6 +2,6 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, memory, speed
+from benchmarks.sections import accuracy, memory, parity, speed
 
-SECTIONS: dict[str, ModuleType] = {"accuracy": accuracy, "speed": speed, "memory": memory}
+SECTIONS: dict[str, ModuleType] = {"accuracy": accuracy, "speed": speed, "memory": memory, "parity": parity}

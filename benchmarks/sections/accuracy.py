@@ -5,7 +5,7 @@ from typing import Any
 
 from app.lab.data import Sine
 from app.lab.models import mlp
-from benchmarks.contenders import CONTENDERS, Library, trainee
+from benchmarks.contenders import CONTENDERS, Library, Trainee, nothing, trainee
 from benchmarks.markdown import details, table
 from benchmarks.task import BITS, GRANULARITIES, Effort, adam, fit
 
@@ -23,8 +23,8 @@ NOTES = """\
 - Brevitas' and ModelOpt's narrow range has three levels at 2 bits: the ternary rows. ModelOpt calibrates a weight's
   range once, before training, as it is meant for networks that are trained already; "dynamic" does not.
 """
-FLOAT = (32, "float32", "FP32")
 Key = tuple[float, str, str]
+FLOAT: Key = (32, "float32", "FP32")
 Figures = dict[Key, list[float] | str]
 
 
@@ -40,8 +40,11 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
 
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, float]:
     data, fp32 = Sine.sample(seed=job["seed"]), mlp(seed=job["seed"])
-    model, optimizer = (fp32, adam(fp32)) if _key(job) == FLOAT else trainee(library, fp32, data.x, *_key(job))
-    return {"mse_clean": fit(model, optimizer, data, effort.steps)}
+    if _key(job) == FLOAT:
+        trained = Trainee(fp32, adam(fp32), nothing)
+    else:
+        trained = trainee(library, fp32, data.x, *_key(job), effort.steps)
+    return {"mse_clean": fit(*trained, data, effort.steps)}
 
 
 def render(rows: dict[str, list[dict[str, Any]]]) -> str:

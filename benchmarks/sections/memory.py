@@ -24,9 +24,9 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, int]:
     data, fp32 = Sine.sample(), mlp(job["width"])
     fp32_bytes = bytes_of(fp32)
-    model, optimizer = trainee(library, fp32, data.x, 4, "per_channel", job["recipe"])
-    train_step(model, optimizer, data.x, data.y)
-    return {"bytes": bytes_of(model), "fp32_bytes": fp32_bytes}
+    trained = trainee(library, fp32, data.x, 4, "per_channel", job["recipe"], effort.steps)
+    train_step(*trained, data.x, data.y)
+    return {"bytes": bytes_of(trained.model), "fp32_bytes": fp32_bytes}
 
 
 def render(rows: dict[str, list[dict[str, Any]]]) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from app.lab.data import Sine
 from app.lab.models import mlp
-from benchmarks.contenders import Library, trainee
+from benchmarks.contenders import Library, nothing, trainee
 from benchmarks.sections.widths import by_width
 from benchmarks.task import Effort, adam, train_step
 from benchmarks.timing import paired_ratio
@@ -31,9 +31,9 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, float]:
     device = torch.device(job["device"])
     data, fp32 = Sine.sample().to(device), mlp(job["width"]).to(device)
-    model, optimizer = trainee(library, mlp(job["width"]).to(device), data.x, 4, "per_channel", job["recipe"])
-    fp32_step = partial(train_step, fp32, adam(fp32), data.x, data.y)
-    return paired_ratio(fp32_step, partial(train_step, model, optimizer, data.x, data.y), effort.pairs, job["device"])
+    trained = trainee(library, mlp(job["width"]).to(device), data.x, 4, "per_channel", job["recipe"], effort.steps)
+    fp32_step = partial(train_step, fp32, adam(fp32), nothing, data.x, data.y)
+    return paired_ratio(fp32_step, partial(train_step, *trained, data.x, data.y), effort.pairs, job["device"])
 
 
 def render(rows: dict[str, list[dict[str, Any]]]) -> str:

@@ -114,9 +114,11 @@ def test_looking_changes_nothing(fresh: Progress) -> None:
 
 @pytest.mark.parametrize("steps", [1, 25, 100])
 def test_steps_move_the_shared_training_on_as_anywhere_else(fresh: Progress, steps: int) -> None:
-    shown, progress = take_steps(visitor("stepping"), event(layer="2", row=1, col=2, steps=steps), fresh, *ON_PAGE)
+    shown, feed, progress = take_steps(
+        visitor("stepping"), event(layer="2", row=1, col=2, steps=steps), fresh, *ON_PAGE
+    )
     *_, expected = fresh.advance(until=steps)
-    assert progress.step == json.loads(shown)["step"] == steps
+    assert progress.step == json.loads(shown)["step"] == json.loads(feed)["step"] == steps
     for name, model in expected.snapshot["models"].items():
         for key, value in model.items():
             assert torch.equal(value, progress.snapshot["models"][name][key])
@@ -147,7 +149,7 @@ def test_new_settings_are_honoured(fresh: Progress) -> None:
 
 def test_a_run_at_work_elsewhere_is_left_alone(fresh: Progress) -> None:
     with running("busy"):
-        shown, _ = take_steps(visitor("busy"), event(layer="2", row=None, col=None, steps=1), fresh, *ON_PAGE)
+        shown, *_ = take_steps(visitor("busy"), event(layer="2", row=None, col=None, steps=1), fresh, *ON_PAGE)
     assert json.loads(shown)["problem"] == "Training is at work in another chapter. Press Pause there first."
 
 
@@ -174,7 +176,7 @@ def test_what_the_browser_sends_is_checked(fresh: Progress, data: dict[str, Any]
 
 @pytest.mark.parametrize("steps", [0, 2, -1, 10**9, "1", None, True])
 def test_only_the_steps_on_the_page_are_taken(fresh: Progress, steps: Any) -> None:
-    shown, progress = take_steps(visitor("far"), event(layer="2", row=None, col=None, steps=steps), fresh, *ON_PAGE)
+    shown, _, progress = take_steps(visitor("far"), event(layer="2", row=None, col=None, steps=steps), fresh, *ON_PAGE)
     assert "expected one of 1, 25, 100" in json.loads(shown)["problem"]
     assert progress is fresh
 
@@ -184,7 +186,7 @@ def test_divergence_gets_a_sentence(fresh: Progress, monkeypatch: pytest.MonkeyP
         raise TrainingDiverged("training stopped at step 1: the QAT loss is nan")
 
     monkeypatch.setattr(Experiment, "_optimize", diverge)
-    for shown, progress in (
+    for shown, *_, progress in (
         look(event(layer="2", row=None, col=None), fresh, *ON_PAGE),
         take_steps(visitor("diverging"), event(layer="2", row=None, col=None, steps=1), fresh, *ON_PAGE),
     ):

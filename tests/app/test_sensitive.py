@@ -14,6 +14,7 @@ import torch
 from app import case as cases
 from app.case import METRIC, WIDTHS, Case, Healing
 from app.chapters import sensitive
+from app.lab.data import Digits
 from app.lab.fit import Experiment, Settings
 from app.lab.solo import Solo
 from app.progress import Progress
@@ -119,6 +120,20 @@ def test_the_digits_are_examined_by_their_training_loss() -> None:
     assert METRIC["digits"] == "loss_train"
     assert all(0 <= metrics["accuracy"] <= 1 for metrics in done.measured)
     assert done.rows[0].baseline == Solo(settings, weights=done.weights).measure()["loss_train"]
+
+
+def test_the_images_shown_are_those_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cases.HEAL_STEPS, "digits", 3)
+    settings = Settings.of("digits", steps=23, granularity="per_channel")
+    done = next(stage for stage in Case(settings).advance() if stage.mixes)
+    *_, healing = Healing.of_mix(done, done.mixes[-1]).advance()
+    frame = json.loads(sensitive.frame(done, healing))
+    data = Digits.load()
+    assert [shown["digit"] for shown in frame["digits"]] == data.test_y[:24].tolist()
+    inks = [[(ord(letter) - ord("a")) / 16 for letter in shown["pixels"]] for shown in frame["digits"]]
+    assert torch.equal(torch.tensor(inks), data.test_x[:24].flatten(1))
+    network = healing.network().eval()
+    assert frame["healing"]["answers"] == network(data.test_x[:24]).argmax(1).tolist()
 
 
 def test_scanning_again_after_more_training_looks_at_the_new_weights(case: Case, progress: Progress) -> None:

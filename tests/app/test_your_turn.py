@@ -80,7 +80,7 @@ def test_what_are_no_points_gets_a_sentence(text: Any) -> None:
 
 
 def test_a_file_is_read(own: Progress) -> None:
-    outputs = your_turn.read_points(own, upload("x;y\n0;1,5\n1;2\n2;3\n3;4\n"))
+    outputs = your_turn.read_points(visitor("bringing"), own, upload("x;y\n0;1,5\n1;2\n2;3\n3;4\n"))
     frame = json.loads(outputs[0])
     assert frame["points"] == [[0, 1.5], [1, 2], [2, 3], [3, 4]]
     assert frame["words"] == "4 points read. Press Train."
@@ -103,11 +103,26 @@ def test_a_file_is_read(own: Progress) -> None:
 def test_a_file_of_the_wrong_form_gets_a_sentence_and_loses_nothing(
     own: Progress, sent: gr.EventData, sentence: str
 ) -> None:
-    outputs = your_turn.read_points(own, sent)
+    outputs = your_turn.read_points(visitor("bringing"), own, sent)
     problem = json.loads(outputs[0])["problem"]
     assert sentence in problem
     assert len(problem) < 250
     assert outputs[1] is own
+
+
+def test_a_file_ends_the_run_that_is_at_work() -> None:
+    request = visitor("interrupting")
+    frames = your_turn.train(request, DRAWN, None, *PAGE)
+    next(frames)
+    answers: list[Any] = []
+    sent = upload("0,1\n1,2\n2,3\n3,5\n")
+    asking = threading.Thread(target=lambda: answers.append(your_turn.read_points(request, None, sent)))
+    asking.start()
+    *_, last = frames
+    asking.join(5)
+    assert answers == [your_turn.unchanged()]
+    assert json.loads(last[0])["points"] == [[0, 1], [1, 2], [2, 3], [3, 5]]
+    assert last[1] is None
 
 
 def test_the_exported_file_answers_in_the_units_of_the_points(

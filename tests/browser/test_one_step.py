@@ -10,10 +10,10 @@ STAGES += ["averages", "update", "flip"]
 
 
 @pytest.fixture
-def chapter(page: Page, server: str) -> Page:
-    page.goto(f"{server}/?chapter=one_step")
-    page.locator("#one-step .stage .number").first.wait_for()
-    return page
+def chapter(tab: Page, server: str) -> Page:
+    tab.goto(f"{server}/?chapter=one_step")
+    tab.locator("#one-step .stage .number").first.wait_for()
+    return tab
 
 
 def test_a_walk_through_the_step_asks_the_server_nothing(chapter: Page) -> None:
@@ -100,10 +100,23 @@ def test_learned_scales_block_the_gradient_of_what_they_clamp(chapter: Page) -> 
 def test_the_steps_are_those_of_the_other_chapters(chapter: Page) -> None:
     button(chapter, "25 steps").click()
     wait_for_step(chapter, 25)
+    open_chapter(chapter, "QAT")
+    expect(chapter.locator("#qat .view")).to_have_attribute("data-step", "25")
+    chapter.locator("#qat-step").click()
+    expect(chapter.locator("#qat .view")).to_have_attribute("data-step", "26")
+    open_chapter(chapter, "One step, taken apart")
+    wait_for_step(chapter, 26)
     settings = chapter.locator("#bits").get_by_label("8", exact=True)
     settings.click()
     wait_for_step(chapter, 0)
     expect(chapter.locator("#one-step .code-scale")).to_contain_text("127")
+
+
+def open_chapter(page: Page, title: str) -> None:
+    menu = page.locator("#nav .menu")
+    if menu.is_visible():
+        menu.click()
+    page.locator("#nav li a").filter(has_text=title).click()
 
 
 def button(page: Page, name: str) -> Locator:

@@ -16,7 +16,7 @@ GROUPS = QATConfig(QuantSpec(granularity="per_group", group_size=5))
 
 def prepared(model, config, inputs):
     """A prepared model whose activation quantizers have seen the inputs."""
-    return calibrate(prepare(model, config), [inputs])
+    return calibrate(prepare(model, config), [inputs]).eval()
 
 
 def export_and_compare(model, config, inputs, path, other_inputs, **options):

@@ -52,6 +52,7 @@ ACTIVATIONS = [
     QuantSpec.activation(4, symmetric=True, half_shift=True),
     QuantSpec(bits=8, dynamic=True),
     QuantSpec(bits=8, dynamic=True, granularity="per_group", group_size=4),
+    QuantSpec(bits=8, dynamic=True, granularity="per_group", group_size=1),  # no group is short
 ]
 
 

@@ -1,5 +1,7 @@
 """The file: integer codes of the forward pass, no float copy, any batch, the same answers at all levels."""
 
+import errno
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -158,6 +160,13 @@ def test_nodes_and_initializers_have_the_names_of_the_modules(tmp_path):
     assert sorted(node.name for node in graph.node) == sorted(expected)
 
 
+def test_no_name_is_the_exporters_own(tmp_path):
+    model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 2))
+    export_onnx(prepare(model), torch.randn(4, 2, 9), tmp_path / "model.onnx")
+    names = [node.name for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert [name for name in names if name.startswith("_")] == []
+
+
 def test_a_forward_that_depends_on_the_numbers_is_refused_with_the_reason(tmp_path):
     class Branch(nn.Module):
         def __init__(self):
@@ -172,6 +181,30 @@ def test_a_forward_that_depends_on_the_numbers_is_refused_with_the_reason(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(2)], ids=lambda layer: type(layer).__name__)
+def test_a_model_that_answers_otherwise_while_it_trains_is_refused(tmp_path, layer):
+    model = prepare(nn.Sequential(nn.Linear(3, 2), layer)).train()
+    with pytest.raises(
+        ValueError, match=rf"in training mode, where {type(layer).__name__} '1' .*; expected model.eval"
+    ):
+        export_onnx(model, torch.ones(2, 3), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"before")
+
+    def half_written(model, target):
+        target.write_bytes(model.SerializeToString()[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export.exporter, "write", half_written)
+    with pytest.raises(FileError, match=r"cannot write .*model.onnx: No space left on device"):
+        export_onnx(lab_model(), torch.zeros(1, 1), path)
+    assert [(p, p.read_bytes()) for p in tmp_path.iterdir()] == [(path, b"before")]
+
+
 def test_quantizers_that_are_switched_off_are_refused(tmp_path):
     model = lab_model()
     model[2].weight_quantizer.enabled = False
@@ -179,7 +212,7 @@ def test_quantizers_that_are_switched_off_are_refused(tmp_path):
         export_onnx(model, torch.zeros(2, 1), tmp_path / "model.onnx")
 
 
-@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(2, 8), (2, 2), (4, 4), (1.58, 4), (3, 3)])
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(2, 8), (2, 2), (4, 4), (1.58, 4), (3, 3), (8, 4)])
 def test_narrow_activations_behind_pooling_load_and_are_exact_with_power_of_two_scales(
     tmp_path, weight_bits, activation_bits
 ):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, prepare
+from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, annealed_threshold, prepare
 
 
 def test_quantization_sets_in_after_the_steps_asked_for():
@@ -60,7 +60,8 @@ def swinging(freeze):
         with torch.no_grad():
             prepared.weight[0, 0] = 0.6 if step % 4 else 0.4
             prepared.weight[0, 1] += 1.0
-        reports += tracker.step()
+        tracker.step()
+        reports += tracker.report()
     return prepared, tracker, reports
 
 
@@ -82,12 +83,13 @@ def test_an_oscillating_weight_is_held_at_the_code_where_it_mostly_was():
     prepared, tracker, reports = swinging(freeze=True)
     assert (tracker.frequency("weight")[0] > 0).tolist() == [True, False, False, False]
     prepared, tracker, _ = swinging(freeze=False)
-    tracker.freeze, tracker.threshold = True, 0.1
+    tracker.freeze, tracker.threshold_at = True, lambda steps: 0.1
     tracker.step()
     assert reports[-1].oscillating <= 0.25
     with torch.no_grad():
         prepared.weight[0, 0] = -5.0
-    (report,) = tracker.step()
+    tracker.step()
+    (report,) = tracker.report()
     assert report.frozen == 0.25
     assert prepared.weight[0, 0].item() == 1.0
 
@@ -127,6 +129,24 @@ def test_a_checkpoint_goes_on_as_if_nothing_had_happened():
 
     with pytest.raises(ValueError, match=r"the state is of weight; expected 0.weight"):
         Oscillations(prepare(nn.Sequential(nn.Linear(4, 4)))).load_state_dict(state)
+
+
+def test_an_annealed_threshold_lets_early_flips_be():
+    threshold = annealed_threshold(steps=1000, begin=0.2, high=0.1, low=0.02)
+    assert [threshold(step) for step in (1, 199)] == [1.0, 1.0]
+    assert [threshold(step) for step in (200, 600, 1000, 5000)] == pytest.approx([0.1, 0.06, 0.02, 0.02])
+
+    prepared = prepare(nn.Linear(4, 4), QATConfig(QuantSpec(bits=8, granularity="per_tensor")))
+    tracker = Oscillations(prepared, annealed_threshold(steps=40, begin=0.5), freeze=True, momentum=0.5)
+    frozen = []
+    for step in range(40):
+        with torch.no_grad():
+            prepared.weight[0, 0] = 0.3 if step % 2 else -0.3
+        tracker.step()
+        (report,) = tracker.report()
+        frozen.append(report.frozen)
+    assert frozen[:19] == [0] * 19
+    assert frozen[19:] == [1 / 16] * 21
 
 
 def test_thresholds_are_fractions():

@@ -1,0 +1,296 @@
+"""Chapter: round() has no slope, and what that does to training."""
+
+import base64
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from app.lab.data import Sine
+from app.lab.estimators import (
+    FREE,
+    LAYER,
+    NOISE,
+    STEPS,
+    WIDTH,
+    Estimators,
+    RuleRecord,
+    Slice,
+    plain_quantize,
+    slice_along,
+)
+from app.lab.fit import TrainingDiverged
+from app.running import Run, is_running, running, stop
+from app.shared import HOUR, Shared
+from app.turns import turn
+from app.view import listing, module_view, prose, rounded, to_json
+from qat_core.ste import STEQuantize
+
+KEY = "zero_gradient"
+TITLE = "The zero gradient"
+USES = ()  # a small network of its own, always the same
+
+STEPS_A_FRAME = 8
+SECONDS_A_FRAME = 0.1
+VISITORS_AT_ONCE = 24
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """The three networks as the visitor sees them now.
+
+    Attributes:
+        snapshot: all that is needed to go on from here.
+        records: rule -> its network.
+        history: step, then the loss of each network, for every frame so far.
+        cut: the loss along the weight that the visitor picked.
+    """
+
+    snapshot: dict[str, Any]
+    records: dict[str, RuleRecord]
+    history: tuple[tuple[float, ...], ...]
+    cut: Slice
+
+    @classmethod
+    def start(cls, free: str = FREE[0]) -> "Lesson":
+        """Step 0.
+
+        Raises:
+            ValueError: `free` is none of FREE.
+        """
+        with turn():
+            return cls._of(Estimators(free), ())
+
+    def advance(self, until: int, run: Run | None = None) -> Iterator["Lesson"]:
+        """Train on to step `until` while it is wanted, a frame at a time; self is left as it is."""
+        with turn():
+            estimators = Estimators.restore(self.snapshot)
+        lesson, frames = self, estimators.run(STEPS_A_FRAME, until)
+        while run is None or run.is_wanted():
+            with turn():
+                if next(frames, None) is None:
+                    return
+                lesson = self._of(estimators, lesson.history, (self.cut.row, self.cut.col))
+            yield lesson
+
+    def at(self, row: int, col: int) -> "Lesson":
+        """The same networks, cut along another weight.
+
+        Raises:
+            ValueError: there is no such weight.
+        """
+        with turn():
+            return replace(self, cut=slice_along(Estimators.restore(self.snapshot), row, col))
+
+    @property
+    def step(self) -> int:
+        return int(self.snapshot["step"])
+
+    @property
+    def free(self) -> str:
+        return str(self.snapshot["free"])
+
+    @classmethod
+    def _of(
+        cls, estimators: Estimators, history: tuple[tuple[float, ...], ...], cell: tuple[int, int] | None = None
+    ) -> "Lesson":
+        records = estimators.record()
+        row = (estimators.step, *(float(f"{record.loss:.4g}") for record in records.values()))
+        return cls(estimators.snapshot(), records, (*history, row), slice_along(estimators, *(cell or (None, None))))
+
+
+def build(shared: Shared) -> None:
+    """Draw the chapter."""
+    first = Lesson.start()
+    state = gr.State(first, time_to_live=HOUR)
+    with gr.Row(elem_classes="chapter wide"):
+        with gr.Column(elem_classes="picture", elem_id="zero-gradient-lab"):
+            with gr.Row(elem_classes="line"):
+                run = gr.Button("Train", variant="primary", elem_id="zero-train")
+                pause = gr.Button("Pause", interactive=False, elem_id="zero-pause")
+                step = gr.Button("Step", elem_id="zero-step")
+                reset = gr.Button("Reset", interactive=False, elem_id="zero-reset")
+            free = gr.Radio(
+                [("the weights", "weights"), ("and the biases", "biases"), ("and the scales", "scales")],
+                value=FREE[0],
+                label="What may learn",
+                elem_id="zero-free",
+            )
+            view = module_view("zero_gradient.js", frame(first), elem_id="zero-gradient")
+        with gr.Column(elem_classes="text"):
+            prose(__file__)
+            listing(plain_quantize, STEQuantize)
+
+    common: dict[str, Any] = {
+        "inputs": [state, free],
+        "outputs": [view, state, run, pause, step, reset],
+        "show_progress": "hidden",
+        "preprocess": False,
+    }
+    run.click(train, **common, trigger_mode="multiple", concurrency_id="training", concurrency_limit=VISITORS_AT_ONCE)
+    pause.click(pause_training, show_progress="hidden")
+    step.click(train_one_step, **common, trigger_mode="multiple", concurrency_limit=1)
+    gr.on([reset.click, free.change], start_anew, **common)
+    view.select(cut, **common, trigger_mode="always_last")
+
+
+def train(request: gr.Request, lesson: Lesson, free: Any) -> Iterator[tuple[Any, ...]]:
+    """Train to the end, or until asked to stop."""
+    with running(request.session_hash, KEY) as run:
+        try:
+            lesson = up_to_date(lesson, free)
+            yield page(lesson, running=True)
+            shown_at = time.monotonic()
+            for later in lesson.advance(STEPS, run):
+                lesson = later
+                shown_at = max(shown_at + SECONDS_A_FRAME, time.monotonic())
+                if not run.sleep(shown_at - time.monotonic()):
+                    break
+                yield page(lesson, running=True)
+            last = page(lesson)
+        except (ValueError, TrainingDiverged) as error:
+            last = page(lesson, problem=str(error))
+        yield run.last_frame(last)
+
+
+def train_one_step(lesson: Lesson, free: Any) -> tuple[Any, ...]:
+    """Exactly one optimizer step of each network."""
+    try:
+        lesson = up_to_date(lesson, free)
+        lesson = next(lesson.advance(lesson.step + 1), lesson)
+    except (ValueError, TrainingDiverged) as error:
+        return page(lesson, problem=str(error))
+    return page(lesson)
+
+
+def pause_training(request: gr.Request) -> None:
+    """The run shows its last frame itself."""
+    stop(request.session_hash)
+
+
+def start_anew(request: gr.Request, lesson: Lesson, free: Any) -> tuple[Any, ...]:
+    """Step 0; a run that is at work shows it as its last frame."""
+    try:
+        fresh = page(Lesson.start(free))
+    except ValueError as error:
+        fresh = page(lesson, problem=str(error))
+    return unchanged() if stop(request.session_hash, fresh, KEY) else fresh
+
+
+def cut(request: gr.Request, event: gr.EventData, lesson: Lesson, free: Any) -> tuple[Any, ...]:
+    """The loss along the weight that the visitor picked; while a run is at work, it alone writes to the page."""
+    if is_running(request.session_hash):
+        return unchanged()
+    data = event._data if isinstance(event._data, dict) else {}
+    row, col = data.get("row"), data.get("col")
+    try:
+        if type(row) is not int or type(col) is not int:
+            raise ValueError(f"row={str(row)[:20]}, col={str(col)[:20]}; expected two whole numbers")
+        return page(up_to_date(lesson, free).at(row, col))
+    except ValueError as error:
+        return page(lesson, problem=str(error))
+
+
+def up_to_date(lesson: Lesson, free: Any) -> Lesson:
+    """The visitor's lesson, or step 0 if the choice on the page is another by now."""
+    return lesson if lesson.free == free else Lesson.start(free)
+
+
+def page(lesson: Lesson, running: bool = False, problem: str = "") -> tuple[Any, ...]:
+    """The outputs of every handler: the view, the state and the four buttons."""
+    can_train = not (running or problem or lesson.step >= STEPS)
+    return (
+        frame(lesson, running, problem),
+        lesson,
+        gr.Button(interactive=can_train),
+        gr.Button(interactive=running),
+        gr.Button(interactive=can_train),
+        gr.Button(interactive=running or bool(problem) or lesson.step > 0),
+    )
+
+
+def unchanged() -> tuple[Any, ...]:
+    """The outputs of a handler that leaves the page to the run at work."""
+    return tuple(gr.skip() for _ in range(6))
+
+
+def frame(lesson: Lesson, running: bool = False, problem: str = "") -> str:
+    """What `zero_gradient.js` draws."""
+    data, slice_ = Sine.sample(NOISE), lesson.cut
+    return to_json(
+        {
+            "step": lesson.step,
+            "steps": STEPS,
+            "free": lesson.free,
+            "running": running,
+            "problem": problem,
+            "words": in_words(lesson),
+            "size": WIDTH,
+            "layer": LAYER,
+            "rules": {name: of_rule(record) for name, record in lesson.records.items()},
+            "history": lesson.history,
+            "noisy": rounded(data.y.flatten().tolist()[::2], 2),
+            "clean": rounded(data.clean.flatten().tolist()[::2]),
+            "cut": {
+                "row": slice_.row,
+                "col": slice_.col,
+                "weight": slice_.weight,
+                "scale": slice_.scale,
+                "at": digits(slice_.at.tolist()),
+                "rounded": digits(slice_.rounded.tolist()),
+                "smooth": digits(slice_.smooth.tolist()),
+                "true_slope": slice_.true_slope,
+                "ste_slope": slice_.ste_slope,
+                "loss": lesson.records["round"].loss,
+                "widths": digits(slice_.widths.tolist()),
+                "below": digits(slice_.below.tolist()),
+                "above": digits(slice_.above.tolist()),
+            },
+        }
+    )
+
+
+def of_rule(record: RuleRecord) -> dict[str, Any]:
+    """One network: its gradients as signed bytes, 127 the largest, and never 0 unless they are exactly 0."""
+    gradient = record.gradient.numpy()
+    largest = np.abs(gradient).max() or 1.0
+    levels = np.sign(gradient) * np.maximum(1, np.round(127 * np.abs(gradient) / largest))
+    return {
+        "loss": record.loss,
+        "curve": rounded(record.curve),
+        "gradient": base64.b64encode(levels.astype(np.int8).tobytes()).decode(),
+        "largest": float(f"{np.abs(gradient).max():.4g}"),
+        "still": {
+            kind: {"count": still.count, "zero": still.zero, "moved": still.moved}
+            for kind, still in record.still.items()
+        },
+    }
+
+
+def in_words(lesson: Lesson) -> str:
+    """One sentence about what there is to see now."""
+    plain, ste = lesson.records["round"], lesson.records["ste"]
+    weights, biases, scales = (plain.still[kind] for kind in ("weights", "biases", "scales"))
+    if lesson.step == 0:
+        return (
+            f"All {weights.zero} gradients that reach the weights through torch.round() are exactly 0. "
+            "Press Train, and see what moves."
+        )
+    others = {
+        "weights": "Nothing moved at all: the loss is what it was at step 0",
+        "biases": f"{biases.moved} of {biases.count} biases moved, and all that was gained, they gained",
+        "scales": f"{biases.moved} of {biases.count} biases and {scales.moved} of {scales.count} scales moved, "
+        "and all that was gained, they gained",
+    }
+    return (
+        f"Step {lesson.step}. Through torch.round(), {weights.moved} of {weights.count} weights moved. "
+        f"{others[lesson.free]}: {plain.loss:.3g}. With the straight-through estimator (STE) it is {ste.loss:.3g}."
+    )
+
+
+def digits(values: list[float]) -> list[float]:
+    """Five digits draw a curve."""
+    return [float(f"{value:.5g}") for value in values]
