@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from app.lab.fit import Experiment, Settings
 from app.progress import DEVICE, Progress
 from app.turns import turn
-from export import ParityReport, export_onnx
+from export import KernelError, ParityError, ParityReport, export_onnx
 from export.runtime import run, session
 
 
@@ -24,6 +24,8 @@ class Exported:
         name: of the file.
         model: the file itself, which Download gives and onnxruntime answers from.
         report: onnxruntime against PyTorch, on every point of the data and of the chart.
+        quick: the same network in the flavour "ort", and `quick_report` its own report; None where it was not made.
+        why_not_quick: why no quick file was made.
     """
 
     settings: Settings
@@ -32,10 +34,13 @@ class Exported:
     name: str
     model: bytes
     report: ParityReport
+    quick: bytes | None = None
+    quick_report: ParityReport | None = None
+    why_not_quick: str = ""
 
     def __hash__(self) -> int:
         """Gradio compares hashes to see whether a state has changed."""
-        return hash((self.label, self.model))
+        return hash((self.label, self.model, self.quick))
 
     def answer(self, xs: list[float]) -> list[float]:
         """onnxruntime on the file, in a default session."""
@@ -51,28 +56,47 @@ class Exported:
             return f"The file is of step {self.step:,}; training has moved on to step {now.step:,}."
         return ""
 
+    @property
+    def quick_name(self) -> str:
+        return self.name.replace(".onnx", "_ort.onnx")
+
     @contextmanager
     def on_disk(self) -> Iterator[Path]:
-        """The file in a folder of its own, as long as it is needed."""
+        """The file, with its quick twin beside it, in a folder of its own as long as it is needed."""
         with tempfile.TemporaryDirectory(prefix="qat-") as folder:
             path = Path(folder) / self.name
             path.write_bytes(self.model)
+            if self.quick is not None:
+                path.with_name(self.quick_name).write_bytes(self.quick)
             yield path
 
 
 def export_now(progress: Progress) -> Exported:
-    """The QAT network as it is at this moment.
+    """The QAT network as it is at this moment, in standard operators.
 
     Raises:
         ParityError: onnxruntime does not answer as PyTorch.
         ValueError: the network cannot be exported.
     """
-    name = file_name(progress)
+    model, report = _export(progress, "qdq")
+    return Exported(progress.settings, progress.step, progress.label, file_name(progress), model, report)
+
+
+def with_quick(exported: Exported, progress: Progress) -> Exported:
+    """The same network for onnxruntime's quick kernel too, or the reason why not."""
+    try:
+        model, report = _export(progress, "ort")
+    except (KernelError, ParityError, ValueError) as error:
+        return replace(exported, why_not_quick=str(error))
+    return replace(exported, quick=model, quick_report=report)
+
+
+def _export(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:
     with tempfile.TemporaryDirectory(prefix="qat-") as folder, turn():
-        path = Path(folder) / name
+        path = Path(folder) / "model.onnx"
         experiment = Experiment.restore(progress.snapshot, DEVICE)
-        report = export_onnx(experiment.models["qat"], experiment.task.examples, path)
-        return Exported(progress.settings, progress.step, progress.label, name, path.read_bytes(), report)
+        report = export_onnx(experiment.models["qat"], experiment.task.examples, path, flavor=flavor)
+        return path.read_bytes(), report
 
 
 def file_name(progress: Progress) -> str:

@@ -35,7 +35,14 @@ def broken(settings: Settings, preset: Any) -> Settings:
     return replace(settings, **changes)
 
 
-def frame(progress: Progress, running: bool = False, problem: str = "", preset: str = "", whole: bool = True) -> str:
+def frame(
+    progress: Progress,
+    running: bool = False,
+    problem: str = "",
+    preset: str = "",
+    whole: bool = True,
+    aside: bool = False,
+) -> str:
     """What `feed.js` takes in.
 
     Args:
@@ -43,11 +50,13 @@ def frame(progress: Progress, running: bool = False, problem: str = "", preset: 
         problem: a sentence about what went wrong.
         preset: what was broken on purpose.
         whole: with all that the browser may not have yet; the other frames of a run are lean.
+        aside: not an answer to the visitor: what they are looking at stays.
     """
     record, settings = progress.record, progress.settings
     contents: dict[str, Any] = {
         "key": f"{hash(settings):x}",
         "preset": preset,
+        "aside": aside,
         "step": record.step,
         "steps": record.steps,
         "label": progress.label,

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from app.lab.fit import MODELS, Experiment, Settings, StepRecord
+from app.lab.fit import Experiment, Settings, StepRecord
 from app.recordings import Recordings
 from app.turns import in_line, turn
 
@@ -24,14 +24,12 @@ class Progress:
         settings: what the visitor chose.
         snapshot: all that is needed to go on from here.
         record: the losses and curves of this step.
-        history: step, then the training loss of each model, for every frame so far.
         replayed: whether it was recorded before, and not trained just now.
     """
 
     settings: Settings
     snapshot: dict[str, Any]
     record: StepRecord
-    history: tuple[tuple[float, ...], ...]
     replayed: bool = False
 
     @classmethod
@@ -41,7 +39,7 @@ class Progress:
         if 0 not in recording.frames:
             with turn():
                 experiment = Experiment(settings, DEVICE)
-                frame = cls._of(experiment, experiment.record(), ())
+                frame = cls._of(experiment, experiment.record())
                 recording.add(0, frame, frame._bytes, experiment)
         return recording.frames[0]
 
@@ -108,16 +106,14 @@ class Progress:
         if experiment is None or experiment.step != self.step:
             experiment = Experiment.restore(self.snapshot, DEVICE)
         (record,) = experiment.run(STEPS_A_FRAME, goal)
-        frame = self._of(experiment, record, self.history)
+        frame = self._of(experiment, record)
         if shared:
             recording.add(goal, frame, frame._bytes, experiment)
         return frame
 
     @classmethod
-    def _of(cls, experiment: Experiment, record: StepRecord, history: tuple[tuple[float, ...], ...]) -> "Progress":
-        losses = tuple(float(f"{record.mse_train[name]:.4g}") for name in MODELS)
-        whole_frames = tuple(row for row in history if _is_whole(int(row[0])))
-        return cls(experiment.settings, experiment.snapshot(), record, (*whole_frames, (record.step, *losses)))
+    def _of(cls, experiment: Experiment, record: StepRecord) -> "Progress":
+        return cls(experiment.settings, experiment.snapshot(), record)
 
 
 def _is_whole(step: int) -> bool:

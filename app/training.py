@@ -37,10 +37,10 @@ def buttons(shared: Shared, name: str, preset: gr.Radio | gr.State) -> None:
             for title in ("Run", "Pause", "Step", "Reset")
         )
     common: dict[str, Any] = {"inputs": inputs(shared, preset), "outputs": outputs(shared), **QUIET}
-    run.click(train, **common, trigger_mode="multiple", **AT_WORK)
+    run.click(train, **common, trigger_mode="multiple", api_name=f"{name}_run", **AT_WORK)
     pause.click(pause_training, show_progress="hidden")
     paused = step.click(pause_training, show_progress="hidden", trigger_mode="multiple")
-    paused.then(train_one_step, **common, trigger_mode="multiple", concurrency_limit=1)
+    paused.then(train_one_step, **common, trigger_mode="multiple", api_name=f"{name}_step", concurrency_limit=1)
     reset.click(start_anew, **common)
 
 
@@ -108,6 +108,11 @@ def follow_preset(request: gr.Request, progress: Progress, ill: Progress | None,
         return page(choose(progress, ill, preset, settings), preset)
     except ValueError as error:
         return page(progress, MINE, problem=str(error))
+
+
+def catch_up(progress: Progress) -> str:
+    """The visitor's own network as it is now: other chapters move it on, too."""
+    return frame(progress, aside=True)
 
 
 def choose(progress: Progress, ill: Progress | None, preset: str, settings: tuple[Any, ...]) -> Progress:

@@ -10,7 +10,7 @@ import torch
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from app import address, shared
+from app import address, shared, training
 from app.chapters import (
     export,
     four_bits,
@@ -71,7 +71,8 @@ def build() -> gr.Blocks:
         changes = [setting.change for setting in common.settings]  # type: ignore[attr-defined]
         opened.then(None, common.settings, js=PUBLISH, **hidden)
         gr.on(changes, None, common.settings, js=PUBLISH, **hidden)
-        nav.select(leave_chapter, queue=False, **hidden)
+        left = nav.select(leave_chapter, queue=False, **hidden)
+        left.then(training.catch_up, common.progress, common.feed, **hidden)
     page.queue(max_size=VISITORS_IN_LINE, default_concurrency_limit=None)
     return page
 

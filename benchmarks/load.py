@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--visitors", type=int, default=25, help="how many press Run within a second (default: 25)")
     add("--readers", type=int, default=100, help="how many read the page meanwhile (default: 100)")
     add("--settings", choices=("same", "different"), default="same", help="all defaults, or a seed each")
-    add("--api", default="train", help="the handler behind Run (default: train)")
+    add("--api", default="fp32_run", help="the handler behind Run (default: fp32_run)")
     return parser
 
 

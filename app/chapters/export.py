@@ -1,6 +1,7 @@
 """Chapter: the QAT network as an ONNX file, down to its last nibble."""
 
 import base64
+import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from app.exported import Exported, export_now
+from app.exported import Exported, export_now, with_quick
 from app.progress import Progress
 from app.shared import Shared, up_to_date
 from app.view import module_view, prose, to_json
@@ -31,12 +32,13 @@ def build(shared: Shared) -> None:
             with gr.Row(elem_classes="line"):
                 export = gr.Button("Export", variant="primary", elem_id="export")
                 download = gr.DownloadButton("Download", interactive=False, elem_id="download")
+                quick = gr.DownloadButton("Download, flavour ort", interactive=False, elem_id="download-ort")
             view = module_view("export.js", to_json({"words": NOTHING_YET}), elem_id="exported")
 
     export.click(
         export_file,
         [shared.exported, shared.progress, *shared.settings],
-        [view, shared.exported, export, download],
+        [view, shared.exported, export, download, quick],
         show_progress="hidden",
         preprocess=False,  # `Settings` checks the values
         concurrency_id="export",
@@ -53,33 +55,38 @@ def export_file(exported: Exported | None, progress: Progress, *settings: Any) -
     The file lies in a folder of its own until Gradio has taken the copy that Download gives, which is when the last
     yield returns.
     """
-    yield (
-        to_json({"words": "Exporting takes about three seconds.", "busy": True}),
-        exported,
-        gr.Button(interactive=False),
-        gr.skip(),
-    )
+    busy = to_json({"words": "Exporting takes a few seconds.", "busy": True})
+    yield busy, exported, gr.Button(interactive=False), gr.skip(), gr.DownloadButton(interactive=False)
     try:
-        made = export_now(up_to_date(progress, settings))
+        progress = up_to_date(progress, settings)
+        made = export_now(progress)
     except (ValueError, ParityError) as error:
         failed = to_json({"words": f"Nothing was exported: {error}.", "problem": True})
-        yield failed, exported, gr.Button(interactive=True), gr.skip()
+        can_download = bool(exported and exported.quick)
+        yield failed, exported, gr.Button(interactive=True), gr.skip(), gr.DownloadButton(interactive=can_download)
         return
     with made.on_disk() as path:
-        yield (
-            frame(made, path),
-            made,
-            gr.Button(interactive=True),
-            gr.DownloadButton(value=path, interactive=True),
-        )
+        download = gr.DownloadButton(value=path, interactive=True)
+        yield frame(made, path), made, gr.Button(interactive=False), download, gr.skip()
+    made = with_quick(made, progress)
+    with made.on_disk() as path:
+        twin = path.with_name(made.quick_name)
+        quick = gr.DownloadButton(value=twin if twin.exists() else None, interactive=twin.exists())
+        yield frame(made, path), made, gr.Button(interactive=True), gr.skip(), quick
 
 
 def frame(exported: Exported, path: Path) -> str:
     """What `export.js` draws."""
     sizes, places = audit(path), offsets(exported.model)
+    words = f"{exported.name} is of {exported.label}."
+    if exported.quick:
+        words += f" Its twin for quick kernels, the flavour ort, takes {len(exported.quick):,} bytes."
+    elif exported.why_not_quick:
+        words += f" There is no flavour ort of it: {exported.why_not_quick}."
     return to_json(
         {
-            "words": f"{exported.name} is of {exported.label}.",
+            "words": words,
+            "file": hashlib.sha256(exported.model).hexdigest(),
             "label": exported.label,
             "sizes": {
                 **sizes.parts,

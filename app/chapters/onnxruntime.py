@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,8 +16,9 @@ from app.lab.data import Sine
 from app.lab.fit import Settings
 from app.progress import Progress
 from app.shared import Shared
+from app.speed import GROUP_SIZE, LAYERS, WIDTH, Timing, compare_speed, float_twin, large_network
 from app.view import listing, module_view, prose, rounded, to_json
-from export import FileError, ParityReport, ReceiptError, check
+from export import FileError, KernelError, ParityError, ParityReport, ReceiptError, check
 from export.receipt import read
 
 KEY, TITLE = "onnxruntime", "onnxruntime"
@@ -40,14 +42,19 @@ def build(shared: Shared) -> None:
             parity = module_view("parity.js", to_json({"words": NOTHING_YET}), elem_id="parity")
             with gr.Row(elem_classes="line"):
                 again = gr.Button("Check the receipt", elem_id="check", interactive=False)
+                measure = gr.Button("Measure the speed", elem_id="measure", interactive=False)
+            speed = module_view("speed.js", to_json({"words": ""}), elem_id="speed")
             with gr.Row(elem_classes="line"):
                 x = gr.Textbox("0.5", label="x", max_lines=1, elem_id="x")
                 ask = gr.Button("Ask onnxruntime", elem_id="ask")
             curve = module_view("answer.js", answer_frame(None, NOTHING_YET), elem_id="answer")
 
     hidden: dict[str, Any] = {"show_progress": "hidden"}
-    shared.exported.change(show_file, shared.exported, [parity, curve, again], **hidden)
+    shared.exported.change(show_file, shared.exported, [parity, curve, again, measure], **hidden)
     again.click(check_receipt, shared.exported, parity, **hidden)
+    measure.click(
+        measure_speed, shared.exported, [speed, measure], concurrency_id="speed", concurrency_limit=1, **hidden
+    )
     gr.on(
         [ask.click, x.submit],
         ask_file,
@@ -61,10 +68,12 @@ def build(shared: Shared) -> None:
 def show_file(exported: Exported | None) -> tuple[Any, ...]:
     """The report that came with a new file, and the file's own curve."""
     if exported is None:
-        return to_json({"words": NOTHING_YET}), answer_frame(None, NOTHING_YET), gr.Button(interactive=False)
+        nothing = gr.Button(interactive=False)
+        return to_json({"words": NOTHING_YET}), answer_frame(None, NOTHING_YET), nothing, nothing
     words = f"{exported.name}, compared with PyTorch on {exported.report.levels[0].outputs} points."
     curve = answer_frame(exported, f"The curve is what the file answers: {exported.label}.")
-    return parity_frame(exported, exported.report, words), curve, gr.Button(interactive=True)
+    ready = gr.Button(interactive=True)
+    return parity_frame(exported, exported.report, words), curve, ready, ready
 
 
 def check_receipt(exported: Exported | None) -> str:
@@ -97,6 +106,40 @@ def parity_frame(exported: Exported, report: ParityReport, words: str, checked: 
             "receipt": readable(receipt),
         }
     )
+
+
+def measure_speed(exported: Exported | None) -> Iterator[tuple[str, Any]]:
+    """The visitor's file beside its twins, then four layers that are large enough to tell."""
+    if exported is None:
+        yield to_json({"words": NOTHING_YET, "problem": True}), gr.skip()
+        return
+    yield to_json({"words": "Measuring."}), gr.Button(interactive=False)
+    files = {"fp32": float_twin(exported.model), "qdq": exported.model}
+    if exported.quick:
+        files["ort"] = exported.quick
+    reports = {"qdq": exported.report, "ort": exported.quick_report}
+    answers = {flavor: report.outcome for flavor, report in reports.items() if report}
+    own = group(f"Your network, {exported.label}", compare_speed(files), answers)
+    waiting = "A large network is exported and measured too, once for all visitors: half a minute at most."
+    yield to_json({"words": waiting, "groups": [own]}), gr.skip()
+    try:
+        timings = large_network()
+    except (KernelError, ParityError, ValueError) as error:
+        words = f"The large network could not be measured here: {error}."
+        yield to_json({"words": words, "groups": [own], "problem": True}), gr.Button(interactive=True)
+        return
+    large = group(f"{LAYERS} layers of {WIDTH} x {WIDTH}, INT4, a scale for {GROUP_SIZE} weights", timings)
+    words = "For one input, on one thread of the machine that serves this page; other machines differ."
+    yield to_json({"words": words, "groups": [own, large]}), gr.Button(interactive=True)
+
+
+def group(title: str, timings: dict[str, Timing], answers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """One network in its flavours, as `speed.js` draws it, with the outcome of parity where it is known."""
+    rows = [
+        {"flavor": name, "ms": 1000 * timing.seconds, "bytes": timing.bytes, "answers": (answers or {}).get(name)}
+        for name, timing in timings.items()
+    ]
+    return {"title": title, "rows": rows}
 
 
 def readable(receipt: dict[str, Any]) -> list[tuple[str, str]]:

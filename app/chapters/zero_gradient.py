@@ -46,7 +46,7 @@ class Lesson:
         snapshot: all that is needed to go on from here.
         records: rule -> its network.
         history: step, then the loss of each network, for every frame so far.
-        cut: the loss along the weight that the visitor picked.
+        cut: the loss along the weight that the visitor picked, as it was when last looked at.
     """
 
     snapshot: dict[str, Any]
@@ -62,7 +62,8 @@ class Lesson:
             ValueError: `free` is none of FREE.
         """
         with turn():
-            return cls._of(Estimators(free), ())
+            estimators = Estimators(free)
+            return cls._of(estimators, (), slice_along(estimators))
 
     def advance(self, until: int, run: Run | None = None) -> Iterator["Lesson"]:
         """Train on to step `until` while it is wanted, a frame at a time; self is left as it is."""
@@ -73,17 +74,21 @@ class Lesson:
             with turn():
                 if next(frames, None) is None:
                     return
-                lesson = self._of(estimators, lesson.history, (self.cut.row, self.cut.col))
+                lesson = self._of(estimators, lesson.history, self.cut)
             yield lesson
 
     def at(self, row: int, col: int) -> "Lesson":
-        """The same networks, cut along another weight.
+        """The same networks, cut along a weight.
 
         Raises:
             ValueError: there is no such weight.
         """
         with turn():
             return replace(self, cut=slice_along(Estimators.restore(self.snapshot), row, col))
+
+    def looked_at(self) -> "Lesson":
+        """The same, with the cut as it is now."""
+        return self.at(self.cut.row, self.cut.col)
 
     @property
     def step(self) -> int:
@@ -94,12 +99,10 @@ class Lesson:
         return str(self.snapshot["free"])
 
     @classmethod
-    def _of(
-        cls, estimators: Estimators, history: tuple[tuple[float, ...], ...], cell: tuple[int, int] | None = None
-    ) -> "Lesson":
+    def _of(cls, estimators: Estimators, history: tuple[tuple[float, ...], ...], cut: Slice) -> "Lesson":
         records = estimators.record()
         row = (estimators.step, *(float(f"{record.loss:.4g}") for record in records.values()))
-        return cls(estimators.snapshot(), records, (*history, row), slice_along(estimators, *(cell or (None, None))))
+        return cls(estimators.snapshot(), records, (*history, row), cut)
 
 
 def build(shared: Shared) -> None:
@@ -150,7 +153,7 @@ def train(request: gr.Request, lesson: Lesson, free: Any) -> Iterator[tuple[Any,
                 if not run.sleep(shown_at - time.monotonic()):
                     break
                 yield page(lesson, running=True)
-            last = page(lesson)
+            last = page(lesson.looked_at())
         except (ValueError, TrainingDiverged) as error:
             last = page(lesson, problem=str(error))
         yield run.last_frame(last)
@@ -160,7 +163,7 @@ def train_one_step(lesson: Lesson, free: Any) -> tuple[Any, ...]:
     """Exactly one optimizer step of each network."""
     try:
         lesson = up_to_date(lesson, free)
-        lesson = next(lesson.advance(lesson.step + 1), lesson)
+        lesson = next(lesson.advance(lesson.step + 1), lesson).looked_at()
     except (ValueError, TrainingDiverged) as error:
         return page(lesson, problem=str(error))
     return page(lesson)
@@ -244,7 +247,7 @@ def frame(lesson: Lesson, running: bool = False, problem: str = "") -> str:
                 "smooth": digits(slice_.smooth.tolist()),
                 "true_slope": slice_.true_slope,
                 "ste_slope": slice_.ste_slope,
-                "loss": lesson.records["round"].loss,
+                "loss": slice_.loss,
                 "widths": digits(slice_.widths.tolist()),
                 "below": digits(slice_.below.tolist()),
                 "above": digits(slice_.above.tolist()),

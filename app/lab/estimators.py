@@ -180,7 +180,8 @@ class Slice:
 
     Attributes:
         row, col, weight, scale: of the weight, which stands at `weight`.
-        at: latent values, two stairs to either side.
+        loss: of the network as it is.
+        at: latent values, two stairs and a half to either side.
         rounded, smooth: the loss at each of them with and without rounding this one weight.
         true_slope: what autograd finds at the latent weight.
         ste_slope: what the straight-through estimator takes instead: the slope of `smooth` at the rounded weight.
@@ -192,6 +193,7 @@ class Slice:
     col: int
     weight: float
     scale: float
+    loss: float
     at: Tensor
     rounded: Tensor
     smooth: Tensor
@@ -254,6 +256,7 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
             col=col,
             weight=weight.item(),
             scale=scale.item(),
+            loss=loss.item(),
             at=at,
             rounded=rounded(at),
             smooth=losses(at),

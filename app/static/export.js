@@ -21,11 +21,13 @@ export function mount(root, props, watch) {
   const body = element("div", "file");
   view.replaceChildren(words, body);
 
+  let shown = "";
   follow(props, watch, (frame) => {
     words.textContent = frame.words;
     words.classList.toggle("problem", Boolean(frame.problem));
     body.classList.toggle("busy", Boolean(frame.busy));
-    if (!frame.graph) return;
+    if (!frame.graph || frame.file === shown) return; // the same file with other words
+    shown = frame.file;
     const facts = element("div", "facts");
     body.replaceChildren(graph(frame.graph), facts);
     facts.append(bytes(frame.sizes));

@@ -64,7 +64,7 @@ function ofWidth(bits, weights) {
 }
 
 function bitsSlider(parent, set) {
-  const field = element("div", "bits-slider");
+  const field = element("div", "width-slider");
   const label = element("label", "name", "Bits per weight");
   const input = element("input");
   Object.assign(input, { type: "range", min: 0, max: WIDTHS.length - 1, step: 1, id: "four-bits-width" });

@@ -154,7 +154,7 @@ function bitsSlider(parent, picked) {
   const WIDTHS = [8, 4, 3, 2];
   const label = element("label", "bits-slider");
   const input = element("input");
-  const value = element("output");
+  const value = element("span");
   Object.assign(input, { type: "range", min: 0, max: WIDTHS.length - 1, step: 1, id: "ptq-bits" });
   label.append("Bits", input, value);
   parent.append(label);

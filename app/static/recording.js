@@ -16,6 +16,7 @@ const listeners = new Set();
 
 /** Take in a frame: it follows those of earlier steps, and replaces those of later ones. */
 export function add(frame) {
+  if (frame.aside && own()?.frames.at(-1).running) return; // a run has begun since it was asked for
   const run = runs.get(frame.key) ?? { frames: [], noisy: [], floor: 0 };
   const { frames } = run;
   while (frames.length && frames.at(-1).step >= frame.step) frames.pop();
@@ -26,7 +27,8 @@ export function add(frame) {
   runs.set(frame.key, run);
   if (runs.size > MOST_RUNS) runs.delete(runs.keys().next().value);
   newest.set(frame.preset, run);
-  newest.set("shown", run);
+  const isBrokenShown = last()?.frames.at(-1).preset;
+  if (!(frame.aside && isBrokenShown)) newest.set("shown", run);
   for (const listener of listeners) listener();
 }
 

@@ -75,7 +75,7 @@ function pipeline(parent) {
   const boxes = ["w", "w / s", "round", "clamp", "× s", "error"].map((name) => {
     const box = element("li");
     const label = element("span", "name", name);
-    const value = element("output", "value");
+    const value = element("span", "value");
     box.append(label, value);
     list.append(box);
     return { box, label, value };
@@ -158,7 +158,7 @@ function errorChart(parent, state, set) {
   const inside = plot.line("rounding");
   const outside = plot.line("clipping");
   const stem = plot.line("stem");
-  const bars = [marginal(plot, "rounding"), marginal(plot, "clipping")];
+  const bars = [marginal(plot, "errors-rounding"), marginal(plot, "errors-clipping")];
   const handle = plot.handle(weightHandle("Weight, and its error", state, set));
   return ({ w, grid, landed: { bins, mse } }) => {
     const error = fakeQuantize(w, grid) - w;
@@ -190,7 +190,7 @@ function errorChart(parent, state, set) {
 
 /** A histogram in the right margin: bars at heights, as long as the logarithm of their count. */
 function marginal(plot, kind) {
-  const path = svgElement("path", { class: `bars ${kind}`, "aria-hidden": "true" });
+  const path = svgElement("path", { class: kind, "aria-hidden": "true" });
   plot.svg.append(path);
   return (entries, apart) => {
     const left = plot.width - MARGIN.right + 10;

@@ -9,9 +9,9 @@ export class StairsPlot extends Plot {
       height,
       x: { domain: [-9.5, 8.5], ticks: [-8, -4, 0, 4, 7], title: "latent weight ÷ scale", format: minus },
       y: { domain: [-9, 9], ticks: [-8, -4, 0, 4, 7], format: minus },
-      legend: [["stairs", "its code"], ["hills", "how many weights"]],
+      legend: [["code-stairs", "its code"], ["hills", "how many weights"]],
     });
-    this.stairs = this.line("stairs");
+    this.stairs = this.line("code-stairs");
     this.hills = this.line("hills");
   }
 

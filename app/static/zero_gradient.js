@@ -82,7 +82,7 @@ function panels(parent, choose, prefer) {
   });
   rivals.append(...buttons.map(([, node]) => node));
   other.append(rivals);
-  const charts = element("section", "outcome");
+  const charts = element("section", "fits");
   box.append(plain, other, charts);
   parent.append(box);
   const press = (frame, rival) => {

@@ -2,6 +2,12 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, memory, parity, speed
+from benchmarks.sections import accuracy, digits, memory, parity, speed
 
-SECTIONS: dict[str, ModuleType] = {"accuracy": accuracy, "speed": speed, "memory": memory, "parity": parity}
+SECTIONS: dict[str, ModuleType] = {
+    "accuracy": accuracy,
+    "digits": digits,
+    "speed": speed,
+    "memory": memory,
+    "parity": parity,
+}

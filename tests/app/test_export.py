@@ -17,12 +17,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+import app.exported
+import app.speed
 from app.anywhere import answer
 from app.chapters import export, onnxruntime
 from app.exported import Exported
 from app.lab.fit import Settings
 from app.progress import Progress
-from export import audit
+from app.speed import float_twin
+from export import KernelError, ParityReport, audit
 
 DEFAULTS = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed: as on the page
 
@@ -78,8 +81,31 @@ def test_the_picture_is_whole(frame: dict[str, Any]) -> None:
     assert titles.count("DequantizeLinear") == titles.count("Gemm") == 3
 
 
+def test_the_quick_twin_comes_second_with_a_report_of_its_own(outputs: tuple[Any, ...], exported: Exported) -> None:
+    assert exported.quick is not None
+    assert exported.quick_report is not None
+    assert exported.quick_report.ok
+    operators = {node.op_type for node in onnx.load_model_from_string(exported.quick).graph.node}
+    assert operators == {"MatMulNBits", "Relu"}
+    assert f"takes {len(exported.quick):,} bytes" in json.loads(outputs[0])["words"]
+    assert outputs[4].interactive
+
+
+def test_where_there_is_no_quick_kernel_the_page_says_why(fresh: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Exported(fresh.settings, 0, fresh.label, "name.onnx", b"", ParityReport(True, 0.0, []))
+
+    def refuse(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:
+        raise ValueError(f"flavor={flavor!r} has a quick kernel for no layer")
+
+    monkeypatch.setattr(app.exported, "_export", refuse)
+    tried = app.exported.with_quick(made, fresh)
+    assert (tried.quick, tried.why_not_quick) == (None, "flavor='ort' has a quick kernel for no layer")
+
+
 def test_what_is_shown_of_a_wide_network_is_limited() -> None:
-    *_, outputs = export.export_file(None, Progress.start(Settings()), *DEFAULTS, "minmax", 96, 0.01)
+    frames = export.export_file(None, Progress.start(Settings()), *DEFAULTS, "minmax", 96, 0.01)
+    _, outputs = next(frames), next(frames)
+    frames.close()
     weight = json.loads(outputs[0])["weights"][1]
     assert weight["elements"] == 96 * 96
     assert len(base64.b64decode(weight["values"])) == 4 * export.CODES_SHOWN
@@ -89,11 +115,14 @@ def test_the_folder_of_the_file_is_gone_when_gradio_has_its_copy(
     fresh: Progress, exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(export, "export_now", lambda progress: exported)
+    monkeypatch.setattr(export, "export_now", lambda progress: replace(exported, quick=None))
+    monkeypatch.setattr(export, "with_quick", lambda made, progress: exported)
     one, other = (export.export_file(None, fresh, *DEFAULTS) for _ in range(2))
-    for _ in range(2):
+    next(one), next(other)
+    for files in (2, 4):  # the file of each, then with its twin
         next(one), next(other)
-    assert len({path.parent for path in tmp_path.glob("qat-*/*.onnx")}) == 2
+        found = list(tmp_path.glob("qat-*/*.onnx"))
+        assert (len(found), len({path.parent for path in found})) == (files, 2)
     assert (list(one), list(other)) == ([], [])
     assert not list(tmp_path.glob("qat-*"))
 
@@ -109,6 +138,7 @@ def test_export_honours_settings_that_the_state_has_not_seen(
 ) -> None:
     asked: list[Settings] = []
     monkeypatch.setattr(export, "export_now", lambda progress: asked.append(progress.settings) or exported)
+    monkeypatch.setattr(export, "with_quick", lambda made, progress: made)
     list(export.export_file(None, fresh, 8, "per_channel", 0.1, 0))
     assert asked == [Settings(bits=8, granularity="per_channel")]
 
@@ -146,6 +176,7 @@ def test_without_a_file_there_is_nothing_to_show_ask_or_check(fresh: Progress) -
         onnxruntime.show_file(None)[0],
         onnxruntime.check_receipt(None),
         onnxruntime.ask_file("0.5", None, fresh),
+        next(onnxruntime.measure_speed(None))[0],
     ):
         assert "press Export in the chapter before" in json.loads(shown)["words"]
 
@@ -173,6 +204,40 @@ def test_what_is_not_a_number_is_named(exported: Exported, fresh: Progress, text
     assert shown["problem"]
     assert f"x={text!r}" in shown["words"]
     assert "expected" in shown["words"]
+
+
+def test_the_float_twin_answers_the_same(exported: Exported) -> None:
+    twin = float_twin(exported.model)
+    assert {node.op_type for node in onnx.load_model_from_string(twin).graph.node} == {"Gemm", "Relu"}
+    xs = [-2.0, 0.1, 3.0]
+    np.testing.assert_allclose(replace(exported, model=twin).answer(xs), exported.answer(xs), rtol=1e-5, atol=1e-6)
+
+
+def test_speed_is_shown_for_the_visitors_network_and_a_large_one(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.speed, "WIDTH", 64)
+    monkeypatch.setattr(app.speed, "_large", {})
+    *_, (shown, _) = onnxruntime.measure_speed(exported)
+    own, large = json.loads(shown)["groups"]
+    for group in (own, large):
+        assert [row["flavor"] for row in group["rows"]] == ["fp32", "qdq", "ort"]
+        assert all(row["ms"] > 0 for row in group["rows"])
+    assert [row["bytes"] for row in own["rows"][1:]] == [len(exported.model), len(exported.quick or b"")]
+    assert [row["answers"] for row in own["rows"][1:]] == [exported.report.outcome, exported.quick_report.outcome]
+    monkeypatch.setattr(app.speed, "export_onnx", None)  # the large network is measured once
+    assert app.speed.large_network()["ort"].bytes == large["rows"][2]["bytes"]
+
+
+def test_a_machine_without_the_quick_kernel_says_so(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> dict[str, app.speed.Timing]:
+        raise KernelError("no MatMulNBits here")
+
+    monkeypatch.setattr(onnxruntime, "large_network", refuse)
+    *_, (shown, button) = onnxruntime.measure_speed(exported)
+    frame = json.loads(shown)
+    assert (frame["problem"], len(frame["groups"]), button.interactive) == (True, 1, True)
+    assert "no MatMulNBits here" in frame["words"]
 
 
 def test_the_lines_that_are_shown_run_the_file_without_torch(exported: Exported, tmp_path: Path) -> None:

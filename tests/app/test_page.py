@@ -54,7 +54,7 @@ def test_two_visitors_do_not_share_their_progress() -> None:
 
 
 def step_of(client: Client) -> int:
-    shown = client.predict(*DEFAULTS, api_name="/train_one_step")
+    shown = client.predict(*DEFAULTS, api_name="/fp32_step")
     return int(json.loads(shown)["step"])
 
 

@@ -249,3 +249,8 @@ def test_divergence_gets_a_sentence(fresh: Progress, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Experiment, "_optimize", diverge)
     *_, outputs = training.train(visitor("diverging"), fresh, None, MINE, 4, "per_tensor", 0.35, 77)
     assert json.loads(outputs[0])["problem"].startswith("training stopped at step 1")
+
+
+def test_a_chapter_that_comes_into_sight_is_told_how_far_the_others_went(late: Progress) -> None:
+    shown = json.loads(training.catch_up(late))
+    assert (shown["step"], shown["preset"], shown["aside"], shown["running"]) == (100, MINE, True, False)

@@ -99,6 +99,14 @@ def test_a_weight_is_cut_along_and_stays_chosen(fresh: Lesson) -> None:
     assert fresh.cut != later.cut
 
 
+def test_the_cut_follows_what_learned() -> None:
+    lesson = Lesson.start("biases")
+    _, after, *_ = zero_gradient.train_one_step(lesson, "biases")
+    assert after.cut.loss == pytest.approx(after.records["round"].loss, rel=1e-5)
+    assert after.cut.loss != lesson.cut.loss
+    assert (after.cut.row, after.cut.col) == (lesson.cut.row, lesson.cut.col)
+
+
 def test_a_run_at_work_alone_writes_to_the_page(fresh: Lesson) -> None:
     with running("cutting a run"):
         outputs = zero_gradient.cut(visitor("cutting a run"), event(row=3, col=4), fresh, "weights")

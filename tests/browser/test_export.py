@@ -36,11 +36,9 @@ def test_a_visit_from_the_export_to_the_answer(page: Page, tmp_path: Path) -> No
     button(page, "export").click()
     expect(page.locator("#exported .onnx-graph")).to_be_visible(timeout=PATIENCE)
     assert done(page) == "export"
-    with page.expect_download() as download:
-        button(page, "download").click()
-    path = tmp_path / download.value.suggested_filename
-    download.value.save_as(path)
-    assert check(path).ok
+    path = downloaded(page, "download", tmp_path)
+    expect(button(page, "download-ort")).to_be_enabled(timeout=PATIENCE)
+    assert "MatMulNBits" in {n.op_type for n in onnx.load(downloaded(page, "download-ort", tmp_path)).graph.node}
     fits_the_width(page)
 
     look_at_the_graph(page, path)
@@ -65,6 +63,15 @@ def test_a_visit_from_the_export_to_the_answer(page: Page, tmp_path: Path) -> No
     button(page, "ask").click()
     expect(answer).to_contain_text("x='abc' is not a number; expected one such as 0.5", timeout=PATIENCE)
     fits_the_width(page)
+
+
+def downloaded(page: Page, name: str, folder: Path) -> Path:
+    with page.expect_download() as download:
+        button(page, name).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    assert check(path).ok
+    return path
 
 
 def look_at_the_graph(page: Page, path: Path) -> None:

@@ -61,3 +61,21 @@ def test_what_is_broken_is_diagnosed_and_stays_here(page: Page) -> None:
     page.locator("#preset").get_by_label("Nothing").check()
     page.wait_for_function(f"document.querySelector('#qat .view').dataset.step === '{newest}'")
     expect(page.locator("#scrubber")).to_have_attribute("max", str(newest // 10))  # the whole run is still there
+
+
+def test_what_another_chapter_trained_is_shown(page: Page) -> None:
+    leave_for(page, "fp32")
+    page.locator("#fp32-step").click()
+    page.locator("#fp32 .view[data-step='1']").wait_for()
+    page.locator("#fp32-step").click()
+    page.locator("#fp32 .view[data-step='2']").wait_for()
+    leave_for(page, "qat")
+    page.locator("#qat .view[data-step='2']").wait_for()
+    expect(page.locator("#scrubber")).to_have_attribute("max", "2")  # the frames of both chapters are one recording
+
+
+def leave_for(page: Page, key: str) -> None:
+    menu = page.locator("#nav .menu")
+    if menu.is_visible():
+        menu.click()
+    page.locator(f"#chapter-list a[href*='chapter={key}']").click()
