@@ -136,7 +136,7 @@ def test_a_link_opens_the_same_page_for_somebody_else(tab: Page, server: str) ->
     expect(tab.locator("#width input")).to_have_value("32")
     open_menu(tab)
     tab.get_by_role("button", name="Copy link").click()
-    expect(tab.locator(".link-tools [role=status]")).to_have_text("Copied.")
+    expect(tab.locator(".link-tools > [role=status]")).to_have_text("Copied.")
     link = urlsplit(tab.evaluate("navigator.clipboard.readText()"))
     assert parse_qs(link.query) == {"chapter": [WITH_SETTINGS.KEY], "bits": ["3"], "noise": ["0.25"], "width": ["32"]}
 
