@@ -9,6 +9,7 @@ from export.audit import Audit, audit
 from export.compare import LevelParity, ParityError, ParityReport, Parting
 from export.files import FileError
 from export.kernels import KernelError, Kernels
+from export.latency import Latency, latency
 from export.proof import Proof
 from export.receipt import ReceiptError, check
 from export.runtime import Setup
@@ -22,6 +23,7 @@ __all__ = [
     "FileError",
     "KernelError",
     "Kernels",
+    "Latency",
     "LevelParity",
     "ParityError",
     "ParityReport",
@@ -33,6 +35,7 @@ __all__ = [
     "check",
     "check_parity",
     "export_onnx",
+    "latency",
 ]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from export.audit import Audit, audit
 from export.compare import ParityError, ParityReport
 from export.files import FileError, load
+from export.latency import latency
 from export.nibbles import nibbles_svg, packed
 from export.pack import pack
 from export.picture import graph_svg
@@ -122,6 +123,28 @@ def run_command(args: argparse.Namespace) -> int:
     return 0
 
 
+def latency_command(args: argparse.Namespace) -> int:
+    """Time files of one network beside its float32 twin."""
+    try:
+        found = latency(args.file, *args.others, batch=args.batch, threads=args.threads)
+    except FileError:
+        raise
+    except ValueError as error:
+        raise _UsageError(str(error)) from error
+    if args.json:
+        print(json.dumps(found.as_dict()))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("network", "milliseconds", "as fast as float32", "quartiles")
+    for row in found.rows:
+        table.add_row(row.name, f"{row.milliseconds:.3g}", f"{row.speed:.2f} x", f"{row.low:.2f} to {row.high:.2f}")
+    Console().print(table)
+    print(f"batch {found.batch}, {found.threads} threads, {found.rounds} rounds")
+    return 0
+
+
 def print_parity(report: ParityReport) -> None:
     """A table: one row an optimization level."""
     rows = [
@@ -171,19 +194,24 @@ class _UsageError(ValueError):
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_program(), description="Check, look into or run an exported file.")
-    commands = parser.add_subparsers(required=True, metavar="check|inspect|run|pack")
+    commands = parser.add_subparsers(required=True, metavar="check|inspect|run|latency|pack")
     for name, command in (
         ("check", check_command),
         ("inspect", inspect_command),
         ("run", run_command),
+        ("latency", latency_command),
         ("pack", pack_command),
     ):
         sub = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         sub.add_argument("file", metavar="FILE", help="where to write it" if name == "pack" else "an ONNX file")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
         sub.set_defaults(command=command)
-        if name == "check":
+        if name in ("check", "latency"):
             sub.add_argument("--threads", type=int, default=1, metavar="N", help="within an operator (default: 1)")
+        if name == "latency":
+            sub.add_argument("others", metavar="FILE", nargs="*", help="the same network in other flavours")
+            sub.add_argument("--batch", type=int, default=1, metavar="N", help="rows of an input (default: 1)")
+        if name == "check":
             sub.add_argument("--provider", action="append", metavar="NAME", help="execution provider, preferred first")
             sub.add_argument(
                 "--config", action="append", type=_parse_entry, metavar="KEY=VALUE", help="session configuration entry"

@@ -12,7 +12,7 @@ from importlib import resources
 from export.files import writing
 
 PARTS = (
-    *("__init__", "__main__", "audit", "codes", "compare", "files", "kernels", "layout"),
+    *("__init__", "__main__", "audit", "codes", "compare", "files", "kernels", "latency", "layout"),
     *("nibbles", "pack", "picture", "proof", "receipt", "runtime", "svg"),
 )
 MAIN = "import sys\n\nfrom export.__main__ import main\n\nsys.exit(main())\n"

@@ -47,11 +47,14 @@ class Sample:
     entries: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, inputs: Sequence[NDArray[np.generic]], first_row: int = 0) -> "Sample":
-        """A few rows from all over a batch, beginning at `first_row`, or one row where a row is large."""
+    def of(cls, inputs: Sequence[NDArray[np.generic]], first_row: int = 0, whole: bool = False) -> "Sample":
+        """A few rows from all over a batch, beginning at `first_row`, or one row where a row is large.
+
+        The `whole` batch where a file takes no other size.
+        """
         batch = inputs[0].shape[0] if inputs[0].ndim else 1
         largest = max(math.prod(x.shape[1:]) for x in inputs)
-        count = min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
+        count = batch if whole else min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
         rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % batch
         sampled = [x[rows] if x.ndim and x.shape[0] == batch else x for x in inputs]
         return cls([_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled])

@@ -18,7 +18,7 @@ from app.progress import Progress
 from app.shared import Shared
 from app.speed import GROUP_SIZE, LAYERS, WIDTH, Timing, compare_speed, float_twin, large_network
 from app.view import listing, module_view, prose, rounded, to_json
-from export import FileError, ParityReport, ReceiptError, check
+from export import FileError, KernelError, ParityError, ParityReport, ReceiptError, check
 from export.receipt import read
 
 KEY, TITLE = "onnxruntime", "onnxruntime"
@@ -122,7 +122,13 @@ def measure_speed(exported: Exported | None) -> Iterator[tuple[str, Any]]:
     own = group(f"Your network, {exported.label}", compare_speed(files), answers)
     waiting = "A large network is exported and measured too, once for all visitors: half a minute at most."
     yield to_json({"words": waiting, "groups": [own]}), gr.skip()
-    large = group(f"{LAYERS} layers of {WIDTH} x {WIDTH}, INT4, a scale for {GROUP_SIZE} weights", large_network())
+    try:
+        timings = large_network()
+    except (KernelError, ParityError, ValueError) as error:
+        words = f"The large network could not be measured here: {error}."
+        yield to_json({"words": words, "groups": [own], "problem": True}), gr.Button(interactive=True)
+        return
+    large = group(f"{LAYERS} layers of {WIDTH} x {WIDTH}, INT4, a scale for {GROUP_SIZE} weights", timings)
     words = "For one input, on one thread of the machine that serves this page; other machines differ."
     yield to_json({"words": words, "groups": [own, large]}), gr.Button(interactive=True)
 

@@ -25,7 +25,7 @@ from app.exported import Exported
 from app.lab.fit import Settings
 from app.progress import Progress
 from app.speed import float_twin
-from export import ParityReport, audit
+from export import KernelError, ParityReport, audit
 
 DEFAULTS = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed: as on the page
 
@@ -227,6 +227,17 @@ def test_speed_is_shown_for_the_visitors_network_and_a_large_one(
     assert [row["answers"] for row in own["rows"][1:]] == [exported.report.outcome, exported.quick_report.outcome]
     monkeypatch.setattr(app.speed, "export_onnx", None)  # the large network is measured once
     assert app.speed.large_network()["ort"].bytes == large["rows"][2]["bytes"]
+
+
+def test_a_machine_without_the_quick_kernel_says_so(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> dict[str, app.speed.Timing]:
+        raise KernelError("no MatMulNBits here")
+
+    monkeypatch.setattr(onnxruntime, "large_network", refuse)
+    *_, (shown, button) = onnxruntime.measure_speed(exported)
+    frame = json.loads(shown)
+    assert (frame["problem"], len(frame["groups"]), button.interactive) == (True, 1, True)
+    assert "no MatMulNBits here" in frame["words"]
 
 
 def test_the_lines_that_are_shown_run_the_file_without_torch(exported: Exported, tmp_path: Path) -> None:
