@@ -33,7 +33,7 @@ const STAGES = [
       })[f.rule],
     words: (f) =>
       ({
-        minmax: `The width of one stair. The largest weight of ${sharing(f)} lands on the last code; measured anew in every step.`,
+        minmax: `The width of one stair. The largest weight of ${sharing(f)} gets the code {quant_max} or −{quant_max}; measured anew in every step.`,
         mse: `The width of one stair. Of 80 fractions of max |w| / {quant_max}, the one whose rounded weights lie closest to the latent ones.`,
         learned: `The width of one stair. Its logarithm is a parameter like any other, shared by ${sharing(f)}: it will be updated, too.`,
       })[f.rule],

@@ -168,10 +168,10 @@ class Stairs {
       say("first", "−∂L/∂w, today's push", plot.px(plot.x.domain[0]) + 8, plot.py(low + 1.25) - 10);
       say("second", "−m̂, the push that Adam remembers", plot.px(plot.x.domain[0]) + 8, plot.py(low + 0.6) - 10);
     } else if (stage === "update") say("first", `w / s = ${readable(after)}`, plot.px(after) + dx, plot.py(low) - 28, anchor);
-    else if (stage === "flip") say("first", `code ${codeAfter}`, plot.px(after) + dx, plot.py(codeAfter) - 12, anchor);
+    else if (stage === "flip") say("first", `code ${readable(codeAfter)}`, plot.px(after) + dx, plot.py(codeAfter) - 12, anchor);
     else if (stage === "scale_gradient") say("first", `∂ŵ/∂s = ${readable(values.slope)}`, plot.px(scaled) + dx, plot.py(Math.max(low + 0.5, Math.min(low + 2 * REACH, (scaled + code) / 2))) + 4, anchor);
     else if (stage === "divide") say("first", `w / s = ${readable(scaled)}`, ...foot, anchor);
-    else say("first", `code ${stage === "round" ? values.rounded : code}`, plot.px(scaled) + dx, plot.py(stage === "round" ? values.rounded : code) - 12, anchor);
+    else say("first", `code ${readable(stage === "round" ? values.rounded : code)}`, plot.px(scaled) + dx, plot.py(stage === "round" ? values.rounded : code) - 12, anchor);
   }
 }
 
