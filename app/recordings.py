@@ -44,7 +44,9 @@ class Recordings(Generic[Frame]):
         self._kept: OrderedDict[Settings, Recording[Frame]] = OrderedDict()
 
     def of(self, settings: Settings) -> Recording[Frame]:
-        """The recording of these settings, perhaps an empty one."""
+        """The recording of these settings, perhaps an empty one. Somebody's own points are not kept."""
+        if settings.points:
+            return Recording()
         with self._guard:
             recording = self._kept.setdefault(settings, Recording())
             self._kept.move_to_end(settings)

@@ -86,7 +86,7 @@ function oneWeight(parent) {
  * The gradient of a scale that all weights share, for the loss L = sum (y - w)² / 2, by region.
  * Positive: descent makes the scale smaller.
  */
-export function contributions(weights, scale) {
+function contributions(weights, scale) {
   const grid = { ...SPEC, scale, zeroPoint: 0 };
   const parts = { below: { count: 0, sum: 0 }, inside: { count: 0, sum: 0 }, above: { count: 0, sum: 0 } };
   for (const w of weights) {

@@ -75,7 +75,7 @@ function pipeline(parent) {
   const boxes = ["w", "w / s", "round", "clamp", "× s", "error"].map((name) => {
     const box = element("li");
     const label = element("span", "name", name);
-    const value = element("output", "value");
+    const value = element("span", "value");
     box.append(label, value);
     list.append(box);
     return { box, label, value };

@@ -153,7 +153,7 @@ function cards(parent) {
     const dial = svgElement("svg", { viewBox: "-24 -24 48 48", width: 48, height: 48, "aria-hidden": "true" });
     const needle = svgElement("path", { class: `line ${kind}`, d: "M-20 0H20" });
     dial.append(svgElement("path", { class: "line rest", d: "M-22 0H22" }), needle);
-    const value = element("output", "value");
+    const value = element("span", "value");
     const text = element("div");
     text.append(element("p", "name", name), value, element("p", "quiet", formula));
     card.append(dial, text);

@@ -15,7 +15,7 @@ import pytest
 
 from app.chapters import your_turn
 from app.lab.fit import Experiment, Settings
-from app.progress import Progress
+from app.progress import Progress, recordings
 from app.running import stop
 from export import audit
 
@@ -69,6 +69,15 @@ def test_other_points_or_settings_start_anew(own: Progress) -> None:
     moved = json.dumps([[x, y + 1] for x, y in POINTS])
     assert your_turn.up_to_date(own, moved, PAGE).step == 0
     assert your_turn.up_to_date(own, DRAWN, (2, *PAGE[1:])).settings.bits == 2
+
+
+def test_points_of_a_visitor_are_not_kept(own: Progress) -> None:
+    before = own.step
+    *_, first = own.advance(until=before + 20)
+    *_, second = own.advance(until=before + 20)
+    assert not second.replayed
+    assert first.record == second.record
+    assert own.settings not in recordings._kept
 
 
 @pytest.mark.parametrize("text", ["", None, "{", "[]", "[1,2]", "[[1]]", '[["a","b"]]', "[[1,2,3]]", "[[0,NaN],[1,2]]"])
