@@ -15,7 +15,7 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNOREC
 class Address:
     """
     Attributes:
-        settings: a value for each of NAMES, the default where the address has none or a wrong one.
+        settings: name -> value of those that the address has; the default where it has a wrong one.
         problems: a sentence for everything that was not understood.
     """
 
@@ -25,13 +25,14 @@ class Address:
 
 def parse(query: Mapping[str, str], chapters: Collection[str]) -> Address:
     """Never raises: what is wrong is named, and the default holds. Parameters of others are not ours to judge."""
-    settings, problems = dict(DEFAULTS), []
-    for name in NAMES:
-        if name in query:
-            try:
-                settings[name] = parse_setting(name, from_text(name, query[name]))
-            except ValueError:
-                problems.append(f"{quoted(name, query[name])}; expected {expected(name)}. It is {DEFAULTS[name]} now.")
+    settings: dict[str, Any] = {}
+    problems = []
+    for name in filter(query.__contains__, NAMES):
+        try:
+            settings[name] = parse_setting(name, from_text(name, query[name]))
+        except ValueError:
+            settings[name] = DEFAULTS[name]
+            problems.append(f"{quoted(name, query[name])}; expected {expected(name)}. It is {DEFAULTS[name]} now.")
     if query.get("chapter", next(iter(chapters))) not in chapters:
         problems.append(f"{quoted('chapter', query['chapter'])}; expected one of {', '.join(chapters)}.")
     for name in filter(None, query.get("hide", "").split(",")):

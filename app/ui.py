@@ -7,6 +7,8 @@ from typing import Any
 
 import gradio as gr
 import torch
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from app import address, shared, training
 from app.chapters import (
@@ -80,9 +82,12 @@ PUBLISH = "(...values) => { window.dispatchEvent(new CustomEvent('settings', { d
 
 
 def open_address(request: gr.Request) -> tuple[Any, ...]:
-    """What the address says of the settings, and a notice of what it says wrongly."""
+    """What the address says of the settings, and a notice of what it says wrongly.
+
+    The others are left alone: the visitor may have changed one by now.
+    """
     found = address.parse(dict(request.query_params), KEYS)
-    return to_json({"problems": found.problems}), *found.settings.values()
+    return to_json({"problems": found.problems}), *(found.settings.get(name, gr.skip()) for name in shared.NAMES)
 
 
 def leave_chapter(request: gr.Request) -> None:
@@ -115,6 +120,7 @@ def serve(host: str, port: int) -> None:
         css_paths=sorted(STATIC.glob("*.css")),
         head=head(),
         footer_links=["gradio"],
+        app_kwargs={"middleware": [Middleware(GZipMiddleware, compresslevel=5)]},  # the page is 400 KB of text
         ssr_mode=False,
         quiet=True,
     )

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -72,7 +73,8 @@ async def crowd(url: str, api: str, visitors: int, readers: int, settings: str) 
     limits = httpx.Limits(max_connections=None, keepalive_expiry=2)  # the server hangs up after five seconds
     async with httpx.AsyncClient(base_url=url, timeout=RUN_SECONDS, limits=limits) as http:
         config = (await http.get("/config")).json()
-        handler = next(d for d in config["dependencies"] if d["api_name"] == api)
+        named = [d for d in config["dependencies"] if re.fullmatch(rf"{api}(_\d+)?", str(d["api_name"]))]
+        handler = next(d for d in named if len(d["inputs"]) > len(NAMES))  # of a chapter that the settings apply to
         ended = asyncio.Event()
         reading = [asyncio.create_task(_read(http, ended)) for _ in range(readers)]
         seeds = [i if settings == "different" else DEFAULTS["seed"] for i in range(visitors)]

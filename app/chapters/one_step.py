@@ -1,6 +1,7 @@
 """Chapter: one optimizer step, taken apart with the real tensors."""
 
 import base64
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,15 @@ def build(shared: Shared) -> None:
     view.submit(take_steps, inputs, outputs, **quiet, trigger_mode="multiple", concurrency_limit=1)
 
 
-def look(event: gr.EventData, progress: Progress, *settings: Any) -> tuple[Any, ...]:
+def look(request: gr.Request, event: gr.EventData, progress: Progress, *settings: Any) -> tuple[Any, ...]:
     """The coming step, seen from the weight that the visitor picked."""
+    if is_running(request.session_hash):  # and about to end, since its chapter was left; the page asks again
+        return to_json({"busy_at": time.monotonic()}), gr.skip()
     try:
-        progress = up_to_date(progress, settings)
-        return frame(progress, parse_choice(event._data)), progress
+        latest = up_to_date(progress, settings)
+        return frame(latest, parse_choice(event._data)), gr.skip() if latest is progress else latest
     except (ValueError, TrainingDiverged) as error:
-        return problem(error), progress
+        return problem(error), gr.skip()
 
 
 def take_steps(request: gr.Request, event: gr.EventData, progress: Progress, *settings: Any) -> tuple[Any, ...]:

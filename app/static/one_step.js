@@ -50,6 +50,10 @@ export function mount(root, props, watch, trigger) {
     for (const part of parts) part(frame, stages, at);
   };
   follow(props, watch, (latest) => {
+    if (latest.busy_at) {
+      setTimeout(() => ask({}), 2 * PATIENCE);
+      return;
+    }
     strip.complain(latest.problem);
     if (latest.problem) return;
     const key = frame && stagesOf(frame)[at].key;

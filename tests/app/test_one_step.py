@@ -106,10 +106,17 @@ def test_the_scale_of_a_channel_is_measured_in_its_row() -> None:
 
 
 def test_looking_changes_nothing(fresh: Progress) -> None:
-    first, progress = look(event(layer="2", row=None, col=None), fresh, *ON_PAGE)
-    second, _ = look(event(layer="2", row=None, col=None), progress, *ON_PAGE)
+    first, kept = look(visitor("looking"), event(layer="2", row=None, col=None), fresh, *ON_PAGE)
+    second, _ = look(visitor("looking"), event(layer="2", row=None, col=None), fresh, *ON_PAGE)
     assert first == second
-    assert progress is fresh
+    assert kept == gr.skip()
+
+
+def test_while_a_run_ends_the_page_is_told_to_ask_again(fresh: Progress) -> None:
+    with running("leaving a run"):
+        shown, kept = look(visitor("leaving a run"), event(layer="2", row=None, col=None), fresh, *ON_PAGE)
+    assert json.loads(shown).keys() == {"busy_at"}
+    assert kept == gr.skip()
 
 
 @pytest.mark.parametrize("steps", [1, 25, 100])
@@ -127,7 +134,7 @@ def test_steps_move_the_shared_training_on_as_anywhere_else(fresh: Progress, ste
 
 def test_what_is_shown_is_what_the_step_then_does(fresh: Progress) -> None:
     choice = {"layer": "2", "row": 1, "col": 2}
-    before = json.loads(look(event(**choice), fresh, *ON_PAGE)[0])["numbers"]
+    before = json.loads(look(visitor("looking"), event(**choice), fresh, *ON_PAGE)[0])["numbers"]
     after = json.loads(take_steps(visitor("promise"), event(**choice, steps=1), fresh, *ON_PAGE)[0])["numbers"]
     assert (before["w_after"], before["s_after"], before["code_after"]) == (after["w"], after["s"], after["code"])
     assert (before["m"], before["u"]) == (after["m_before"], after["u_before"])
@@ -142,7 +149,7 @@ def test_at_the_end_one_more_step_moves_nothing() -> None:
 
 
 def test_new_settings_are_honoured(fresh: Progress) -> None:
-    shown, progress = look(event(layer="2", row=None, col=None), fresh, *LEARNED)
+    shown, progress = look(visitor("looking"), event(layer="2", row=None, col=None), fresh, *LEARNED)
     assert json.loads(shown)["rule"] == progress.settings.scale == "learned"
     assert "grad_s" in json.loads(shown)["numbers"]
 
@@ -168,10 +175,10 @@ def test_a_run_at_work_elsewhere_is_left_alone(fresh: Progress) -> None:
     ],
 )
 def test_what_the_browser_sends_is_checked(fresh: Progress, data: dict[str, Any], sentence: str) -> None:
-    shown, progress = look(event(**data), fresh, *ON_PAGE)
+    shown, kept = look(visitor("looking"), event(**data), fresh, *ON_PAGE)
     assert sentence in json.loads(shown)["problem"]
     assert len(shown) < 200
-    assert progress is fresh
+    assert kept == gr.skip()
 
 
 @pytest.mark.parametrize("steps", [0, 2, -1, 10**9, "1", None, True])
@@ -187,11 +194,11 @@ def test_divergence_gets_a_sentence(fresh: Progress, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Experiment, "_optimize", diverge)
     for shown, *_, progress in (
-        look(event(layer="2", row=None, col=None), fresh, *ON_PAGE),
+        look(visitor("looking"), event(layer="2", row=None, col=None), fresh, *ON_PAGE),
         take_steps(visitor("diverging"), event(layer="2", row=None, col=None, steps=1), fresh, *ON_PAGE),
     ):
         assert json.loads(shown)["problem"].startswith("training stopped at step 1")
-        assert progress is fresh
+        assert progress in (fresh, gr.skip())
 
 
 # --- the source -----------------------------------------------------------------------------------

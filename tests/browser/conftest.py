@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.chromium import find
 
@@ -26,6 +26,8 @@ QUIET = (
     "--no-first-run",
 )
 START_SECONDS = 90
+PATIENCE = 30_000  # milliseconds
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +76,19 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture
+def scheme() -> str:
+    """The colours that the visitor prefers."""
+    return "light"
+
+
 @pytest.fixture(params=[1280, 390], ids=lambda width: f"{width}px")
-def tab(request: pytest.FixtureRequest, server: str, chromium: Browser) -> Iterator[Page]:
+def tab(request: pytest.FixtureRequest, server: str, chromium: Browser, scheme: str) -> Iterator[Page]:
     """An empty tab. Afterwards nothing may have gone wrong in it or left the machine."""
-    context = chromium.new_context(viewport={"width": request.param, "height": 900}, accept_downloads=True)
+    size = {"width": request.param, "height": 900}
+    context = chromium.new_context(viewport=size, color_scheme=scheme, accept_downloads=True)
     page = context.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(PATIENCE)
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))

@@ -38,6 +38,7 @@ def test_three_slopes_at_one_x(tab: Page, server: str) -> None:
 
     for by in (-60, 25, 200, -400):
         drag(tab, x, by)
+        drawn(tab)
         assert at(x) == at(mirrored)
         _, truth, ste = slopes(tab)
         assert number(truth) == 0
@@ -77,6 +78,7 @@ def test_an_edge_has_no_gradient(tab: Page, server: str) -> None:
     for expected in ("0.00", "0.00", "0.00", "0.00", "undefined", "0.00"):  # 0.525, 0.55 ... 0.625, 0.65
         assert slopes(tab)[1:] == [expected, "1.00"]
         tab.keyboard.press("ArrowRight")
+    drawn(tab)
     assert at(x) == pytest.approx(0.675)
 
 

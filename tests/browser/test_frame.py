@@ -1,0 +1,228 @@
+"""The frame: every chapter in turn, their addresses, and what a visitor takes along."""
+
+import re
+from itertools import pairwise
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Locator, Page, Request, expect
+
+from app.ui import CHAPTERS, KEYS, TITLE
+from tests.browser.conftest import ARTIFACTS
+
+FIRST, LAST = CHAPTERS[0], CHAPTERS[-1]
+WITH_SETTINGS = next(c for c in CHAPTERS if {"bits", "seed"} <= set(getattr(c, "USES", ("bits", "seed"))))
+MOST_BYTES = 600_000
+WHILE_WE_LISTEN = 2_000  # milliseconds
+SERIOUS = ("serious", "critical")
+DRAWN = """key => [...document.querySelectorAll(`#page-${key} .view`)]
+    .filter(view => view.offsetWidth).every(view => view.childElementCount)"""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_chapter_is_drawn_fits_and_is_accessible(tab: Page, server: str, scheme: str) -> None:
+    width = tab.viewport_size["width"]
+    ARTIFACTS.mkdir(exist_ok=True)
+    tab.goto(server)
+    found = []
+    for key in KEYS:
+        open_chapter(tab, key)
+        tab.screenshot(path=ARTIFACTS / f"chapter-{key}-{width}-{scheme}.png", full_page=True)
+        assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0, f"{key} is too wide"
+        for violation in Axe().run(tab).response["violations"]:
+            if violation["impact"] in SERIOUS:
+                found += [f"{key}: {violation['id']}: {node['html'][:200]}" for node in violation["nodes"]]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.timeout(600)
+def test_every_chapter_is_reached_and_left_with_the_keyboard(tab: Page, server: str) -> None:
+    tab.goto(server)
+    title(tab, FIRST.TITLE)
+    for chapter, following in pairwise(CHAPTERS):
+        tab.wait_for_function(DRAWN, arg=chapter.KEY)
+        press_tab_to(tab, ".pager .next")
+        tab.keyboard.press("Enter")
+        title(tab, following.TITLE)
+        expect(tab.locator("#chapter-title")).to_be_focused()
+    press_tab_to(tab, ".pager .previous")
+    tab.keyboard.press("Enter")
+    title(tab, CHAPTERS[-2].TITLE)
+
+
+def test_the_first_stop_of_the_keyboard_skips_to_the_chapter(tab: Page, server: str) -> None:
+    tab.goto(server)
+    title(tab, FIRST.TITLE)
+    tab.keyboard.press("Tab")
+    expect(tab.locator(".skip")).to_be_focused()
+    expect(tab.locator(".skip")).to_be_in_viewport()
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#chapter-title")).to_be_focused()
+
+
+def test_a_chapter_has_an_address_and_back_returns(tab: Page, server: str) -> None:
+    tab.goto(f"{server}/?chapter={LAST.KEY}")
+    title(tab, LAST.TITLE)
+    assert tab.title() == f"{LAST.TITLE} · {TITLE}"
+    open_chapter(tab, FIRST.KEY)
+    assert parse_qs(urlsplit(tab.url).query)["chapter"] == [FIRST.KEY]
+    tab.go_back()
+    title(tab, LAST.TITLE)
+    tab.go_forward()
+    title(tab, FIRST.TITLE)
+    others = [key for key in KEYS if key != FIRST.KEY and tab.locator(f"#page-{key}").is_visible()]
+    assert others == []
+
+
+def test_a_chapter_opens_at_once(tab: Page, server: str) -> None:
+    """Before the click has returned, so no server was asked."""
+    tab.goto(server)
+    tab.wait_for_function(DRAWN, arg=FIRST.KEY)
+    tab.locator("#chapter-list").wait_for(state="attached")
+    visible = """key => {
+        document.querySelector(`#chapter-list a[href*="chapter=${key}"]`).click();
+        return [...document.querySelectorAll(".page")].filter((page) => page.checkVisibility()).map(({ id }) => id);
+    }"""
+    assert [tab.evaluate(visible, key) for key in KEYS] == [[f"page-{key}"] for key in KEYS]
+    tab.wait_for_function(DRAWN, arg=LAST.KEY)
+
+
+def test_the_page_is_small_and_loads_only_the_open_chapter(tab: Page, server: str) -> None:
+    sizes: list[int] = []
+    modules: list[str] = []
+
+    def note(request: Request) -> None:
+        sizes.append(request.sizes()["responseBodySize"])
+        modules.append(urlsplit(request.url).path.rpartition("/")[2])
+
+    tab.on("requestfinished", note)
+    tab.goto(f"{server}/?chapter={FIRST.KEY}")
+    tab.wait_for_function(DRAWN, arg=FIRST.KEY)
+    tab.locator("#chapter-list").wait_for(state="attached")
+    tab.wait_for_timeout(WHILE_WE_LISTEN)
+    assert 100_000 < sum(sizes) < MOST_BYTES
+    assert "nav.js" in modules
+    assert not {f"{key}.js" for key in KEYS if key != FIRST.KEY} & set(modules)
+
+
+def test_what_is_done_is_ticked_and_stays_so(tab: Page, server: str) -> None:
+    tab.goto(server)
+    title(tab, FIRST.TITLE)
+    tab.locator(".pager .next").click()
+    tab.evaluate("key => window.dispatchEvent(new CustomEvent('chapter-done', { detail: key }))", LAST.KEY)
+    tab.evaluate("window.dispatchEvent(new CustomEvent('chapter-done', { detail: 'nowhere' }))")
+    title(tab, CHAPTERS[1].TITLE)
+    for page in (tab, again(tab)):
+        ticked = page.locator("#chapter-list li:has(.tick:not([hidden]))")
+        expect(ticked).to_have_count(2)
+        assert [FIRST.TITLE in ticked.first.text_content(), LAST.TITLE in ticked.last.text_content()] == [True, True]
+
+
+def test_settings_are_in_the_address_and_survive_a_reload(tab: Page, server: str) -> None:
+    tab.goto(f"{server}/?chapter={WITH_SETTINGS.KEY}")
+    tab.locator("#seed input").fill("7")
+    tab.locator("#bits").get_by_label("2", exact=True).check()
+    tab.wait_for_url(re.compile(r"bits=2&?.*seed=7|seed=7&?.*bits=2"))
+    page = again(tab)
+    expect(page.locator("#seed input")).to_have_value("7")
+    expect(page.locator("#bits").get_by_label("2", exact=True)).to_be_checked()
+
+
+def test_a_link_opens_the_same_page_for_somebody_else(tab: Page, server: str) -> None:
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.goto(f"{server}/?chapter={WITH_SETTINGS.KEY}&bits=3&noise=0.25&width=32")
+    expect(tab.locator("#width input")).to_have_value("32")
+    open_menu(tab)
+    tab.get_by_role("button", name="Copy link").click()
+    expect(tab.locator(".link-tools > [role=status]")).to_have_text("Copied.")
+    link = urlsplit(tab.evaluate("navigator.clipboard.readText()"))
+    assert parse_qs(link.query) == {"chapter": [WITH_SETTINGS.KEY], "bits": ["3"], "noise": ["0.25"], "width": ["32"]}
+
+
+def test_a_link_for_a_class_fixes_and_hides_settings(tab: Page, server: str) -> None:
+    tab.goto(f"{server}/?chapter={WITH_SETTINGS.KEY}&bits=2")
+    expect(tab.locator("#bits")).to_be_visible()
+    open_menu(tab)
+    tab.get_by_role("button", name="Link for a class").click()
+    dialog = tab.get_by_role("dialog")
+    dialog.get_by_role("checkbox", name="bits").check()
+    dialog.get_by_role("checkbox", name="seed").check()
+    link = dialog.locator("input.address").input_value()
+    query = parse_qs(urlsplit(link).query)
+    assert (query["hide"], query["bits"], query["seed"]) == (["bits,seed"], ["2"], ["0"])
+    tab.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+    tab.goto(link)
+    title(tab, WITH_SETTINGS.TITLE)
+    expect(tab.locator("#granularity")).to_be_visible()
+    expect(tab.locator("#bits")).to_be_hidden()
+    expect(tab.locator("#seed")).to_be_hidden()
+    expect(tab.locator("#bits").get_by_label("2", exact=True)).to_be_checked()
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"seed": "<img src=x onerror=\"document.title='broken in'\">", "bits": "${1+1}"},
+        {"chapter": "'];document.title='broken in';['", "noise": "`${document.title='broken in'}`"},
+        {"hide": "<script>document.title='broken in'</script>", "width": "9" * 3000},
+    ],
+)
+def test_a_hostile_address_is_answered_with_sentences(tab: Page, server: str, hostile: dict[str, str]) -> None:
+    tab.goto(f"{server}/?{urlencode(hostile)}")
+    notices = tab.locator(".notices p")
+    expect(notices).to_have_count(len(hostile))
+    for name, notice in zip(sorted(hostile, key=order), notices.all(), strict=True):
+        expect(notice).to_contain_text(f"{name}='")
+        expect(notice).to_contain_text("; expected")
+    assert tab.locator("#heading img, #heading script").count() == 0
+    assert tab.title() == f"{FIRST.TITLE} · {TITLE}"
+
+
+def again(tab: Page) -> Page:
+    """The same address in the same browser. (A reload would abort Gradio's requests, which it reports as errors.)"""
+    page = tab.context.new_page()
+    page.goto(tab.url)
+    page.locator("#chapter-list").wait_for(state="attached")
+    return page
+
+
+def order(name: str) -> int:
+    """Settings are judged first, then the chapter, then what is hidden."""
+    return ("chapter", "hide").index(name) + 1 if name in ("chapter", "hide") else 0
+
+
+def open_menu(tab: Page) -> None:
+    """The list of chapters, which a phone hides behind a button."""
+    menu = tab.locator("#nav .menu")
+    tab.locator("#chapter-list").wait_for(state="attached")
+    if menu.is_visible() and menu.get_attribute("aria-expanded") == "false":
+        menu.click()
+
+
+def open_link(tab: Page, key: str) -> None:
+    open_menu(tab)
+    tab.locator(f"#chapter-list a[href*='chapter={key}']").click()
+
+
+def open_chapter(tab: Page, key: str) -> None:
+    """Through the list, and wait until it is drawn."""
+    open_link(tab, key)
+    expect(tab.locator(f"#page-{key}")).to_be_visible()
+    tab.wait_for_function(DRAWN, arg=key)
+
+
+def title(tab: Page, text: str) -> None:
+    expect(tab.locator("#chapter-title")).to_have_text(text)
+
+
+def press_tab_to(tab: Page, selector: str) -> Locator:
+    """The keyboard gets there: no trap, and not too far."""
+    for _ in range(250):
+        tab.keyboard.press("Tab")
+        if tab.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return tab.locator(selector)
+    raise AssertionError(f"the keyboard did not reach {selector}")
