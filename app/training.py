@@ -38,8 +38,8 @@ def buttons(shared: Shared, name: str, preset: gr.Radio | gr.State) -> None:
         )
     common: dict[str, Any] = {"inputs": inputs(shared, preset), "outputs": outputs(shared), **QUIET}
     run.click(train, **common, trigger_mode="multiple", api_name=f"{name}_run", **AT_WORK)
-    pause.click(pause_training, show_progress="hidden")
-    paused = step.click(pause_training, show_progress="hidden", trigger_mode="multiple")
+    pause.click(pause_training, show_progress="hidden", queue=False)
+    paused = step.click(pause_training, show_progress="hidden", trigger_mode="multiple", queue=False)
     paused.then(train_one_step, **common, trigger_mode="multiple", api_name=f"{name}_step", concurrency_limit=1)
     reset.click(start_anew, **common)
 

@@ -19,8 +19,12 @@ export class FitPlot extends Plot {
   /** @param {{ noisy: number[], clean: number[] }} data  @param {Object<string, number[]>} curves */
   drawData(data, curves) {
     this.setAxis("y", symmetric(Math.max(2, Math.ceil(Math.max(...data.noisy.map(Math.abs))))));
-    this.noisy.setAttribute("d", this.dots(evenly(data.noisy.length), data.noisy));
-    this.clean.setAttribute("d", this.through(evenly(data.clean.length), data.clean));
+    if (data.noisy !== this.points || this.width !== this.pointsWidth) {
+      this.points = data.noisy; // they stay the same through a run
+      this.pointsWidth = this.width;
+      this.noisy.setAttribute("d", this.dots(evenly(data.noisy.length), data.noisy));
+      this.clean.setAttribute("d", this.through(evenly(data.clean.length), data.clean));
+    }
     for (const [kind, path] of Object.entries(this.fits)) {
       const curve = curves[kind] ?? [];
       path.setAttribute("d", this.through(evenly(curve.length), curve));

@@ -22,11 +22,11 @@ export class FlipMap {
 
   /** @param {{ rows: number, columns: number, cells: string }} map */
   draw(map) {
-    const colour = getComputedStyle(this.canvas).color;
-    if (map === this.last && colour === this.colour) return;
+    const theme = document.body.className;
+    if (map === this.last && theme === this.theme) return;
     this.last = map;
-    this.colour = colour;
-    const [r, g, b] = colour.match(/[\d.]+/g).map(Number);
+    this.theme = theme;
+    const [r, g, b] = getComputedStyle(this.canvas).color.match(/[\d.]+/g).map(Number);
     const { canvas } = this;
     const { rows, columns } = map;
     canvas.width = columns;

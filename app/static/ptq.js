@@ -28,7 +28,7 @@ export function mount(root, props, watch) {
   let chosen = ASKED;
 
   const plot = new FitPlot(view, {
-    title: "The FP32 network, and its weights rounded to 4 bits",
+    title: "What will 4 bits make of it?",
     height: 300,
     fits: ["fp32", "sketch", "ptq"],
     legend: [["fp32", "FP32"], ["sketch", "your guess"], ["ptq", "PTQ"]],
@@ -82,7 +82,7 @@ export function mount(root, props, watch) {
     );
     title.textContent = cell
       ? `Rounded to ${cell.bits} bits, ${named(cell)}`
-      : "The FP32 network: what will 4 bits make of it?";
+      : "What will 4 bits make of it?";
     words.textContent = say(now, isUntrained, cell, isAsked, hasMovedOn, fp32);
     plot.describe(
       `Noisy points of a sine, the fit of the FP32 network at step ${now.step}` +
