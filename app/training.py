@@ -17,7 +17,7 @@ from app.running import is_running, running, stop
 from app.shared import Shared, parse_settings
 
 SECONDS_A_FRAME = 0.05
-VISITORS_AT_ONCE = 24  # each holds one of the server's 40 threads while it trains
+VISITORS_AT_ONCE = 32  # each holds one of the server's 40 threads while it trains
 MINE = ""  # the preset that breaks nothing
 FEED = "feed"  # to `running`: a last frame fits every chapter that trains with these handlers
 

@@ -22,7 +22,7 @@ KEY, TITLE = "sensitive", "Sensitive layers"
 
 IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
 SECONDS_A_FRAME = 0.1
-VISITORS_AT_ONCE = 24
+VISITORS_AT_ONCE = 32
 
 # The browser knows which width, mix and patient are on screen; without a click it tells nobody.
 WITH_CHOICE = f"(_, ...others) => [document.querySelector('#{KEY} .view')?.dataset.choice ?? '', ...others]"

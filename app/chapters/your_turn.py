@@ -27,7 +27,7 @@ KEY, TITLE = "your_turn", "Your turn"
 USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate")
 
 SECONDS_A_FRAME = 0.04  # ten steps; the 2,000 take eight seconds
-VISITORS_AT_ONCE = 24
+VISITORS_AT_ONCE = 32
 
 # The curve is in the browser; without a click it tells nobody.
 WITH_POINTS = "(_, ...others) => [document.querySelector('#your-turn .view')?.dataset.points ?? '', ...others]"

@@ -35,7 +35,7 @@ USES = ()  # a small network of its own, always the same
 
 STEPS_A_FRAME = 8
 SECONDS_A_FRAME = 0.1
-VISITORS_AT_ONCE = 24
+VISITORS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
