@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups
 from qat_core.lsq import LearnedScale, LSQuantize
 from qat_core.observer import Fixed, FromTensor, MovingRange, fix
+from qat_core.source import Source
 from qat_core.spec import QuantSpec
 from qat_core.ste import STEQuantize, ste_round, ste_round_by
 
@@ -21,16 +22,15 @@ class FakeQuantize(nn.Module):
     Half precision is quantized in float32 and returned in its own type.
     """
 
-    def __init__(self, spec: QuantSpec, source: nn.Module) -> None:
+    def __init__(self, spec: QuantSpec, source: Source) -> None:
         super().__init__()
         self.spec, self.source = spec, source
         self.enabled = True
-        self.covers_all = spec.symmetric and spec.scale == "minmax" and isinstance(source, FromTensor)
 
     @classmethod
     def for_weight(cls, spec: QuantSpec, weight: Tensor, axis: int = 0) -> "FakeQuantize":
         """For a weight whose output channels lie along `axis`; learned scales begin with its best ones."""
-        source: nn.Module = FromTensor(spec, axis)
+        source: Source = FromTensor(spec, axis)
         if spec.scale == "learned":
             groups = to_groups(weight, spec)
             dims = reduced_dims(groups, spec, axis)
@@ -47,7 +47,7 @@ class FakeQuantize(nn.Module):
         """For the input of a layer: one scale for all of it, or with `dynamic` one for each row or group of a row."""
         if spec.dynamic:
             return cls(spec, FromTensor(spec, axis=0))
-        source: nn.Module = MovingRange(spec)
+        source: Source = MovingRange(spec)
         if spec.scale == "learned":
             source = LearnedScale(source, torch.Size(), spec.symmetric, spec.power_of_two)
         return cls(spec, source)
@@ -93,7 +93,7 @@ class FakeQuantize(nn.Module):
 
     def freeze(self, x: Tensor, at_least: Tensor | None = None) -> None:
         """Keep the scale and zero point that hold for x now."""
-        self.source, self.covers_all = fix(self.source, self._groups(x), at_least), False
+        self.source = fix(self.source, self._groups(x), at_least)
 
     @property
     def is_frozen(self) -> bool:
@@ -111,7 +111,7 @@ class FakeQuantize(nn.Module):
 
     def _estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
         spec = self.spec
-        if self.covers_all:
+        if self.source.covers_all:
             return ste_round(x, scale, spec.shift)
         estimator = LSQuantize if scale.requires_grad else STEQuantize
         y = estimator.apply(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift)  # type: ignore[no-untyped-call]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import dequantize_, round_to_codes
-from qat_core.source import StatefulSource
+from qat_core.source import Source, StatefulSource
 from qat_core.ste import where_not_clamped
 
 
@@ -75,7 +75,7 @@ class LearnedScale(StatefulSource):
 
     zero_point: Tensor | None
 
-    def __init__(self, initial: nn.Module, shape: torch.Size, symmetric: bool, power_of_two: bool) -> None:
+    def __init__(self, initial: Source, shape: torch.Size, symmetric: bool, power_of_two: bool) -> None:
         super().__init__()
         self.initial, self.power_of_two, self.started = initial, power_of_two, False
         self.log2_scale = nn.Parameter(torch.full(shape, torch.nan))

@@ -7,10 +7,10 @@ from typing import cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from qat_core.affine import minmax_qparams, mse_qparams, qparams_of_range
-from qat_core.source import StatefulSource
+from qat_core.source import Source, StatefulSource
 from qat_core.spec import QuantSpec
 
 MOMENTUM = 0.05
@@ -20,14 +20,13 @@ class NoDataError(ValueError):
     """An activation quantizer was asked for its scale before it had seen any data."""
 
 
-class FromTensor(nn.Module):
+class FromTensor(Source):
     """Measured on the very tensor at hand, each time: for weights, which move, and for dynamic activations."""
-
-    calibrating = False
 
     def __init__(self, spec: QuantSpec, axis: int) -> None:
         super().__init__()
         self.spec, self.axis = spec, axis
+        self.covers_all = spec.symmetric and spec.scale == "minmax"
         self.choose_qparams = minmax_qparams if spec.scale == "minmax" else mse_qparams
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -92,7 +91,7 @@ class MovingRange(StatefulSource):
         self.has_seen_data = bool(torch.isfinite(self.low) & torch.isfinite(self.high))
 
 
-class Fixed(nn.Module):
+class Fixed(Source):
     """Constants: what every other source becomes in `convert`."""
 
     scale: Tensor
@@ -108,7 +107,7 @@ class Fixed(nn.Module):
 
 
 @torch.no_grad()
-def fix(source: nn.Module, x: Tensor, at_least: Tensor | None = None) -> Fixed:
+def fix(source: Source, x: Tensor, at_least: Tensor | None = None) -> Fixed:
     """The constants that `source` answers for x now."""
     scale, zero_point = cast("tuple[Tensor, Tensor | None]", source(x))
     if at_least is not None:

@@ -5,7 +5,19 @@ from typing import Any
 from torch import nn
 
 
-class StatefulSource(nn.Module):
+class Source(nn.Module):
+    """Answers `source(x)` with the scale and the zero point for x, as `to_groups` returns it.
+
+    Attributes:
+        covers_all: nothing in x ever lies beyond the grid.
+        calibrating: it takes in every tensor, whole batches being shown to it.
+    """
+
+    covers_all = False
+    calibrating = False
+
+
+class StatefulSource(Source):
     """A source of scales that remembers what it has seen or learned."""
 
     def restart(self) -> None:

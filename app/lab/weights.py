@@ -10,6 +10,7 @@ from qat_core import FakeQuantize, Oscillations, QuantLayer
 from qat_core.affine import from_groups, to_groups
 from qat_core.lsq import LearnedScale
 from qat_core.prepare import quantized_layers
+from qat_core.source import Source
 
 BINS = 160  # over the whole grid; at 8 bits a code has one of its own
 MAP_SIDE = 64  # cells; larger matrices are shown in blocks
@@ -102,10 +103,10 @@ def multiply_scales(model: nn.Module, factor: float) -> None:
             quantizer.source = Multiplied(quantizer.source, factor)
 
 
-class Multiplied(nn.Module):
+class Multiplied(Source):
     """A source of scales, times a constant."""
 
-    def __init__(self, source: nn.Module, factor: float) -> None:
+    def __init__(self, source: Source, factor: float) -> None:
         super().__init__()
         self.source, self.factor = source, factor
 
