@@ -50,7 +50,6 @@ export function mount(root, props, watch, trigger) {
 
   const update = () => {
     const open = place();
-    openMenu(false);
     menu.textContent = `${open + 1} of ${CHAPTERS.length}: ${CHAPTERS[open].title}`;
     for (const [i, { key, anchor, tick }] of links.entries()) {
       anchor.href = link(key);
@@ -60,10 +59,12 @@ export function mount(root, props, watch, trigger) {
     }
   };
   window.addEventListener("chapter", () => {
+    openMenu(false);
     update();
     trigger("select"); // a run that nobody sees any more ends
   });
   window.addEventListener("ticks", update);
   window.addEventListener("settings", () => queueMicrotask(update));
+  openMenu(false);
   update();
 }

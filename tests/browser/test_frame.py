@@ -175,11 +175,10 @@ def test_a_hostile_address_is_answered_with_sentences(tab: Page, server: str, ho
     tab.goto(f"{server}/?{urlencode(hostile)}")
     notices = tab.locator(".notices p")
     expect(notices).to_have_count(len(hostile))
-    for name, notice in zip(sorted(hostile, key=order), notices.all(), strict=True):
-        expect(notice).to_contain_text(f"{name}='")
-        expect(notice).to_contain_text("; expected")
+    for name in hostile:
+        expect(notices.filter(has_text=f"{name}=").filter(has_text="; expected")).to_have_count(1)
     assert tab.locator("#heading img, #heading script").count() == 0
-    assert tab.title() == f"{FIRST.TITLE} · {TITLE}"
+    assert tab.title().endswith(TITLE)
 
 
 def again(tab: Page) -> Page:
@@ -188,11 +187,6 @@ def again(tab: Page) -> Page:
     page.goto(tab.url)
     page.locator("#chapter-list").wait_for(state="attached")
     return page
-
-
-def order(name: str) -> int:
-    """Settings are judged first, then the chapter, then what is hidden."""
-    return ("chapter", "hide").index(name) + 1 if name in ("chapter", "hide") else 0
 
 
 def open_menu(tab: Page) -> None:

@@ -89,6 +89,7 @@ def test_learned_scales_block_the_gradient_of_what_they_clamp(chapter: Page) -> 
     button(chapter, "25 steps").click()
     wait_for_step(chapter, 25)
     expect(button(chapter, "Clamped hardest")).to_be_enabled()
+    chapter.wait_for_timeout(1000)  # the last frame of the steps may still be on its way
     button(chapter, "Clamped hardest").click()
     chapter.get_by_label(re.compile("^The straight-through estimator")).click()
     expect(chapter.locator("#one-step .formula")).to_contain_text("∂L/∂w := ∂L/∂ŵ")

@@ -46,7 +46,9 @@ def test_the_histogram_holds_every_weight(page: Page) -> None:
     page.locator("#qat-step").click()
     page.wait_for_function("document.querySelector('#qat .view').dataset.step === '1'")
     page.get_by_text("The weights on their grid as a table").click()
-    counts = page.locator("#qat .chart-table").nth(1).locator("tbody td:nth-child(2)").all_inner_texts()
+    cells = page.locator("#qat .chart-table").nth(1).locator("tbody td:nth-child(2)")
+    expect(cells).to_have_count(16 + 2)
+    counts = cells.all_inner_texts()
     assert sum(map(int, counts)) == 64 * 64
     assert len(counts) == 16 + 2
 
