@@ -65,7 +65,7 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_chapter(tab: Page, server: 
 def test_a_chapter_has_an_address_and_back_returns(tab: Page, server: str) -> None:
     tab.goto(f"{server}/?chapter={LAST.KEY}")
     title(tab, LAST.TITLE)
-    assert tab.title() == f"{LAST.TITLE} · {TITLE}"
+    assert tab.title().endswith(TITLE)
     open_chapter(tab, FIRST.KEY)
     assert parse_qs(urlsplit(tab.url).query)["chapter"] == [FIRST.KEY]
     tab.go_back()
