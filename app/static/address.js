@@ -70,8 +70,13 @@ function show(key) {
   const hidden = hiddenNames();
   onlyOpen.textContent = `.page:not(#page-${key}) { display: none !important; }`;
   document.documentElement.dataset.controls = uses.filter((name) => !hidden.has(name)).join(" ");
-  document.title = `${title} · ${document.querySelector("meta[name=tutorial]").content}`;
+  name(title);
   window.dispatchEvent(new CustomEvent("chapter", { detail: key }));
+}
+
+function name(chapter) {
+  const title = `${chapter} · ${document.querySelector("meta[name=tutorial]").content}`;
+  if (document.title !== title) document.title = title;
 }
 
 function put(query, name, value) {
@@ -80,3 +85,5 @@ function put(query, name, value) {
 }
 
 show(wanted());
+// Gradio writes the page's own title when it starts, which may be later.
+new MutationObserver(() => name(CHAPTERS[open].title)).observe(document.head, { childList: true, subtree: true });

@@ -65,7 +65,7 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_chapter(tab: Page, server: 
 def test_a_chapter_has_an_address_and_back_returns(tab: Page, server: str) -> None:
     tab.goto(f"{server}/?chapter={LAST.KEY}")
     title(tab, LAST.TITLE)
-    assert tab.title().endswith(TITLE)
+    assert tab.title() == f"{LAST.TITLE} · {TITLE}"
     open_chapter(tab, FIRST.KEY)
     assert parse_qs(urlsplit(tab.url).query)["chapter"] == [FIRST.KEY]
     tab.go_back()
@@ -178,7 +178,7 @@ def test_a_hostile_address_is_answered_with_sentences(tab: Page, server: str, ho
     for name in hostile:
         expect(notices.filter(has_text=f"{name}=").filter(has_text="; expected")).to_have_count(1)
     assert tab.locator("#heading img, #heading script").count() == 0
-    assert tab.title().endswith(TITLE)
+    assert tab.title() == f"{FIRST.TITLE} · {TITLE}"
 
 
 def again(tab: Page) -> Page:
