@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, digits, export, memory, parity, speed
+from benchmarks.sections import accuracy, digits, export, latency, memory, parity, speed
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
@@ -11,4 +11,5 @@ SECTIONS: dict[str, ModuleType] = {
     "memory": memory,
     "parity": parity,
     "export": export,
+    "latency": latency,
 }
