@@ -68,9 +68,8 @@ def build() -> gr.Blocks:
 
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         opened = page.load(open_address, None, [heading, *common.settings], **hidden)
-        changes = [setting.change for setting in common.settings]  # type: ignore[attr-defined]
         opened.then(None, common.settings, js=PUBLISH, **hidden)
-        gr.on(changes, None, common.settings, js=PUBLISH, **hidden)
+        gr.on(common.changes, None, common.settings, js=PUBLISH, **hidden)
         left = nav.select(leave_chapter, queue=False, **hidden)
         left.then(training.catch_up, common.progress, common.feed, **hidden)
     page.queue(max_size=VISITORS_IN_LINE, default_concurrency_limit=None)

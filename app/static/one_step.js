@@ -1,12 +1,14 @@
 /** Chapter "one step": pick a weight, then follow it through one optimizer step, a stage at a time. */
 
+import { button, element } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { follow } from "./follow.js";
+import { grouped, readable } from "./format.js";
 import { Heatmap } from "./heatmap.js";
-import { element } from "./models.js";
-import { Numbers, readable } from "./numbers.js";
+import { Numbers } from "./numbers.js";
 import { originOf, stagesOf, valuesOf } from "./stages.js";
 import { Pictures } from "./step_pictures.js";
-import { tableToggle } from "./table.js";
+import { numbersTable } from "./table.js";
 
 const PICKS = [
   ["gradient", "Largest gradient"],
@@ -46,7 +48,7 @@ export function mount(root, props, watch, trigger) {
     at = Math.min(at, stages.length - 1);
     view.dataset.step = frame.step;
     view.dataset.stage = stages[at].key;
-    if (at === stages.length - 1) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "one_step" }));
+    if (at === stages.length - 1) chapterDone("one_step");
     for (const part of parts) part(frame, stages, at);
   };
   follow(props, watch, (latest) => {
@@ -171,8 +173,7 @@ function card(parent, sources, turnTo, take) {
   const source = element("figure", "source listing");
   const turns = element("div", "turns");
   const back = button("Back", () => turnTo(now - 1));
-  const next = button("Next", () => (now < last ? turnTo(now + 1) : (turnTo(0), take(1))));
-  next.classList.add("primary");
+  const next = button("Next", () => (now < last ? turnTo(now + 1) : (turnTo(0), take(1))), "primary");
   turns.append(back, next);
   section.append(turns, told, shown, source, spoken);
   parent.append(section);
@@ -187,9 +188,9 @@ function card(parent, sources, turnTo, take) {
     const line = (text) => numbers.text(text, values, (name) => originOf(name, frame));
     numbers.hide();
     title.textContent = `${at + 1}. ${stage.title}`;
-    formula.replaceChildren(...stage.formula(frame).map(line));
+    formula.replaceChildren(...stage.formula.map(line));
     formula.classList.toggle("lines", formula.childElementCount > 1);
-    words.replaceChildren(line(stage.words(frame)));
+    words.replaceChildren(line(stage.words));
     spoken.textContent = `Stage ${at + 1} of ${stages.length}, ${title.textContent}: ${readable(values[stage.value])}`;
     pictures.show(stage, frame, values);
     listing(source, sources[`${stage.key}.${frame.rule}`] ?? sources[stage.key]);
@@ -203,16 +204,14 @@ function card(parent, sources, turnTo, take) {
 function tables(parent) {
   const box = element("div");
   parent.append(box);
-  const numbers = tableToggle(box, "All numbers of the step");
-  const curves = tableToggle(box, "The curves of the step");
+  const numbers = numbersTable(box, "All numbers of the step", ["Value", "Where it comes from"]);
+  const columns = ["x", "Output", "Without the weight", "Prediction", "Data", "Part of the gradient"];
+  const curves = numbersTable(box, "The curves of the step", columns);
   return (frame) => {
     const values = Object.entries(valuesOf(frame)).filter(([name]) => originOf(name, frame));
-    numbers(["Value", "Where it comes from"], () => values.map(([name, value]) => [readable(value), originOf(name, frame)]));
+    numbers(() => values.map(([name, value]) => [readable(value), originOf(name, frame)]));
     const { x, y, rest, prediction, target, parts } = frame.curves;
-    const columns = [x, y, rest, prediction, target, parts];
-    curves(["x", "output", "without the weight", "prediction", "data", "part of the gradient"], () =>
-      x.map((_, i) => columns.map((column) => readable(column[i]))),
-    );
+    curves(() => x.map((_, i) => [x, y, rest, prediction, target, parts].map((column) => readable(column[i]))));
   };
 }
 
@@ -289,15 +288,4 @@ function brief(value) {
   if (Number.isInteger(value)) return readable(value);
   const size = Math.abs(value);
   return (size >= 1e-3 && size < 1e4 ? value.toPrecision(3) : value.toExponential(1)).replaceAll("-", "−");
-}
-
-function button(text, act) {
-  const node = element("button", "", text);
-  node.type = "button";
-  node.addEventListener("click", act);
-  return node;
-}
-
-function grouped(count) {
-  return count.toLocaleString("en");
 }

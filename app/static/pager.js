@@ -2,7 +2,7 @@
 
 import { CHAPTERS, link, place } from "./address.js";
 import { chapterLink } from "./chapter_link.js";
-import { element } from "./models.js";
+import { element } from "./dom.js";
 
 export function mount(root) {
   const nav = element("nav", "pager");
@@ -32,5 +32,5 @@ function direction(nav, name, way, before) {
 
 /** Who goes on has done this chapter. */
 function chapterDone() {
-  window.dispatchEvent(new CustomEvent("chapter-done", { detail: CHAPTERS[place()].key }));
+  chapterDone(CHAPTERS[place()].key);
 }

@@ -221,7 +221,7 @@ def test_every_stage_has_its_source_and_every_excerpt_a_marked_line() -> None:
     found = sources()
     stages = {name.split(".")[0] for name in found}
     module = (STATIC / "stages.js").read_text()
-    assert stages == set(re.findall(r'^    key: "(\w+)"', module, re.MULTILINE))
+    assert stages == set(re.findall(r'^ +key: "(\w+)"', module, re.MULTILINE))
     for item in found.values():
         assert any(marked for _, _, marked in item["lines"])
     assert "torch/optim/adam.py" in {item["file"] for item in found.values()}
@@ -239,7 +239,7 @@ def test_another_torch_shows_the_line_that_calls_it() -> None:
 
 def test_every_number_that_the_texts_name_is_sent_or_follows(fresh: Progress) -> None:
     module = (STATIC / "stages.js").read_text()
-    stages, rest = module.split("const STAGES = [")[1].split("export function stagesOf")
+    stages, rest = module.split("const STAGES = {")[1].split("export function stagesOf")
     named = set(
         re.findall(r"(?<!\$)\{(\w+)\}", stages + rest.split("function flipped")[1].split("function sharing")[0])
     )
