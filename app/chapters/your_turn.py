@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+import export
 from app.handlers import QUIET, Handlers, buttons
 from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
 from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
@@ -21,7 +22,7 @@ from app.shared import HOUR, Shared, parse_settings
 from app.snippets import config_source
 from app.turns import turn
 from app.view import coloured, module_view, prose, rounded, to_json
-from export import ParityError, audit, export_onnx
+from export import ParityError, audit
 
 KEY, TITLE = "your_turn", "Your turn"
 USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate")
@@ -40,7 +41,7 @@ def build(shared: Shared) -> None:
             prose(__file__)
         with gr.Column(elem_classes="picture"):
             with gr.Row(elem_classes="run-buttons"):
-                run, pause, reset, export = buttons("your", "Train", "Pause", "Reset", "Export")
+                run, pause, reset, take_home = buttons("your", "Train", "Pause", "Reset", "Export")
                 download = gr.DownloadButton("Download", interactive=False, elem_id="your-download")
             view = module_view("your_turn.js", frame(None), elem_id="your-turn")
     with gr.Row(elem_classes="chapter"):
@@ -56,7 +57,7 @@ def build(shared: Shared) -> None:
     common.pause(pause)
     common.change([reset.click], start_anew)
     common.after_the_run(
-        export, export_file, "export", outputs=[view, own, download], concurrency_id="export", concurrency_limit=1
+        take_home, export_file, "export", outputs=[view, own, download], concurrency_id="export", concurrency_limit=1
     )
     view.upload(read_points, own, common.outputs, show_progress="hidden", api_visibility="private")
     common.change(shared.changes, follow_settings)
@@ -180,7 +181,7 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
         try:
             with turn():
                 experiment = Experiment.restore(own.snapshot, DEVICE)
-                report = export_onnx(experiment.models["qat"].eval(), experiment.task.examples, path)
+                report = export.export_onnx(experiment.models["qat"].eval(), experiment.task.examples, path)
         except (ValueError, ParityError) as error:
             yield *page(own, problem=f"Nothing was exported: {error}"), gr.skip()
             return

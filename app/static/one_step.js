@@ -18,6 +18,7 @@ const PICKS = [
 const STRIDES = [1, 25, 100];
 const PASSES = { forward: "forward", backward: "backward", update: "update" };
 const PATIENCE = 150; // milliseconds without a further arrow key before the server is asked
+const LOST = 20_000; // milliseconds after which no answer will come
 
 export function mount(root, props, watch, trigger) {
   const view = root.querySelector(".view");
@@ -26,11 +27,13 @@ export function mount(root, props, watch, trigger) {
   let frame = null;
   let at = 0;
 
-  const ask = (cell) => trigger("select", { layer: frame.layer, row: frame.row, col: frame.col, ...cell });
-  const take = (steps) => {
-    strip.wait();
-    trigger("submit", { layer: frame.layer, row: frame.row, col: frame.col, steps });
-  };
+  const questions = new Questions((event, about) => {
+    const { layer, row, col, matrix } = frame;
+    trigger(event, { layer, row, col, has: matrix, ...about });
+  });
+  questions.onChange = (isWaiting) => view.setAttribute("aria-busy", String(isWaiting));
+  const ask = (cell) => questions.ask("select", cell);
+  const take = (steps) => questions.ask("submit", { steps });
   const turnTo = (stage) => {
     at = Math.max(0, Math.min(stagesOf(frame).length - 1, stage));
     draw();
@@ -41,7 +44,8 @@ export function mount(root, props, watch, trigger) {
   const way = element("div", "way");
   bench.append(way);
   view.append(bench);
-  const parts = [strip.draw, loop(way, turnTo), card(way, sources, turnTo, take), tables(way), matrix(bench, ask)];
+  const look = (cell) => questions.soon(cell);
+  const parts = [strip.draw, loop(way, turnTo), card(way, sources, turnTo, take), tables(way), matrix(bench, ask, look)];
 
   const draw = () => {
     const stages = stagesOf(frame);
@@ -51,36 +55,81 @@ export function mount(root, props, watch, trigger) {
     if (at === stages.length - 1) chapterDone("one_step");
     for (const part of parts) part(frame, stages, at);
   };
-  follow(props, watch, (latest) => {
-    if (latest.busy_at) {
+  const takeIn = (latest) => {
+    if (latest.busy) {
       setTimeout(() => ask({}), 2 * PATIENCE);
       return;
     }
     strip.complain(latest.problem);
     if (latest.problem) return;
     const key = frame && stagesOf(frame)[at].key;
-    frame = latest;
+    frame = { codes: frame?.codes, flips: frame?.flips, ...latest }; // a matrix that is here is not sent again
     if (key) at = Math.max(0, stagesOf(frame).findIndex((stage) => stage.key === key));
     draw();
+  };
+  follow(props, watch, (latest) => {
+    if (questions.isWorthDrawing(latest.asked)) takeIn(latest);
+    questions.next();
   });
-  keepUpToDate(view, () => ask({}));
+  keepUpToDate(view, () => look({}));
+}
+
+/** One question at a time: an answer that came late could otherwise cover that of a later question. */
+class Questions {
+  /** @param {(event: string, about: object) => void} send */
+  constructor(send) {
+    Object.assign(this, { send, waiting: [], asked: 0, open: false, due: 0, onChange: () => {} });
+  }
+
+  /** Look when no other wish comes for a moment. */
+  soon(cell) {
+    clearTimeout(this.due);
+    this.due = setTimeout(() => this.ask("select", cell), PATIENCE);
+    this.onChange(true);
+  }
+
+  /** Of several looks that wait, the last is enough; every step counts. */
+  ask(event, about) {
+    clearTimeout(this.due);
+    this.due = 0;
+    if (event === "select" && this.waiting.at(-1)?.event === "select") this.waiting.pop();
+    this.waiting.push({ event, about });
+    this.next();
+  }
+
+  /** Take in an answer. @param {number} number  of its question  @returns {boolean} not if the visitor looks elsewhere by now */
+  isWorthDrawing(number) {
+    if (number !== this.asked) return false;
+    clearTimeout(this.patience);
+    this.open = false;
+    return !this.due && !this.waiting.some(({ event }) => event === "select");
+  }
+
+  next() {
+    if (!this.open && this.waiting.length) {
+      const { event, about } = this.waiting.shift();
+      this.open = true;
+      this.asked += 1;
+      this.patience = setTimeout(() => {
+        this.open = false;
+        this.next();
+      }, LOST);
+      this.send(event, { ...about, asked: this.asked });
+    }
+    this.onChange(this.open || this.due > 0);
+  }
 }
 
 /** The training may have moved on, or begun anew, while this chapter was out of sight. */
 function keepUpToDate(view, ask) {
   let seen = true; // what was drawn first is up to date
-  let due = 0;
-  const later = () => {
-    clearTimeout(due);
-    due = setTimeout(ask, PATIENCE);
-  };
   new ResizeObserver(([{ contentRect }]) => {
     const visible = contentRect.width > 0;
-    if (visible && !seen) later();
+    if (visible && !seen) ask();
     seen = visible;
   }).observe(view);
-  window.addEventListener("settings", () => seen && later());
-  later();
+  window.addEventListener("settings", () => seen && ask());
+  ask();
 }
 
 // Each part builds its nodes once and returns the function that updates them.
@@ -95,11 +144,7 @@ function steps(parent, take) {
   strip.append(count, ...buttons, words);
   parent.append(strip);
   return {
-    wait: () => strip.setAttribute("aria-busy", "true"),
-    complain: (problem) => {
-      strip.removeAttribute("aria-busy");
-      words.textContent = problem;
-    },
+    complain: (problem) => (words.textContent = problem),
     draw: (frame) => {
       const over = frame.step >= frame.steps;
       count.textContent = over
@@ -231,19 +276,17 @@ function listing(figure, { file, name, lines }) {
 }
 
 /** The layer's codes, in which a weight is picked. */
-function matrix(parent, ask) {
+function matrix(parent, ask, look) {
   const side = element("section", "matrix");
   const layers = element("div", "layers");
   layers.setAttribute("role", "group");
   layers.setAttribute("aria-label", "Layer");
   side.append(element("h3", "", "The weight"), layers);
-  let due = 0;
   let frame = null;
   const heatmap = new Heatmap(side, "Codes of the layer", (row, col) => {
     heatmap.select(row, col, words(frame, row, col));
     caption.textContent = words(frame, row, col);
-    clearTimeout(due);
-    due = setTimeout(() => ask({ row, col }), PATIENCE);
+    look({ row, col });
   });
   const caption = element("p", "caption");
   caption.setAttribute("aria-live", "polite");
@@ -257,7 +300,7 @@ function matrix(parent, ask) {
 
   return (latest) => {
     frame = latest;
-    const codes = Int8Array.from(atob(frame.codes), (c) => c.charCodeAt(0));
+    const codes = codesOf(frame);
     const bits = atob(frame.flips);
     const reach = frame.numbers.quant_max;
     heatmap.show({ rows: frame.rows, cols: frame.cols, codes, reach, marks: (i) => ((bits.charCodeAt(i >> 3) >> (7 - (i & 7))) & 1 ? "■" : "") });
@@ -279,8 +322,14 @@ function matrix(parent, ask) {
 }
 
 function words(frame, row, col) {
-  const code = (atob(frame.codes).charCodeAt(row * frame.cols + col) << 24) >> 24;
-  return `Row ${row}, column ${col}: code ${readable(code)}.`;
+  return `Row ${row}, column ${col}: code ${readable(codesOf(frame)[row * frame.cols + col])}.`;
+}
+
+/** The codes of the layer: two to a byte, the low nibble first, where they have at most four bits. */
+function codesOf({ codes, bits, rows, cols }) {
+  const bytes = Uint8Array.from(atob(codes), (c) => c.charCodeAt(0));
+  if (bits > 4) return Int8Array.from(bytes);
+  return Int8Array.from({ length: rows * cols }, (_, i) => (bytes[i >> 1] << (i & 1 ? 24 : 28)) >> 28);
 }
 
 /** Three digits for the loop. */
