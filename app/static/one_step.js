@@ -6,6 +6,7 @@ import { follow } from "./follow.js";
 import { grouped, readable } from "./format.js";
 import { Heatmap } from "./heatmap.js";
 import { Numbers } from "./numbers.js";
+import { follow as eachFrame } from "./recording.js";
 import { originOf, stagesOf, valuesOf } from "./stages.js";
 import { Pictures } from "./step_pictures.js";
 import { numbersTable } from "./table.js";
@@ -18,6 +19,7 @@ const PICKS = [
 const STRIDES = [1, 25, 100];
 const PASSES = { forward: "forward", backward: "backward", update: "update" };
 const PATIENCE = 150; // milliseconds without a further arrow key before the server is asked
+const LONGEST_HOLD = 3000; // milliseconds
 const LOST = 20_000; // milliseconds after which no answer will come
 
 export function mount(root, props, watch, trigger) {
@@ -71,14 +73,28 @@ export function mount(root, props, watch, trigger) {
     if (questions.isWorthDrawing(latest.asked)) takeIn(latest);
     questions.next();
   });
-  keepUpToDate(view, () => look({}));
+  keepUpToDate(view, () => look({}), () => questions.hold());
+  eachFrame(root, () => questions.release());
 }
 
 /** One question at a time: an answer that came late could otherwise cover that of a later question. */
 class Questions {
   /** @param {(event: string, about: object) => void} send */
   constructor(send) {
-    Object.assign(this, { send, waiting: [], asked: 0, open: false, due: 0, onChange: () => {} });
+    Object.assign(this, { send, waiting: [], asked: 0, open: false, held: 0, due: 0, onChange: () => {} });
+  }
+
+  /** The network of new settings is on its way: a question that came before it would be about another. */
+  hold() {
+    clearTimeout(this.held);
+    this.held = setTimeout(() => this.release(), LONGEST_HOLD);
+    this.next();
+  }
+
+  release() {
+    clearTimeout(this.held);
+    this.held = 0;
+    this.next();
   }
 
   /** Look when no other wish comes for a moment. */
@@ -106,7 +122,7 @@ class Questions {
   }
 
   next() {
-    if (!this.open && this.waiting.length) {
+    if (!this.open && !this.held && this.waiting.length) {
       const { event, about } = this.waiting.shift();
       this.open = true;
       this.asked += 1;
@@ -116,19 +132,25 @@ class Questions {
       }, LOST);
       this.send(event, { ...about, asked: this.asked });
     }
-    this.onChange(this.open || this.due > 0);
+    this.onChange(this.open || this.held > 0 || this.due > 0);
   }
 }
 
-/** The training may have moved on, or begun anew, while this chapter was out of sight. */
-function keepUpToDate(view, ask) {
+/** The training may have moved on, or begun anew, while this chapter was out of sight or the settings changed. */
+function keepUpToDate(view, ask, hold) {
   let seen = true; // what was drawn first is up to date
+  let known = null;
   new ResizeObserver(([{ contentRect }]) => {
     const visible = contentRect.width > 0;
     if (visible && !seen) ask();
     seen = visible;
   }).observe(view);
-  window.addEventListener("settings", () => seen && ask());
+  window.addEventListener("settings", ({ detail }) => {
+    const isOther = known !== null && String(detail) !== known;
+    known = String(detail);
+    if (seen && isOther) hold();
+    if (seen) ask();
+  });
   ask();
 }
 
