@@ -6,6 +6,7 @@ import { follow } from "./follow.js";
 import { grouped, readable } from "./format.js";
 import { Heatmap } from "./heatmap.js";
 import { Numbers } from "./numbers.js";
+import { PATIENCE, Questions } from "./questions.js";
 import { follow as eachFrame } from "./recording.js";
 import { originOf, stagesOf, valuesOf } from "./stages.js";
 import { Pictures } from "./step_pictures.js";
@@ -18,9 +19,6 @@ const PICKS = [
 ];
 const STRIDES = [1, 25, 100];
 const PASSES = { forward: "forward", backward: "backward", update: "update" };
-const PATIENCE = 150; // milliseconds without a further arrow key before the server is asked
-const LONGEST_HOLD = 3000; // milliseconds
-const LOST = 20_000; // milliseconds after which no answer will come
 
 export function mount(root, props, watch, trigger) {
   const view = root.querySelector(".view");
@@ -29,11 +27,11 @@ export function mount(root, props, watch, trigger) {
   let frame = null;
   let at = 0;
 
-  const questions = new Questions((event, about) => {
+  const send = (event, about) => {
     const { layer, row, col, matrix } = frame;
     trigger(event, { layer, row, col, has: matrix, ...about });
-  });
-  questions.onChange = (isWaiting) => view.setAttribute("aria-busy", String(isWaiting));
+  };
+  const questions = new Questions(send, (isWaiting) => view.setAttribute("aria-busy", String(isWaiting)));
   const ask = (cell) => questions.ask("select", cell);
   const take = (steps) => questions.ask("submit", { steps });
   const turnTo = (stage) => {
@@ -75,65 +73,6 @@ export function mount(root, props, watch, trigger) {
   });
   keepUpToDate(view, () => look({}), () => questions.hold());
   eachFrame(root, () => questions.release());
-}
-
-/** One question at a time: an answer that came late could otherwise cover that of a later question. */
-class Questions {
-  /** @param {(event: string, about: object) => void} send */
-  constructor(send) {
-    Object.assign(this, { send, waiting: [], asked: 0, open: false, held: 0, due: 0, onChange: () => {} });
-  }
-
-  /** The network of new settings is on its way: a question that came before it would be about another. */
-  hold() {
-    clearTimeout(this.held);
-    this.held = setTimeout(() => this.release(), LONGEST_HOLD);
-    this.next();
-  }
-
-  release() {
-    clearTimeout(this.held);
-    this.held = 0;
-    this.next();
-  }
-
-  /** Look when no other wish comes for a moment. */
-  soon(cell) {
-    clearTimeout(this.due);
-    this.due = setTimeout(() => this.ask("select", cell), PATIENCE);
-    this.onChange(true);
-  }
-
-  /** Of several looks that wait, the last is enough; every step counts. */
-  ask(event, about) {
-    clearTimeout(this.due);
-    this.due = 0;
-    if (event === "select" && this.waiting.at(-1)?.event === "select") this.waiting.pop();
-    this.waiting.push({ event, about });
-    this.next();
-  }
-
-  /** Take in an answer. @param {number} number  of its question  @returns {boolean} not if the visitor looks elsewhere by now */
-  isWorthDrawing(number) {
-    if (number !== this.asked) return false;
-    clearTimeout(this.patience);
-    this.open = false;
-    return !this.due && !this.waiting.some(({ event }) => event === "select");
-  }
-
-  next() {
-    if (!this.open && !this.held && this.waiting.length) {
-      const { event, about } = this.waiting.shift();
-      this.open = true;
-      this.asked += 1;
-      this.patience = setTimeout(() => {
-        this.open = false;
-        this.next();
-      }, LOST);
-      this.send(event, { ...about, asked: this.asked });
-    }
-    this.onChange(this.open || this.held > 0 || this.due > 0);
-  }
 }
 
 /** The training may have moved on, or begun anew, while this chapter was out of sight or the settings changed. */
