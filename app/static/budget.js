@@ -30,7 +30,7 @@ export function budget(parent, choose) {
   range.addEventListener("input", () => choose({ mix: Number(range.value) }));
   number.addEventListener("change", () => {
     const most = Number(number.value);
-    if (mixes.length && number.value !== "") choose({ mix: Math.max(0, mixes.findLastIndex(({ bytes }) => bytes <= most)) });
+    if (mixes.length && number.value !== "") choose({ mix: lastWithin({ mixes }, most) });
   });
   return (frame, { mix }) => {
     mixes = frame.mixes;
