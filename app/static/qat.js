@@ -106,7 +106,7 @@ function diagnosis(parent) {
     return value;
   });
   box.append(element("h3", "", "Diagnosis"));
-  const say = spoken(box);
+  const say = spoken(box, "");
   box.append(facts);
   parent.append(box);
   return ({ grid, flips, codes, diagnosis, running }, { frames }) => {

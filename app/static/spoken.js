@@ -8,8 +8,8 @@ const SECONDS = 2.5; // a sentence takes time to read, and to be read aloud
  * @returns {(text: string, about?: { patient?: boolean, problem?: boolean }) => void}  patient words wait until the
  *     last have had their time, and only the latest of those that wait are said; all others are said at once
  */
-export function spoken(parent) {
-  const line = element("p", "words");
+export function spoken(parent, className = "words") {
+  const line = element("p", className);
   line.setAttribute("aria-live", "polite");
   parent.append(line);
   let last = -Infinity;
