@@ -35,11 +35,14 @@ class Run:
         return not self._asked_to_stop.wait(max(seconds, 0.0))
 
     def paced(self, work: Iterable[T], seconds: float = 0.0) -> Iterator[T]:
-        """The frames of the work, no more than one every so many seconds, until the run is asked to stop."""
+        """The frames of the work, no more than one every so many seconds, until the run is asked to stop.
+
+        A frame that comes late is made up for.
+        """
         due = time.monotonic()
         for frame in work:
             yield frame
-            due = max(due + seconds, time.monotonic())
+            due = max(due + seconds, time.monotonic() - seconds)
             if not self.sleep(due - time.monotonic()):
                 return
 
