@@ -54,21 +54,34 @@ def build() -> Shared:
     """Draw the settings; which of them are seen is up to the chapter and the address."""
     with gr.Row(elem_id="settings"):
         inputs = {
-            "bits": gr.Radio(list(CHOICES["bits"]), value=DEFAULTS["bits"], label="Bits per weight", elem_id="bits"),
+            "bits": gr.Radio(
+                list(CHOICES["bits"]),
+                value=DEFAULTS["bits"],
+                label="Bits per weight",
+                elem_id="bits",
+                elem_classes="choice",
+            ),
             "granularity": gr.Radio(
                 [("per tensor", "per_tensor"), ("per channel", "per_channel")],
                 value=DEFAULTS["granularity"],
                 label="One scale",
                 elem_id="granularity",
+                elem_classes="choice",
             ),
             "scale": gr.Radio(
                 [("min-max", "minmax"), ("MSE", "mse"), ("learned", "learned")],
                 value=DEFAULTS["scale"],
                 label="Scale from",
                 elem_id="scale",
+                elem_classes="choice",
             ),
             "noise": gr.Slider(
-                *RANGES["noise"], value=DEFAULTS["noise"], step=0.05, label="Noise of the data", elem_id="noise"
+                *RANGES["noise"],
+                value=DEFAULTS["noise"],
+                step=0.05,
+                label="Noise of the data",
+                buttons=[],
+                elem_id="noise",
             ),
             "seed": gr.Number(DEFAULTS["seed"], label="Seed", elem_id="seed"),
             "width": gr.Number(DEFAULTS["width"], label="Width of the network", elem_id="width"),

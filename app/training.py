@@ -163,7 +163,7 @@ def _train(
             shown_at = time.monotonic()
             for latest in progress.advance(is_wanted=run.is_wanted):
                 progress = latest
-                shown_at = max(shown_at + seconds_a_frame, time.monotonic())
+                shown_at = max(shown_at + seconds_a_frame, time.monotonic() - seconds_a_frame)
                 if not run.sleep(shown_at - time.monotonic()):
                     break
                 yield page(progress, preset, running=True, whole=False)

@@ -137,8 +137,4 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
         button_primary_background_fill_dark="*primary_700",
-        checkbox_background_color_selected="*primary_700",
-        checkbox_background_color_selected_dark="*primary_600",
-        slider_color="*primary_700",
-        slider_color_dark="*primary_600",
     )

@@ -8,24 +8,19 @@ import asyncio
 import json
 import random
 import re
-import socket
-import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import httpx
 
 from app.shared import DEFAULTS, NAMES
+from benchmarks.server import ROOT, serving
 
-ROOT = Path(__file__).resolve().parents[1]
-START_SECONDS = 90
 RUN_SECONDS = 300
 STATIC = ("address.js", "nav.js", "plot.js", "models.js")
 
@@ -46,26 +41,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         visits, reads = asyncio.run(crowd(url, args.api, args.visitors, args.readers, args.settings))
     print(report(visits, reads))
     return int(any(visit.problem for visit in visits))
-
-
-@contextmanager
-def serving() -> Iterator[str]:
-    """The address of a page of our own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, "-m", "app", "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(url):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the page did not come up within {START_SECONDS} seconds")
-            time.sleep(0.2)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
 async def crowd(url: str, api: str, visitors: int, readers: int, settings: str) -> tuple[list[Visit], list[float]]:
@@ -153,13 +128,6 @@ def report(visits: list[Visit], reads: list[float]) -> str:
 
 def _p95(values: list[float]) -> float:
     return quantiles(values, n=20)[-1] if len(values) > 1 else values[0]
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,6 +29,9 @@ class Effort:
         pairs: timed pairs of blocks of one figure.
         networks: drawn at random for the parity table.
         outputs: asked of each of them.
+        starts: new processes in which an export is timed.
+        exports: further ones that are timed in each.
+        rounds: how often each file is timed for the latency table.
     """
 
     steps: int = 2000
@@ -36,9 +39,12 @@ class Effort:
     pairs: int = 61
     networks: int = 200
     outputs: int = 16_000
+    starts: int = 5
+    exports: int = 5
+    rounds: int = 61
 
 
-QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500)
+QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500, starts=1, exports=1, rounds=5)
 
 
 def adam(model: nn.Module) -> Optimizer:

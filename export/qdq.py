@@ -5,23 +5,20 @@ give every tensor of codes its narrow type and the module's own name.
 """
 
 import ast
-import logging
 import re
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 import onnxscript.optimizer
-import torch
 from torch import Tensor, nn
 
-from export.markers import TRANSLATIONS, with_markers
+from export.markers import with_markers
 from export.ort import QuickKernel
+from export.tracing import quiet, trace
 from qat_core import QuantSpec
 
 FIRST_OPSET, LAST_OPSET = 21, 25
@@ -59,14 +56,14 @@ def to_qdq(
         ValueError: torch cannot trace the model; its reason is passed on.
     """
     exporting, specs, first_names = with_markers(converted, quick or {})
-    model = _trace(exporting, inputs, opset_version, dynamic_batch)
+    model = trace(exporting, inputs, opset_version=opset_version, dynamic_batch=dynamic_batch)
     static = {_layer_of(name) for name in specs if _is_activation(name)}
     for name, value in model.graph.initializers.items():
         if name in specs and name.endswith((".codes", ".zero_point")) and not _is_activation(name):
             # onnxruntime fuses INT2 weights of a quantized input into a QGemm that it then refuses to load
             fitting = FIRST_OPSET if _layer_of(name) in static else opset_version
             _retype(value, stored_type(specs[name], fitting, int8_storage))
-    with _quiet():
+    with quiet():
         _simplify(model)
     # onnxruntime fuses weights of eight bits and an input of four into a QLinearConv that it then refuses to load
     codes = [value.dtype for name, value in model.graph.initializers.items() if name.endswith(".codes")]
@@ -100,48 +97,6 @@ def initializer_name(buffer: str) -> str:
     """The module's own name for a buffer of a stand-in: 0.weight_quantizer.scale -> 0.weight_scale."""
     name, part = re.fullmatch(r"(.*)_quantizer\.(\w+)", buffer).groups()  # type: ignore[union-attr]
     return name + SUFFIXES[part]
-
-
-def _trace(model: nn.Module, inputs: Sequence[Tensor], opset_version: int, dynamic_batch: bool) -> ir.Model:
-    batch = inputs[0].shape[0] if inputs and inputs[0].dim() else 0
-    if dynamic_batch and batch == 1:  # torch.export takes a size of 1 for a constant
-        inputs = [torch.cat([x, x]) if x.dim() and x.shape[0] == 1 else x for x in inputs]
-        batch = 2
-    try:
-        with _quiet():
-            program = torch.onnx.export(
-                model,
-                tuple(inputs),
-                dynamo=True,
-                optimize=False,
-                opset_version=opset_version,
-                custom_translation_table=TRANSLATIONS,
-                dynamic_shapes=_dynamic_shapes(inputs, batch) if dynamic_batch else None,
-                verbose=False,
-            )
-    except torch.onnx.OnnxExporterError as error:
-        raise ValueError(f"torch cannot export {type(model).__name__}: {_root_cause(error)}") from error
-    assert program is not None
-    return program.model
-
-
-def _dynamic_shapes(inputs: Sequence[Tensor], batch: int) -> tuple[dict[int, object], ...]:
-    """The batch everywhere, and dimension 1 of tokens (batch, length) and of sequences (batch, length, features)."""
-    named, auto = torch.export.Dim("batch"), torch.export.Dim.AUTO
-    shapes: list[dict[int, object]] = []
-    for x in inputs:
-        dims: dict[int, object] = {0: named} if x.dim() and x.shape[0] == batch else {}
-        if x.dim() == (3 if x.is_floating_point() else 2):
-            dims[1] = auto
-        shapes.append(dims)
-    return tuple(shapes)
-
-
-def _root_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _retype(value: ir.Value, dtype: ir.DataType) -> None:
@@ -290,19 +245,3 @@ def _scope(node: ir.Node) -> str:
     scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
     modules = [name for name in scopes[:-1] if not re.search(r"_quantizer(\.source)?$|^_empty_nn_module_stack", name)]
     return str(modules[-1]) if modules else ""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about packages nobody needs here out of the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

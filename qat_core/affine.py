@@ -80,9 +80,9 @@ def minmax_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, T
         scale and zero_point (None when symmetric), shaped to broadcast against x.
     """
     dims = reduced_dims(x, spec, axis)
-    if not dims:
-        return qparams_of_range(*torch.aminmax(x), spec)
-    return qparams_of_range(x.amin(dims, keepdim=True), x.amax(dims, keepdim=True), spec)
+    if spec.symmetric:
+        return _symmetric_scale(x.abs().amax(dims, bool(dims)), spec), None
+    return qparams_of_range(x.amin(dims, bool(dims)), x.amax(dims, bool(dims)), spec)
 
 
 def mse_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, Tensor | None]:
@@ -127,7 +127,7 @@ def qparams_of_range(low: Tensor, high: Tensor, spec: QuantSpec) -> tuple[Tensor
     ReLU) stay exact.
     """
     if spec.symmetric:
-        return _finish(torch.maximum(-low, high).div_(spec.quant_max + spec.shift), spec), None
+        return _symmetric_scale(torch.maximum(-low, high), spec), None
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = _finish((high - low) / spec.quant_max, spec)  # quant_min is 0
     return scale, (-low / scale).round_()
@@ -165,6 +165,10 @@ def reduced_dims(x: Tensor, spec: QuantSpec, axis: int) -> tuple[int, ...]:
     dims = list(range(x.dim()))
     del dims[axis]
     return tuple(dims)
+
+
+def _symmetric_scale(largest: Tensor, spec: QuantSpec) -> Tensor:
+    return _finish(largest.div_(spec.quant_max + spec.shift), spec)
 
 
 def _finish(scale: Tensor, spec: QuantSpec) -> Tensor:

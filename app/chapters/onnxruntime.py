@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -25,6 +26,7 @@ KEY, TITLE = "onnxruntime", "onnxruntime"
 USES = ()  # no setting of the page
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 NOTHING_YET = "There is no file yet: press Export in the chapter before this one."
+NO_CURVE_YET = "Once there is a file, this is what it answers."
 OUTCOMES = {
     "exact": "Exact: equal bit for bit",
     "rounding": "Equal, up to float rounding",
@@ -37,7 +39,6 @@ def build(shared: Shared) -> None:
     with gr.Row(elem_classes="chapter"):
         with gr.Column(elem_classes="text"):
             prose(__file__)
-            listing(answer)
         with gr.Column(elem_classes="picture"):
             parity = module_view("parity.js", to_json({"words": NOTHING_YET}), elem_id="parity")
             with gr.Row(elem_classes="line"):
@@ -47,7 +48,9 @@ def build(shared: Shared) -> None:
             with gr.Row(elem_classes="line"):
                 x = gr.Textbox("0.5", label="x", max_lines=1, elem_id="x")
                 ask = gr.Button("Ask onnxruntime", elem_id="ask")
-            curve = module_view("answer.js", answer_frame(None, NOTHING_YET), elem_id="answer")
+            curve = module_view("answer.js", answer_frame(None, NO_CURVE_YET), elem_id="answer")
+    prose(str(Path(__file__).with_name("onnxruntime_anywhere.py")))
+    listing(answer)
 
     hidden: dict[str, Any] = {"show_progress": "hidden"}
     shared.exported.change(show_file, shared.exported, [parity, curve, again, measure], **hidden)
@@ -69,7 +72,7 @@ def show_file(exported: Exported | None) -> tuple[Any, ...]:
     """The report that came with a new file, and the file's own curve."""
     if exported is None:
         nothing = gr.Button(interactive=False)
-        return to_json({"words": NOTHING_YET}), answer_frame(None, NOTHING_YET), nothing, nothing
+        return to_json({"words": NOTHING_YET}), answer_frame(None, NO_CURVE_YET), nothing, nothing
     words = f"{exported.name}, compared with PyTorch on {exported.report.levels[0].outputs} points."
     curve = answer_frame(exported, f"The curve is what the file answers: {exported.label}.")
     ready = gr.Button(interactive=True)

@@ -20,6 +20,7 @@ def build(shared: Shared) -> None:
             value=training.MINE,
             label="Break it on purpose",
             elem_id="preset",
+            elem_classes="choice",
             render=False,
         )
         with gr.Column(elem_classes="picture"):

@@ -39,6 +39,7 @@ def build(shared: Shared) -> None:
                     value="sine",
                     label="Network",
                     elem_id="sensitive-task",
+                    elem_classes="choice",
                 )
                 with gr.Row(elem_classes="line"):
                     examine = gr.Button("Scan", variant="primary", elem_id="scan")

@@ -121,6 +121,7 @@ def build(shared: Shared) -> None:
                 value=FREE[0],
                 label="What may learn",
                 elem_id="zero-free",
+                elem_classes="choice",
             )
             view = module_view("zero_gradient.js", frame(first), elem_id="zero-gradient")
         with gr.Column(elem_classes="text"):

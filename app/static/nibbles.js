@@ -49,7 +49,7 @@ export class NibbleMap {
     const part = count < weight.elements ? `, the first ${count.toLocaleString("en")} codes here` : "";
     this.about.textContent =
       `${weight.dtype}, ${weight.shape.join(" × ")}, from byte ${weight.offset.toLocaleString("en")} of the file${part}. ` +
-      "Orange is below zero, blue above; the fuller, the further.";
+      "Magenta is below zero, teal above; the fuller, the further.";
     this.move(0);
   }
 

@@ -1,5 +1,7 @@
 /** Chapter "onnxruntime": the verdict, the four optimization levels, and the receipt. */
 
+import { link } from "./address.js";
+import { chapterLink } from "./chapter_link.js";
 import { follow } from "./follow.js";
 import { element } from "./models.js";
 
@@ -28,6 +30,9 @@ export function mount(root, props, watch) {
   const words = element("p", "words");
   words.setAttribute("aria-live", "polite");
   const body = element("div");
+  const there = element("a", "", "Open the chapter Export");
+  there.href = link("export");
+  chapterLink(there, () => "export");
   view.replaceChildren(words, moved, body);
 
   follow(props, watch, (frame) => {
@@ -36,7 +41,7 @@ export function mount(root, props, watch) {
     if (frame.problem) return;
     exported = frame.label ?? null;
     compare();
-    body.replaceChildren(...(frame.levels ? [verdict(frame), table(frame), receipt(frame.receipt)] : []));
+    body.replaceChildren(...(frame.levels ? [verdict(frame), table(frame), receipt(frame.receipt)] : [there]));
     if (frame.checked) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "onnxruntime" }));
   });
 }

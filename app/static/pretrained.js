@@ -5,10 +5,18 @@ let loading = null;
 
 /** @returns {Promise<Float32Array[]>} one row of weights for each output channel */
 export function loadWeights() {
-  loading ??= fetch(new URL("pretrained.json", import.meta.url))
-    .then((answer) => answer.json())
-    .then(({ parameters }) => rowsOf(parameters[LAYER]));
+  loading ??= load().catch((error) => {
+    loading = null; // so that it can be tried again
+    throw error;
+  });
   return loading;
+}
+
+async function load() {
+  const answer = await fetch(new URL("pretrained.json", import.meta.url)).catch(() => ({ status: "no answer" }));
+  if (!answer.ok) throw new Error(`the weights of the trained network did not arrive (${answer.status})`);
+  const { parameters } = await answer.json();
+  return rowsOf(parameters[LAYER]);
 }
 
 function rowsOf({ shape: [rows, columns], float32 }) {

@@ -6,10 +6,12 @@
  */
 export function mount(module, element, props, watch, trigger) {
   let seen = false;
-  let missed = new Set([
-    () => import(module).then(({ mount }) => mount(element, props, watchWhileSeen, trigger)),
-  ]);
   const watchWhileSeen = (name, react) => watch(name, () => (seen ? react() : missed.add(react)));
+  const draw = () =>
+    import(module)
+      .then((loaded) => loaded.mount(element, props, watchWhileSeen, trigger))
+      .catch((error) => say(element, error, draw));
+  let missed = new Set([draw]);
   new ResizeObserver(([{ contentRect }]) => {
     seen = contentRect.width > 0;
     if (!seen) return;
@@ -17,4 +19,19 @@ export function mount(module, element, props, watch, trigger) {
     missed = new Set();
     for (const react of late) react();
   }).observe(element);
+}
+
+/** A sentence in the place of what could not be drawn. */
+function say(element, error, draw) {
+  const words = document.createElement("p");
+  words.className = "problem";
+  words.setAttribute("role", "alert");
+  words.textContent = `This could not be drawn: ${error.message}. `;
+  const again = document.createElement("button");
+  again.className = "plain";
+  again.type = "button";
+  again.textContent = "Try again";
+  again.addEventListener("click", draw);
+  words.append(again);
+  element.querySelector(".view").replaceChildren(words);
 }

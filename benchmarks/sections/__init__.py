@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, digits, memory, parity, speed
+from benchmarks.sections import accuracy, digits, export, latency, memory, parity, speed
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
@@ -10,4 +10,6 @@ SECTIONS: dict[str, ModuleType] = {
     "speed": speed,
     "memory": memory,
     "parity": parity,
+    "export": export,
+    "latency": latency,
 }

@@ -21,18 +21,17 @@ WHO = ("ours",)
 READING = (
     "Percent of 360 handwritten digits recognized that were never trained on: the median of 3 seeds, and each of them. "
     "A CNN of 16, 32 and 32 channels, 1,437 digits, 25 epochs, the first 40 % of them in float. One image is 0.28 "
-    "points. W2A4 stands for weights of 2 bits and activations of 4. Scales are learned, one a channel, and powers of "
-    "two where activations are quantized; PTQ is the trained float32 network with min-max scales."
+    "points. W2A4 stands for weights of 2 bits and activations of 4. Scales are learned, one a channel and one an "
+    "input; PTQ is the trained float32 network with min-max scales."
 )
 NOTES = """
 - Mixed precision: `sensitivity` measures each layer at 2, 3, 4 and 8 bits by the loss on the training images, and
   `suggest` spends as many bytes as 3 bits everywhere would take; then it is trained as all others are."""
 SEEDS = 3
-EXACT: dict[str, Any] = {"scale": "learned", "power_of_two": True}
 
 
 def quantized(weight_bits: float, activation_bits: float) -> QATConfig:
-    return QATConfig(QuantSpec(weight_bits, **EXACT), QuantSpec.activation(activation_bits, **EXACT))
+    return QATConfig(QuantSpec(weight_bits, scale="learned"), QuantSpec.activation(activation_bits, scale="learned"))
 
 
 LEARNED = QATConfig(QuantSpec(3, scale="learned"))
