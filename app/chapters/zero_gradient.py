@@ -3,8 +3,7 @@
 import base64
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -38,9 +37,8 @@ SECONDS_A_FRAME = 0.1
 VISITORS_AT_ONCE = 32
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """The three networks as the visitor sees them now.
+class Lesson(NamedTuple):
+    """The three networks as the visitor sees them now. Not a dataclass: Gradio would copy it at every frame.
 
     Attributes:
         snapshot: all that is needed to go on from here.
@@ -84,7 +82,7 @@ class Lesson:
             ValueError: there is no such weight.
         """
         with turn():
-            return replace(self, cut=slice_along(Estimators.restore(self.snapshot), row, col))
+            return self._replace(cut=slice_along(Estimators.restore(self.snapshot), row, col))
 
     def looked_at(self) -> "Lesson":
         """The same, with the cut as it is now."""

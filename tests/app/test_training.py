@@ -210,7 +210,7 @@ def test_run_honours_settings_that_the_state_has_not_seen(fresh: Progress) -> No
 
 
 def test_run_at_the_end_begins_again(fresh: Progress) -> None:
-    ended = replace(fresh, record=replace(fresh.record, step=fresh.record.steps))
+    ended = fresh._replace(record=replace(fresh.record, step=fresh.record.steps))
     frames = training.train(visitor("again"), ended, None, MINE, *DEFAULTS)
     _, first, _ = next(frames)
     frames.close()
