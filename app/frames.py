@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from app.diagnosis import diagnose
@@ -78,7 +79,7 @@ def frame(
         contents["map"] = {"rows": rows, "columns": columns, "cells": cells}
     if whole:
         contents["noisy"] = rounded(Sine.sample(settings.noise, settings.seed).y.flatten().tolist(), 2)
-        contents["floor"] = noise_floor(settings)
+        contents["floor"] = noise_floor(settings.noise, settings.seed)
     return to_json(contents)
 
 
@@ -96,9 +97,10 @@ def grid(weights: WeightRecord) -> dict[str, Any]:
     }
 
 
-def noise_floor(settings: Settings) -> float:
+@lru_cache(maxsize=128)
+def noise_floor(noise: float, seed: int) -> float:
     """The loss of the clean sine itself on the noisy points: about the noise's variance."""
-    data = Sine.sample(settings.noise, settings.seed)
+    data = Sine.sample(noise, seed)
     return significant((data.y - data.clean).square().mean().item())
 
 
@@ -106,7 +108,7 @@ def fp32_in_words(record: StepRecord, settings: Settings) -> str:
     """One sentence or two about the loss and its floor."""
     if record.step == 0:
         return "Nothing is learned yet: the weights are random. Press Run."
-    loss, error, floor = record.mse_train["fp32"], record.mse_clean["fp32"], noise_floor(settings)
+    loss, error, floor = record.mse_train["fp32"], record.mse_clean["fp32"], noise_floor(settings.noise, settings.seed)
     begin = f"At step {record.step:,} the loss on the noisy points is {short(loss)}"
     if floor == 0:
         return f"{begin}. Without noise the points are the sine, so the loss has no floor above 0."

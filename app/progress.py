@@ -1,8 +1,7 @@
 """How far one visitor's experiment is: plain data, which Gradio keeps in the visitor's session."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -16,9 +15,8 @@ STEPS_A_FRAME = 10
 recordings: "Recordings[Progress]" = Recordings()
 
 
-@dataclass(frozen=True)
-class Progress:
-    """The experiment as the visitor sees it now.
+class Progress(NamedTuple):
+    """The experiment as the visitor sees it now. Not a dataclass: Gradio would copy it at every frame.
 
     Attributes:
         settings: what the visitor chose.
@@ -96,7 +94,7 @@ class Progress:
     def _replay(self, last: int) -> "Progress | None":
         """The next frame, if it was recorded."""
         frame = recordings.of(self.settings).frames.get(self._goal(last)) if _is_whole(self.step) else None
-        return frame and replace(frame, replayed=True)
+        return frame and frame._replace(replayed=True)
 
     def _train(self, last: int) -> "Progress":
         """The next frame, recorded if it and this one are frames of everybody's run; needs a turn."""

@@ -14,7 +14,8 @@ from onnx import numpy_helper
 
 LIMIT = 2**24
 # operators that move numbers or pick among them
-EXACT = {"Relu", "Clip", "MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Split"}
+EXACT = {"Relu", "Clip", "Max", "Min"}
+EXACT |= {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Split"}
 EXACT |= {"Slice", "Gather", "Identity", "Shape", "Pad", "Constant", "QuantizeLinear", "DequantizeLinear"}
 MOVES = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "MaxPool", "Split"}
 CHANNEL_AXIS = {"Gemm": 0, "Conv": 0, "ConvTranspose": 1}

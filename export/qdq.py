@@ -25,6 +25,8 @@ FIRST_OPSET, LAST_OPSET = 21, 25
 INT2_OPSET = 25
 IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
 MOVES = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "MaxPool", "Gather", "Split"}
+LIMITS = {"Relu", "Clip"}
+SMALLEST_CLIPPED_SCALE = 2.0**-22  # half a step is then onnxruntime's tolerance, 2^-23
 ABBREVIATIONS = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ"}
 SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
 
@@ -112,7 +114,9 @@ def _store_activations(model: ir.Model, specs: dict[str, QuantSpec], narrow: boo
 
     Four bits are UINT4 or INT4 where onnxruntime gets it right. It drops a Relu in front of a 4-bit QuantizeLinear,
     which only a zero point at the smallest code makes up for, and cannot load one behind a Clip or a MaxPool: there the
-    type stays 8 bits wide, and a Clip of the input sees to the limits.
+    type stays 8 bits wide, and a Clip of the input sees to the limits. It drops a Clip whose limits are within 2^-23 of
+    those of the 8-bit codes, whatever the scale: where this is more than half a step, the limits are Max and Min, and
+    stand between QuantizeLinear and the model's own Relu or Clip as well.
     """
     for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
         x, scale, zero_point = node.inputs
@@ -121,17 +125,16 @@ def _store_activations(model: ir.Model, specs: dict[str, QuantSpec], narrow: boo
         assert zero_point is not None
         assert zero_point.name is not None
         spec = specs[zero_point.name]
-        if spec.bits == 8:
-            continue
         origin, step = _number(zero_point), _number(scale)
         path = _path(x)
+        tiny = step < SMALLEST_CLIPPED_SCALE
         fits = "MaxPool" not in path and path[-1] != "Clip" and (path[-1] != "Relu" or origin == spec.quant_min)
         if spec.bits == 4 and narrow and fits:
             _retype(zero_point, stored_type(spec, FIRST_OPSET, int8_storage=False))
             node.outputs[0].type = zero_point.type
-        else:
+        elif spec.bits < 8 or (tiny and path[-1] in LIMITS):
             limits = [np.float32(code - origin) * np.float32(step) for code in (spec.quant_min, spec.quant_max)]
-            _clip(model, node, limits)
+            _limit(model, node, limits, ("Max", "Min") if tiny else ("Clip",))
 
 
 def _path(x: ir.Value) -> list[str]:
@@ -146,8 +149,8 @@ def _path(x: ir.Value) -> list[str]:
     return path or [""]
 
 
-def _clip(model: ir.Model, node: ir.Node, limits: Sequence[np.float32]) -> None:
-    """Put a Clip in front of a node's first input."""
+def _limit(model: ir.Model, node: ir.Node, limits: Sequence[np.float32], operators: Sequence[str]) -> None:
+    """Keep a node's first input between two numbers: by a Clip, or by a Max and a Min."""
     bounds = []
     for end, limit in zip(("min", "max"), limits, strict=True):
         name = f"{node.outputs[0].name}_{end}"
@@ -155,14 +158,15 @@ def _clip(model: ir.Model, node: ir.Node, limits: Sequence[np.float32]) -> None:
         bound.dtype, bound.shape = ir.DataType.FLOAT, ir.Shape([])
         model.graph.register_initializer(bound)
         bounds.append(bound)
-    x = node.inputs[0]
-    clip = ir.node("Clip", [x, *bounds])
-    clip.metadata_props.update(node.metadata_props)
-    clip.outputs[0].name = f"{node.outputs[0].name}_clipped"
-    assert x is not None
-    clip.outputs[0].type, clip.outputs[0].shape = x.type, x.shape
-    model.graph.insert_before(node, clip)
-    node.replace_input_with(0, clip.outputs[0])
+    for index, operator in enumerate(operators):
+        x = node.inputs[0]
+        assert x is not None
+        limited = ir.node(operator, [x, *(bounds if operator == "Clip" else bounds[index : index + 1])])
+        limited.metadata_props.update(node.metadata_props)
+        limited.outputs[0].name = f"{node.outputs[0].name}_{operator.lower()}"
+        limited.outputs[0].type, limited.outputs[0].shape = x.type, x.shape
+        model.graph.insert_before(node, limited)
+        node.replace_input_with(0, limited.outputs[0])
 
 
 def _number(value: ir.Value) -> float:

@@ -14,6 +14,7 @@ from qat_core.source import Source, StatefulSource
 from qat_core.spec import QuantSpec
 
 MOMENTUM = 0.05
+OFF_TIES = 1 + 2**-12  # of 255 steps it moves the last one by a sixteenth
 
 
 class NoDataError(ValueError):
@@ -40,6 +41,11 @@ class MovingRange(StatefulSource):
     and calibration averages as well. Every process of `torch.distributed` takes in the batches of all of them, so
     that all use the same scale.
 
+    The largest number of a batch is often a sum of n products of codes, n units of the layer before. A scale of n / 255
+    units puts other sums, which are whole units too, exactly on ties, and there float32 cannot tell which code follows:
+    with small n hundreds of codes depend on the order of summation. So the scale is larger by a hair, `OFF_TIES`, and
+    the ties lie between the sums. Powers of two need no such care: their sums are exact.
+
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", section 3.1.
     """
@@ -59,7 +65,8 @@ class MovingRange(StatefulSource):
             self.observe(x.detach())
         if not self.has_seen_data:
             raise NoDataError("an activation quantizer has seen no data yet: call calibrate(model, batches) or train")
-        return qparams_of_range(self.low, self.high, self.spec)
+        scale, zero_point = qparams_of_range(self.low, self.high, self.spec)
+        return scale if self.spec.power_of_two else scale * OFF_TIES, zero_point
 
     def observe(self, x: Tensor) -> None:
         """Take a batch into account; x needs no gradient."""
@@ -81,8 +88,10 @@ class MovingRange(StatefulSource):
             low, high = torch.aminmax(x)
             return low, high
         scale, zero_point = mse_qparams(x, self.spec)
-        origin = 0 if zero_point is None else zero_point
-        return (self.spec.quant_min - origin) * scale, (self.spec.quant_max - origin) * scale
+        if zero_point is None:
+            high = (self.spec.quant_max + self.spec.shift) * scale
+            return -high, high
+        return (self.spec.quant_min - zero_point) * scale, (self.spec.quant_max - zero_point) * scale
 
     def restart(self) -> None:
         self.has_seen_data = False

@@ -234,3 +234,40 @@ def test_narrow_activations_behind_pooling_load_and_are_exact_with_power_of_two_
     export_onnx(prepared, images[:4], tmp_path / "model.onnx")
     report = check_parity(prepared, tmp_path / "model.onnx", images)
     assert [level.max_abs_diff for level in report.levels] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "bits", "symmetric", "exponent"),
+    [
+        (nn.ReLU(), 4, True, -32),
+        (nn.ReLU6(), 8, True, -34),
+        (nn.Identity(), 2, True, -32),
+    ],
+    ids=str,
+)
+def test_tiny_activations_keep_their_limits_at_every_level(tmp_path, limit, bits, symmetric, exponent):
+    """onnxruntime drops a Clip that is within 2^-23 of the range of the codes behind it, whatever a step is."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8, bias=False), limit, nn.Linear(8, 4, bias=False))
+    with torch.no_grad():
+        model[0].weight *= 2.0**exponent
+    activation = QuantSpec.activation(bits, symmetric=symmetric, power_of_two=True)
+    x = torch.randn(128, 8)
+    prepared = calibrate(prepare(model, QATConfig(QuantSpec(power_of_two=True), activation)), [x])
+    assert export_onnx(prepared, x[:4], tmp_path / "model.onnx").proof.proven
+    report = check_parity(prepared, tmp_path / "model.onnx", 4 * x)
+    assert [level.max_abs_diff for level in report.levels] == [0, 0, 0, 0]
+
+
+def test_a_layer_whose_input_is_dead_answers_zero_at_every_level(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, bias=False))
+    with torch.no_grad():
+        model[0].weight.abs_().neg_()
+        model[0].bias.fill_(-1)
+    prepared = prepare(model, QATConfig(QuantSpec(), QuantSpec.activation(4, symmetric=True, scale="learned")))
+    images = torch.rand(16, 1, 8, 8)
+    calibrate(prepared, [images])
+    export_onnx(prepared, images[:4], tmp_path / "model.onnx")
+    report = check_parity(prepared, tmp_path / "model.onnx", images)
+    assert [level.max_abs_diff for level in report.levels] == [0, 0, 0, 0]

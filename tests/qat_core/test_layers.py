@@ -9,6 +9,7 @@ from torch import nn
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 from qat_core.affine import dequantize, from_groups, minmax_qparams, quantize, to_groups
 from qat_core.layers import QuantLayer
+from qat_core.observer import OFF_TIES
 from qat_core.prepare import quantized_layers
 
 torch.manual_seed(0)
@@ -35,9 +36,10 @@ SPECS = [
 ]
 
 
-def on_grid(tensor, spec, axis=0):
+def on_grid(tensor, spec, axis=0, hair=1.0):
     groups = to_groups(tensor, spec)
     scale, zero_point = minmax_qparams(groups, spec, axis)
+    scale = scale * hair
     codes = quantize(groups, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift)
     return from_groups(dequantize(codes, scale, zero_point, spec.shift), tensor.shape), scale
 
@@ -78,7 +80,7 @@ def test_with_activations_the_bias_lies_on_the_grid_of_the_products(kind, granul
     config = QATConfig(QuantSpec(granularity=granularity), QuantSpec.activation(8))
     converted = convert(calibrate(prepare(layer, config), [x]))
     weight, weight_scale = on_grid(layer.weight.detach(), config.weight, converted.axis)
-    quantized_x, input_scale = on_grid(x, config.activation)
+    quantized_x, input_scale = on_grid(x, config.activation, hair=OFF_TIES)
     unit = (input_scale * weight_scale).flatten()
     unit = unit.repeat(len(layer.bias) // len(unit))
     expected = copy.deepcopy(layer)

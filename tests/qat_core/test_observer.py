@@ -10,7 +10,7 @@ from torch import nn
 from qat_core import NoDataError, QATConfig, QuantSpec, calibrate, convert, prepare
 from qat_core.affine import SMALLEST_SCALE, dequantize, minmax_qparams, mse_qparams, quantize, to_groups
 from qat_core.fake_quant import FakeQuantize
-from qat_core.observer import MOMENTUM
+from qat_core.observer import MOMENTUM, OFF_TIES
 from tests.qat_core import oracle
 
 W4A8 = QATConfig(QuantSpec(), QuantSpec.activation(8))
@@ -56,6 +56,49 @@ def test_calibrated_scales_of_the_smallest_error_ignore_an_outlier(scale):
     step, _ = model.input_quantizer.source(x)
     minmax, _ = minmax_qparams(x, QuantSpec.activation(4))
     assert step < 0.7 * minmax
+
+
+@pytest.mark.parametrize("power_of_two", [False, True])
+@pytest.mark.parametrize(("symmetric", "half_shift"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_calibration_keeps_the_scale_of_the_smallest_error(bits, symmetric, half_shift, power_of_two):
+    torch.manual_seed(0)
+    x = torch.randn(1024, 1) + 0.5
+    spec = QuantSpec.activation(
+        bits, scale="mse", symmetric=symmetric, half_shift=half_shift, power_of_two=power_of_two
+    )
+    model = calibrate(prepare(nn.Linear(1, 1), QATConfig(QuantSpec(), spec)), [x])
+    scale, zero_point = model.input_quantizer.source(x)
+    best, origin = mse_qparams(x, spec)
+    assert scale.item() == pytest.approx(best.item() * (1 if power_of_two else OFF_TIES), rel=1e-6)
+    assert (zero_point is None) == symmetric
+    assert symmetric or zero_point.item() == origin.item()
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_sums_of_units_lie_off_the_ties_of_a_calibrated_scale(symmetric):
+    """The largest of them is n units; a tie counts if a few units in the last place of the largest decide it."""
+    unit, off, on = 0.0123, 0, 0
+    for n in range(1, 300):
+        quantizer = FakeQuantize.for_activation(QuantSpec.activation(4, symmetric=symmetric))
+        quantizer(torch.tensor([0.0, n * unit]))
+        scale, _ = quantizer.eval().source(torch.empty(0))
+        sums = np.arange(1, n + 1) * unit
+        off += ties(sums / scale.item())
+        on += ties(sums / (sums[-1] / quantizer.spec.quant_max))
+    assert on > 250
+    assert off == 0
+
+
+def ties(steps):
+    return int((np.abs(steps - np.floor(steps) - 0.5) < 4 * 2**-23 * steps[-1]).sum())
+
+
+def test_what_is_on_a_grid_of_256_levels_keeps_its_codes():
+    quantizer = FakeQuantize.for_activation(QuantSpec.activation(8))
+    pixels = torch.arange(256) / 255
+    quantizer(pixels)
+    assert quantizer.codes(pixels).tolist() == list(range(256))
 
 
 def test_no_data_is_a_sentence_that_names_the_layer():
