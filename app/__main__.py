@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"cannot listen on {host}, port {port}: {error.strerror}; try another --host or --port")
     os.environ["GRADIO_SERVER_PORT"] = str(port)  # Gradio reads it too, without a check
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    print("Starting: torch and Gradio take some seconds to load.", flush=True)
     register_with_zero_gpu()
 
     from app.ui import serve

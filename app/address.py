@@ -16,7 +16,8 @@ class Address:
     """
     Attributes:
         settings: name -> value of those that the address has; the default where it has a wrong one.
-        problems: a sentence for everything that was not understood.
+        problems: a sentence for everything that was not understood: the settings as they stand on the page, then
+            the chapter, then what to hide.
     """
 
     settings: dict[str, Any]

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+import export
 from app.lab.fit import Experiment, Settings
 from app.progress import DEVICE, Progress
 from app.turns import turn
-from export import KernelError, ParityError, ParityReport, export_onnx
+from export import KernelError, ParityError, ParityReport
 from export.runtime import run, session
 
 
@@ -95,7 +96,7 @@ def _export(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:
     with tempfile.TemporaryDirectory(prefix="qat-") as folder, turn():
         path = Path(folder) / "model.onnx"
         experiment = Experiment.restore(progress.snapshot, DEVICE)
-        report = export_onnx(experiment.models["qat"], experiment.task.examples, path, flavor=flavor)
+        report = export.export_onnx(experiment.models["qat"], experiment.task.examples, path, flavor=flavor)
         return path.read_bytes(), report
 
 

@@ -7,9 +7,12 @@ whoever asks may hand it the last frame to show.
 """
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 PATIENCE = 10.0  # seconds; far more than a run ever needs to end
 
@@ -30,6 +33,18 @@ class Run:
     def sleep(self, seconds: float) -> bool:
         """Wait; False as soon as the run is asked to stop."""
         return not self._asked_to_stop.wait(max(seconds, 0.0))
+
+    def paced(self, work: Iterable[T], seconds: float = 0.0) -> Iterator[T]:
+        """The frames of the work, no more than one every so many seconds, until the run is asked to stop.
+
+        A frame that comes late is made up for.
+        """
+        due = time.monotonic()
+        for frame in work:
+            yield frame
+            due = max(due + seconds, time.monotonic() - seconds)
+            if not self.sleep(due - time.monotonic()):
+                return
 
     def last_frame(self, own: Any) -> Any:
         """What the run shows last: the frame that whoever stopped it has offered, or its own."""

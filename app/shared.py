@@ -31,6 +31,9 @@ NAMES = ("bits", "granularity", "noise", "seed", "scale", "width", "learning_rat
 DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in NAMES}
 
 
+Setting = gr.Radio | gr.Slider | gr.Number
+
+
 @dataclass(frozen=True)
 class Shared:
     """Components that every chapter may read.
@@ -43,17 +46,22 @@ class Shared:
         exported: the visitor's `Exported` file, or None.
     """
 
-    settings: Sequence[gr.components.FormComponent]
+    settings: Sequence[Setting]
     progress: gr.State
     broken: gr.State
     feed: gr.HTML
     exported: gr.State
 
+    @property
+    def changes(self) -> list[Any]:
+        """The events of the settings."""
+        return [setting.change for setting in self.settings]
+
 
 def build() -> Shared:
     """Draw the settings; which of them are seen is up to the chapter and the address."""
     with gr.Row(elem_id="settings"):
-        inputs = {
+        inputs: dict[str, Setting] = {
             "bits": gr.Radio(
                 list(CHOICES["bits"]),
                 value=DEFAULTS["bits"],

@@ -15,8 +15,8 @@ from onnx import numpy_helper
 from onnxruntime import InferenceSession
 from torch import nn
 
+import export
 from app.turns import turn
-from export import export_onnx
 from export.codes import packed_tensors
 from export.runtime import run, session
 from qat_core import QATConfig, QuantSpec, prepare
@@ -98,7 +98,7 @@ def large_network() -> dict[str, Timing]:
                 )
                 for flavor in FLAVORS:
                     path = Path(folder) / f"{flavor}.onnx"
-                    export_onnx(model, torch.randn(2, WIDTH), path, flavor=flavor)
+                    export.export_onnx(model, torch.randn(2, WIDTH), path, flavor=flavor)
                     files[flavor] = path.read_bytes()
             _large.update(compare_speed({"fp32": float_twin(files["qdq"]), **files}))
         return dict(_large)

@@ -4,52 +4,41 @@ A visitor has two experiments: their own, which all chapters share, and one that
 Every handler here gets both and answers for both, so that whatever ends a run can hand it the last frame.
 """
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from app.frames import broken, frame
+from app.handlers import Handlers, buttons
 from app.lab.fit import Settings, TrainingDiverged
 from app.progress import Progress
 from app.running import is_running, running, stop
 from app.shared import Shared, parse_settings
 
 SECONDS_A_FRAME = 0.05
-VISITORS_AT_ONCE = 32  # each holds one of the server's 40 threads while it trains
 MINE = ""  # the preset that breaks nothing
 FEED = "feed"  # to `running`: a last frame fits every chapter that trains with these handlers
-
-# Values are not preprocessed: `Settings` checks them, and its sentences say what was expected.
-# "multiple": otherwise Gradio drops a click that comes before the last event is over.
-QUIET: dict[str, Any] = {"show_progress": "hidden", "preprocess": False}
-AT_WORK: dict[str, Any] = {"concurrency_id": "training", "concurrency_limit": VISITORS_AT_ONCE}
 
 Page = tuple[Any, Any, Any]
 
 
-def buttons(shared: Shared, name: str, preset: gr.Radio | gr.State) -> None:
-    """Draw the four buttons of a chapter. All of them always work, so the keyboard never loses its place."""
+def build(shared: Shared, name: str, preset: gr.Radio | gr.State) -> Handlers:
+    """Draw the four buttons of a chapter."""
     with gr.Row(elem_classes="run-buttons"):
-        run, pause, step, reset = (
-            gr.Button(title, variant="primary" if title == "Run" else "secondary", elem_id=f"{name}-{title.lower()}")
-            for title in ("Run", "Pause", "Step", "Reset")
-        )
-    common: dict[str, Any] = {"inputs": inputs(shared, preset), "outputs": outputs(shared), **QUIET}
-    run.click(train, **common, trigger_mode="multiple", api_name=f"{name}_run", **AT_WORK)
-    pause.click(pause_training, show_progress="hidden", queue=False)
-    paused = step.click(pause_training, show_progress="hidden", trigger_mode="multiple", queue=False)
-    paused.then(train_one_step, **common, trigger_mode="multiple", api_name=f"{name}_step", concurrency_limit=1)
-    reset.click(start_anew, **common)
+        run, pause, step, reset = buttons(name, "Run", "Pause", "Step", "Reset")
+    common = handlers(shared, name, preset)
+    common.run(run, train)
+    common.pause(pause)
+    common.after_the_run(step, train_one_step, "step")
+    common.change([reset.click], start_anew)
+    return common
 
 
-def inputs(shared: Shared, preset: gr.Radio | gr.State) -> list[Any]:
-    return [shared.progress, shared.broken, preset, *shared.settings]
-
-
-def outputs(shared: Shared) -> list[Any]:
-    return [shared.feed, shared.progress, shared.broken]
+def handlers(shared: Shared, name: str, preset: gr.Radio | gr.State) -> Handlers:
+    """What all handlers here are given, and answer for."""
+    inputs = [shared.progress, shared.broken, preset, *shared.settings]
+    return Handlers(name, inputs, [shared.feed, shared.progress, shared.broken])
 
 
 def train(request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Iterator[Page]:
@@ -73,11 +62,6 @@ def train_one_step(progress: Progress, ill: Progress | None, preset: str, *setti
     except (ValueError, TrainingDiverged) as error:
         return page(chosen, preset, problem=str(error))
     return page(chosen, preset)
-
-
-def pause_training(request: gr.Request) -> None:
-    """The run shows its last frame itself."""
-    stop(request.session_hash)
 
 
 def start_anew(request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Page:
@@ -160,12 +144,8 @@ def _train(
             if progress.finished:
                 progress = Progress.start(progress.settings)
             yield page(progress, preset, running=True)
-            shown_at = time.monotonic()
-            for latest in progress.advance(is_wanted=run.is_wanted):
-                progress = latest
-                shown_at = max(shown_at + seconds_a_frame, time.monotonic() - seconds_a_frame)
-                if not run.sleep(shown_at - time.monotonic()):
-                    break
+            training = progress.advance(is_wanted=run.is_wanted)
+            for progress in run.paced(training, seconds_a_frame):
                 yield page(progress, preset, running=True, whole=False)
             last = page(progress, preset)
         except TrainingDiverged as error:

@@ -1,6 +1,7 @@
 """The frame of the page: chapters, of which one is open, their shared settings, theme."""
 
 import html
+import importlib
 import json
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,7 @@ from app.chapters import (
     your_turn,
     zero_gradient,
 )
+from app.lab.points import MOST_BYTES
 from app.running import stop
 from app.view import STATIC, module_view, static_path, to_json
 
@@ -68,9 +70,8 @@ def build() -> gr.Blocks:
 
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         opened = page.load(open_address, None, [heading, *common.settings], **hidden)
-        changes = [setting.change for setting in common.settings]  # type: ignore[attr-defined]
         opened.then(None, common.settings, js=PUBLISH, **hidden)
-        gr.on(changes, None, common.settings, js=PUBLISH, **hidden)
+        gr.on(common.changes, None, common.settings, js=PUBLISH, **hidden)
         left = nav.select(leave_chapter, queue=False, **hidden)
         left.then(training.catch_up, common.progress, common.feed, **hidden)
     page.queue(max_size=VISITORS_IN_LINE, default_concurrency_limit=None)
@@ -112,7 +113,6 @@ def serve(host: str, port: int) -> None:
     """Answer visitors until interrupted; on tensors this small a second torch thread only gets in the way."""
     torch.set_num_threads(1)
     page = build()
-    print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
     page.launch(
         server_name=host,
         server_port=port,
@@ -122,8 +122,13 @@ def serve(host: str, port: int) -> None:
         footer_links=["gradio"],
         app_kwargs={"middleware": [Middleware(GZipMiddleware, compresslevel=5)]},  # the page is 400 KB of text
         ssr_mode=False,
+        max_file_size=MOST_BYTES,  # a CSV comes with an event of its own: see the chapter "your turn"
         quiet=True,
+        prevent_thread_lock=True,
     )
+    print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
+    importlib.import_module("export.exporter")  # so that the first to export need not wait for it
+    page.block_thread()
 
 
 def theme() -> gr.themes.Base:

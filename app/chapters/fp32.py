@@ -16,5 +16,5 @@ def build(shared: Shared) -> None:
         with gr.Column(elem_classes="text"):
             prose(__file__)
         with gr.Column(elem_classes="picture"):
-            training.buttons(shared, KEY, gr.State(training.MINE))
+            training.build(shared, KEY, gr.State(training.MINE))
             module_view("fp32.js", "", elem_id="fp32")

@@ -1,7 +1,6 @@
 """Chapter: one optimizer step, taken apart with the real tensors."""
 
 import base64
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,27 +62,30 @@ def build(shared: Shared) -> None:
 
 def look(request: gr.Request, event: gr.EventData, progress: Progress, *settings: Any) -> tuple[Any, ...]:
     """The coming step, seen from the weight that the visitor picked."""
+    question = Question.of(event)
     if is_running(request.session_hash):  # and about to end, since its chapter was left; the page asks again
-        return to_json({"busy_at": time.monotonic()}), gr.skip()
+        return question.answer({"busy": True}), gr.skip()
     try:
         latest = up_to_date(progress, settings)
-        return frame(latest, parse_choice(event._data)), gr.skip() if latest is progress else latest
+        return question.answer(contents(latest, parse_choice(event._data))), gr.skip() if latest is progress else latest
     except (ValueError, TrainingDiverged) as error:
-        return problem(error), gr.skip()
+        return question.answer({"problem": str(error)}), gr.skip()
 
 
 def take_steps(request: gr.Request, event: gr.EventData, progress: Progress, *settings: Any) -> tuple[Any, ...]:
     """Move the visitor's training on by some steps, in all chapters, then look at the next one."""
+    question = Question.of(event)
     if is_running(request.session_hash):
-        return problem("Training is at work in another chapter. Press Pause there first."), gr.skip(), gr.skip()
+        busy = "Training is at work in another chapter. Press Pause there first."
+        return question.answer({"problem": busy}), gr.skip(), gr.skip()
     try:
         choice, steps = parse_choice(event._data), parse_steps(event._data)
         progress = up_to_date(progress, settings)
         for later in progress.advance(until=progress.step + steps):
             progress = later
-        return frame(progress, choice), frames.frame(progress), progress
+        return question.answer(contents(progress, choice)), frames.frame(progress), progress
     except (ValueError, TrainingDiverged) as error:
-        return problem(error), gr.skip(), progress
+        return question.answer({"problem": str(error)}), gr.skip(), progress
 
 
 def parse_choice(data: Any) -> Choice:
@@ -107,11 +109,36 @@ def parse_steps(data: dict[str, Any]) -> int:
     return int(steps)
 
 
-def problem(error: Exception | str) -> str:
-    return to_json({"problem": str(error)})
+@dataclass(frozen=True)
+class Question:
+    """What the browser asks.
+
+    Attributes:
+        number: counts its questions; the answer carries it, so that the page knows which answer is the last.
+        has: names the matrix that it has, which need not be sent again.
+    """
+
+    number: int
+    has: str
+
+    @classmethod
+    def of(cls, event: gr.EventData) -> "Question":
+        data = event._data if isinstance(event._data, dict) else {}
+        number, has = data.get("asked"), data.get("has")
+        return cls(number if type(number) is int else 0, has if isinstance(has, str) else "")
+
+    def answer(self, contents: dict[str, Any]) -> str:
+        if contents.get("matrix") == self.has:
+            contents = {name: value for name, value in contents.items() if name not in ("codes", "flips")}
+        return to_json({**contents, "asked": self.number})
 
 
 def frame(progress: Progress, choice: Choice) -> str:
+    """The first answer, which nobody asked for."""
+    return Question(0, "").answer(contents(progress, choice))
+
+
+def contents(progress: Progress, choice: Choice) -> dict[str, Any]:
     """What `one_step.js` draws: the layer as a whole, and every number of one weight.
 
     Raises:
@@ -128,30 +155,29 @@ def frame(progress: Progress, choice: Choice) -> str:
     if not (0 <= row < rows and 0 <= col < cols):
         raise ValueError(f"row={row}, col={col}; layer {choice.layer!r} has {rows} rows and {cols} columns")
     sine = Sine.sample(progress.settings.noise, progress.settings.seed)
-    return to_json(
-        {
-            "problem": "",
-            "step": trace.step,
-            "steps": progress.record.steps,
-            "bits": trace.spec.bits,
-            "granularity": trace.spec.granularity,
-            "rule": trace.spec.scale,
-            "layers": shapes,
-            "layer": choice.layer,
-            "rows": rows,
-            "cols": cols,
-            "row": row,
-            "col": col,
-            "codes": base64_of(trace.codes.numpy().astype(np.int8)),
-            "flips": base64_of(np.packbits(trace.flips.numpy())),
-            "flipped": int(trace.flips.sum()),
-            "clamped": int(trace.clamped.sum()),
-            "picks": picks,
-            "numbers": {name: exact(value) for name, value in numbers(trace, row, col, sine).items()},
-            "passes": bool(trace.passes[row, col]),
-            "curves": curves(trace, row, col, sine),
-        }
-    )
+    return {
+        "problem": "",
+        "matrix": f"{hash(progress.settings):x} {trace.step} {choice.layer}",
+        "step": trace.step,
+        "steps": progress.record.steps,
+        "bits": trace.spec.bits,
+        "granularity": trace.spec.granularity,
+        "rule": trace.spec.scale,
+        "layers": shapes,
+        "layer": choice.layer,
+        "rows": rows,
+        "cols": cols,
+        "row": row,
+        "col": col,
+        "codes": base64_of(packed(trace.codes.flatten().numpy().astype(np.int8), trace.spec.bits)),
+        "flips": base64_of(np.packbits(trace.flips.numpy())),
+        "flipped": int(trace.flips.sum()),
+        "clamped": int(trace.clamped.sum()),
+        "picks": picks,
+        "numbers": {name: exact(value) for name, value in numbers(trace, row, col, sine).items()},
+        "passes": bool(trace.passes[row, col]),
+        "curves": curves(trace, row, col, sine),
+    }
 
 
 def picks_of(trace: StepTrace) -> dict[str, int | None]:
@@ -269,6 +295,14 @@ def curves(trace: StepTrace, row: int, col: int, sine: Sine) -> dict[str, list[f
         "parts": trace.grad_output[:, row] * trace.input[:, col],
     }
     return {name: [float(f"{value:.4g}") for value in line[thin].tolist()] for name, line in lines.items()}
+
+
+def packed(codes: np.ndarray, bits: float) -> np.ndarray:
+    """Two codes of up to four bits to a byte, the low nibble first, as in a file; wider ones a byte each."""
+    if bits > 4:
+        return codes
+    low, high = np.resize(codes, (len(codes) + 1) // 2 * 2).reshape(-1, 2).T.astype(np.uint8) & 15
+    return np.asarray(low | high << 4)
 
 
 def base64_of(values: np.ndarray) -> str:

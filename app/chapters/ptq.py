@@ -8,6 +8,7 @@ import torch
 from app import training
 from app.diagnosis import percent
 from app.frames import short, significant
+from app.handlers import QUIET
 from app.lab.fit import Experiment
 from app.lab.weights import largest_layer
 from app.progress import DEVICE, Progress
@@ -34,15 +35,8 @@ def build(shared: Shared) -> None:
                 crush = gr.Button("Round it and show the truth", variant="primary", elem_id="crush")
             view = module_view("ptq.js", "{}", elem_id="ptq")
 
-    first.click(
-        training.train_quickly,
-        training.inputs(shared, gr.State(training.MINE)),
-        training.outputs(shared),
-        **training.QUIET,
-        **training.AT_WORK,
-        trigger_mode="multiple",
-    )
-    crush.click(crush_network, [shared.progress, *shared.settings], view, **training.QUIET)
+    training.handlers(shared, KEY, gr.State(training.MINE)).run(first, training.train_quickly)
+    crush.click(crush_network, [shared.progress, *shared.settings], view, **QUIET)
 
 
 def crush_network(progress: Progress, *settings: Any) -> str:

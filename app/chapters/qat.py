@@ -1,11 +1,10 @@
 """Chapter: three networks learn the same sine, and how the quantized one does it, and how to break it."""
 
-from typing import Any
-
 import gradio as gr
 
 from app import training
 from app.frames import PRESETS
+from app.handlers import QUIET
 from app.shared import Shared
 from app.view import module_view, prose
 
@@ -24,14 +23,18 @@ def build(shared: Shared) -> None:
             render=False,
         )
         with gr.Column(elem_classes="picture"):
-            training.buttons(shared, KEY, preset)
+            common = training.build(shared, KEY, preset)
             preset.render()  # type: ignore[no-untyped-call]
             module_view("qat.js", "", elem_id="qat")
         with gr.Column(elem_classes="text"):
             prose(__file__)
 
-    common: dict[str, Any] = {**training.QUIET, "trigger_mode": "always_last"}
-    preset.input(training.follow_preset, training.inputs(shared, preset), training.outputs(shared), **common)
-    changes = [setting.change for setting in shared.settings]  # type: ignore[attr-defined]
-    follow = [*training.outputs(shared), preset]
-    gr.on(changes, training.follow_settings, [shared.progress, *shared.settings], follow, **common)
+    common.change([preset.input], training.follow_preset)
+    gr.on(
+        shared.changes,
+        training.follow_settings,
+        [shared.progress, *shared.settings],
+        [*common.outputs, preset],
+        **QUIET,
+        trigger_mode="always_last",
+    )

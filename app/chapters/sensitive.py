@@ -2,13 +2,13 @@
 
 import json
 import math
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from app.case import DIGITS_SHOWN, METRIC, WIDTHS, Case, Healing
+from app.handlers import Handlers, buttons
 from app.lab.data import Digits
 from app.lab.fit import Settings, TrainingDiverged
 from app.progress import Progress
@@ -22,7 +22,6 @@ KEY, TITLE = "sensitive", "Sensitive layers"
 
 IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
 SECONDS_A_FRAME = 0.1
-VISITORS_AT_ONCE = 32
 
 # The browser knows which width, mix and patient are on screen; without a click it tells nobody.
 WITH_CHOICE = f"(_, ...others) => [document.querySelector('#{KEY} .view')?.dataset.choice ?? '', ...others]"
@@ -41,28 +40,19 @@ def build(shared: Shared) -> None:
                     elem_id="sensitive-task",
                     elem_classes="choice",
                 )
-                with gr.Row(elem_classes="line"):
-                    examine = gr.Button("Scan", variant="primary", elem_id="scan")
-                    heal = gr.Button("Heal", interactive=False, elem_id="heal")
-                    pause = gr.Button("Pause", interactive=False, elem_id="sensitive-pause")
+                with gr.Row(elem_classes="run-buttons"):
+                    examine, heal, pause = buttons(KEY, "Scan", "Heal", "Pause")
             view = module_view("sensitive.js", frame(Case(Settings())), elem_id=KEY)
         with gr.Column(elem_classes="text"):
             prose(__file__)
             listing(suggest, frontier)
 
-    common: dict[str, Any] = {
-        "inputs": [view, case, healing, shared.progress, task, *shared.settings],
-        "outputs": [view, case, healing, examine, heal, pause],
-        "show_progress": "hidden",
-        "preprocess": False,  # `Settings` checks the values
-        "js": WITH_CHOICE,
-    }
-    limits: dict[str, Any] = {"concurrency_id": KEY, "concurrency_limit": VISITORS_AT_ONCE}
-    examine.click(scan_layers, **common, trigger_mode="multiple", **limits)
-    heal.click(heal_network, **common, trigger_mode="multiple", **limits)
-    pause.click(pause_run, show_progress="hidden")
-    changes = [setting.change for setting in (task, *shared.settings)]  # type: ignore[attr-defined]
-    gr.on(changes, follow_settings, **common, trigger_mode="always_last")
+    inputs = [view, case, healing, shared.progress, task, *shared.settings]
+    common = Handlers(KEY, inputs, [view, case, healing], js=WITH_CHOICE)
+    common.run(examine, scan_layers)
+    common.run(heal, heal_network)
+    common.pause(pause)
+    common.change([task.change, *shared.changes], follow_settings)
 
 
 def scan_layers(
@@ -79,14 +69,9 @@ def scan_layers(
             case = fresh
         try:
             yield page(case, None, running=True)
-            shown_at = time.monotonic()
-            for latest in case.advance(run.is_wanted):
-                case = latest
-                if not run.is_wanted():
-                    break
-                if time.monotonic() - shown_at >= SECONDS_A_FRAME:
-                    shown_at = time.monotonic()
-                    yield page(case, None, running=True)
+            work = case.advance(run.is_wanted)
+            for case in run.paced(work):
+                yield page(case, None, running=True)
             last = page(case, None)
         except (ValueError, TrainingDiverged) as error:
             last = page(case, None, problem=str(error))
@@ -107,22 +92,13 @@ def heal_network(
             if healing is None or healing.finished or healing.config != started.config:
                 healing = started
             yield page(case, healing, running=True)
-            shown_at = time.monotonic()
-            for latest in healing.advance(run.is_wanted):
-                healing = latest
-                shown_at = max(shown_at + SECONDS_A_FRAME, time.monotonic())
-                if not run.sleep(shown_at - time.monotonic()):
-                    break
+            training = healing.advance(run.is_wanted)
+            for healing in run.paced(training, SECONDS_A_FRAME):
                 yield page(case, healing, running=True)
             last = page(case, healing)
         except (ValueError, TrainingDiverged) as error:
             last = page(case, healing, problem=str(error))
         yield run.last_frame(last)
-
-
-def pause_run(request: gr.Request) -> None:
-    """The run shows its last frame itself."""
-    stop(request.session_hash)
 
 
 def follow_settings(
@@ -177,26 +153,13 @@ def parse_choice(choice: Any, case: Case) -> Mix | int:
 
 
 def page(case: Case, healing: Healing | None, running: bool = False, problem: str = "") -> tuple[Any, ...]:
-    """The outputs of every handler: the view, the states and the three buttons."""
-    at_rest = not running and not problem
-    label = "Go on" if healing and 0 < healing.step < healing.steps else "Heal"
-    return (
-        frame(case, healing, running, problem),
-        case,
-        healing,
-        gr.Button("Go on" if started(case) and not case.finished else "Scan", interactive=at_rest),
-        gr.Button(label, interactive=at_rest and case.finished),
-        gr.Button(interactive=running),
-    )
+    """The outputs of every handler: the view and the states."""
+    return frame(case, healing, running, problem), case, healing
 
 
 def unchanged() -> tuple[Any, ...]:
     """The outputs of a handler that leaves the page as it is."""
-    return tuple(gr.skip() for _ in range(6))
-
-
-def started(case: Case) -> bool:
-    return case.training is not None or bool(case.rows)
+    return gr.skip(), gr.skip(), gr.skip()
 
 
 def frame(case: Case, healing: Healing | None = None, running: bool = False, problem: str = "") -> str:

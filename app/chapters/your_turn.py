@@ -3,7 +3,6 @@
 import json
 import math
 import tempfile
-import time
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from typing import Any
 
 import gradio as gr
 
+import export
+from app.handlers import QUIET, Handlers, buttons
 from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
 from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
 from app.progress import DEVICE, Progress
@@ -21,13 +22,12 @@ from app.shared import HOUR, Shared, parse_settings
 from app.snippets import config_source
 from app.turns import turn
 from app.view import coloured, module_view, prose, rounded, to_json
-from export import ParityError, audit, export_onnx
+from export import ParityError, audit
 
 KEY, TITLE = "your_turn", "Your turn"
 USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate")
 
 SECONDS_A_FRAME = 0.04  # ten steps; the 2,000 take eight seconds
-VISITORS_AT_ONCE = 32
 
 # The curve is in the browser; without a click it tells nobody.
 WITH_POINTS = "(_, ...others) => [document.querySelector('#your-turn .view')?.dataset.points ?? '', ...others]"
@@ -40,13 +40,10 @@ def build(shared: Shared) -> None:
         with gr.Column(elem_classes="text"):
             prose(__file__)
         with gr.Column(elem_classes="picture"):
-            view = module_view("your_turn.js", frame(None), elem_id="your-turn")
-            with gr.Row(elem_classes="line", elem_id="your-buttons"):
-                run = gr.Button("Train", variant="primary", elem_id="your-run")
-                pause = gr.Button("Pause", interactive=False, elem_id="your-pause")
-                reset = gr.Button("Reset", interactive=False, elem_id="your-reset")
-                export = gr.Button("Export", interactive=False, elem_id="your-export")
+            with gr.Row(elem_classes="run-buttons"):
+                run, pause, reset, take_home = buttons("your", "Train", "Pause", "Reset", "Export")
                 download = gr.DownloadButton("Download", interactive=False, elem_id="your-download")
+            view = module_view("your_turn.js", frame(None), elem_id="your-turn")
     with gr.Row(elem_classes="chapter"):
         with gr.Column(elem_classes="text"):
             prose(str(beside("your_module.md")))
@@ -55,22 +52,16 @@ def build(shared: Shared) -> None:
     prose(str(beside("questions.md")))
     module_view("quiz.js", beside("questions.json").read_text(encoding="utf-8"), elem_id="quiz")
 
-    common: dict[str, Any] = {
-        "inputs": [view, own, *shared.settings],
-        "outputs": [view, own, run, pause, reset, export, download],
-        "show_progress": "hidden",
-        "preprocess": False,  # `Settings` checks the values
-        "js": WITH_POINTS,
-    }
-    limits: dict[str, Any] = {"concurrency_id": KEY, "concurrency_limit": VISITORS_AT_ONCE}
-    run.click(train, **common, trigger_mode="multiple", **limits)
-    pause.click(pause_training, show_progress="hidden")
-    reset.click(start_anew, **common)
-    export.click(export_file, **common, concurrency_id="export", concurrency_limit=1)
-    view.upload(read_points, own, common["outputs"], show_progress="hidden", api_visibility="private")
-    changes = [setting.change for setting in shared.settings]  # type: ignore[attr-defined]
-    gr.on(changes, follow_settings, **common, trigger_mode="always_last")
-    gr.on(changes, module_frame, [*shared.settings], module, show_progress="hidden", preprocess=False)
+    common = Handlers(KEY, [view, own, *shared.settings], [view, own], js=WITH_POINTS)
+    common.run(run, train)
+    common.pause(pause)
+    common.change([reset.click], start_anew)
+    common.after_the_run(
+        take_home, export_file, "export", outputs=[view, own, download], concurrency_id="export", concurrency_limit=1
+    )
+    view.upload(read_points, own, common.outputs, show_progress="hidden", api_visibility="private")
+    common.change(shared.changes, follow_settings)
+    gr.on(shared.changes, module_frame, [*shared.settings], module, **QUIET)
 
 
 def beside(name: str) -> Path:
@@ -81,27 +72,20 @@ def beside(name: str) -> Path:
 
 
 def train(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> Iterator[tuple[Any, ...]]:
-    """Train on the points to the end, or until asked to stop."""
+    """Train on the points to the end, or until asked to stop; a run that had ended begins again."""
     with running(request.session_hash, KEY) as run:
         try:
             own = up_to_date(own, points, settings)
+            if own.finished:
+                own = Progress.start(own.settings)
             yield page(own, running=True)
-            shown_at = time.monotonic()
-            for latest in own.advance(is_wanted=run.is_wanted):
-                own = latest
-                shown_at = max(shown_at + SECONDS_A_FRAME, time.monotonic())
-                if not run.sleep(shown_at - time.monotonic()):
-                    break
+            training = own.advance(is_wanted=run.is_wanted)
+            for own in run.paced(training, SECONDS_A_FRAME):
                 yield page(own, running=True)
             last = page(own)
         except (ValueError, TrainingDiverged) as error:
             last = page(own, problem=str(error))
         yield run.last_frame(last)
-
-
-def pause_training(request: gr.Request) -> None:
-    """The run shows its last frame itself."""
-    stop(request.session_hash)
 
 
 def start_anew(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> tuple[Any, ...]:
@@ -185,20 +169,21 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
     try:
         is_trained = own is not None and own.settings == settings_of(parse_points(points), settings)
     except ValueError as error:
-        yield page(own, problem=str(error))
+        yield *page(own, problem=str(error)), gr.skip()
         return
-    if own is None or not is_trained:
-        yield page(own, problem="Nothing is trained on these points with these settings yet: press Train first.")
+    if own is None or not own.step or not is_trained:
+        nothing = "Nothing is trained on these points with these settings yet: press Train first."
+        yield *page(own, problem=nothing), gr.skip()
         return
-    yield page(own, running=True, words="Exporting: this takes about three seconds.")
+    yield *page(own, words="Exporting: this takes about three seconds."), gr.DownloadButton(interactive=False)
     with tempfile.TemporaryDirectory(prefix="qat-") as folder:
         path = Path(folder) / f"yours_int{own.settings.bits:g}_{own.settings.granularity}_step{own.step}.onnx"
         try:
             with turn():
                 experiment = Experiment.restore(own.snapshot, DEVICE)
-                report = export_onnx(experiment.models["qat"].eval(), experiment.task.examples, path)
+                report = export.export_onnx(experiment.models["qat"].eval(), experiment.task.examples, path)
         except (ValueError, ParityError) as error:
-            yield page(own, problem=f"Nothing was exported: {error}")
+            yield *page(own, problem=f"Nothing was exported: {error}"), gr.skip()
             return
         sizes = audit(path)
         apart = max(level.max_abs_diff for level in report.levels)
@@ -206,8 +191,7 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
             f"{path.name}: {sizes.file_bytes:,} bytes, {sizes.fp32_bytes:,} in FP32. At all {len(report.levels)} "
             f"optimization levels onnxruntime answers within {apart:.1g} of PyTorch."
         )
-        *outputs, _ = page(own, words=words)
-        yield *outputs, gr.DownloadButton(value=path, interactive=True)
+        yield *page(own, words=words), gr.DownloadButton(value=path, interactive=True)
 
 
 def page(
@@ -217,23 +201,13 @@ def page(
     words: str = "",
     points: Points | None = None,
 ) -> tuple[Any, ...]:
-    """The outputs of every handler: the view, the state and the five buttons."""
-    trained = own is not None and own.step > 0
-    finished = own is not None and own.finished
-    return (
-        frame(own, running, problem, words, points),
-        own,
-        gr.Button("Go on" if trained and not finished else "Train", interactive=not running and not finished),
-        gr.Button(interactive=running),
-        gr.Button(interactive=trained or running),
-        gr.Button(interactive=trained and not running),
-        gr.DownloadButton(value=None, interactive=False),
-    )
+    """The outputs of nearly every handler: the view and the state."""
+    return frame(own, running, problem, words, points), own
 
 
 def unchanged() -> tuple[Any, ...]:
     """The outputs of a handler that leaves the page as it is."""
-    return tuple(gr.skip() for _ in range(7))
+    return gr.skip(), gr.skip()
 
 
 def frame(

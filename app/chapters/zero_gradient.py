@@ -1,13 +1,13 @@
 """Chapter: round() has no slope, and what that does to training."""
 
 import base64
-import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
 
+from app.handlers import Handlers, buttons
 from app.lab.data import Sine
 from app.lab.estimators import (
     FREE,
@@ -34,7 +34,6 @@ USES = ()  # a small network of its own, always the same
 
 STEPS_A_FRAME = 8
 SECONDS_A_FRAME = 0.1
-VISITORS_AT_ONCE = 32
 
 
 class Lesson(NamedTuple):
@@ -108,12 +107,9 @@ def build(shared: Shared) -> None:
     first = Lesson.start()
     state = gr.State(first, time_to_live=HOUR)
     with gr.Row(elem_classes="chapter wide"):
-        with gr.Column(elem_classes="picture", elem_id="zero-gradient-lab"):
-            with gr.Row(elem_classes="line"):
-                run = gr.Button("Train", variant="primary", elem_id="zero-train")
-                pause = gr.Button("Pause", interactive=False, elem_id="zero-pause")
-                step = gr.Button("Step", elem_id="zero-step")
-                reset = gr.Button("Reset", interactive=False, elem_id="zero-reset")
+        with gr.Column(elem_classes="picture"):
+            with gr.Row(elem_classes="run-buttons"):
+                run, pause, step, reset = buttons("zero", "Train", "Pause", "Step", "Reset")
             free = gr.Radio(
                 [("the weights", "weights"), ("and the biases", "biases"), ("and the scales", "scales")],
                 value=FREE[0],
@@ -126,31 +122,24 @@ def build(shared: Shared) -> None:
             prose(__file__)
             listing(plain_quantize, STEQuantize)
 
-    common: dict[str, Any] = {
-        "inputs": [state, free],
-        "outputs": [view, state, run, pause, step, reset],
-        "show_progress": "hidden",
-        "preprocess": False,
-    }
-    run.click(train, **common, trigger_mode="multiple", concurrency_id="training", concurrency_limit=VISITORS_AT_ONCE)
-    pause.click(pause_training, show_progress="hidden")
-    step.click(train_one_step, **common, trigger_mode="multiple", concurrency_limit=1)
-    gr.on([reset.click, free.change], start_anew, **common)
-    view.select(cut, **common, trigger_mode="always_last")
+    common = Handlers(KEY, [state, free], [view, state])
+    common.run(run, train)
+    common.pause(pause)
+    common.after_the_run(step, train_one_step, "step")
+    common.change([reset.click, free.change], start_anew)
+    common.change([view.select], cut)
 
 
 def train(request: gr.Request, lesson: Lesson, free: Any) -> Iterator[tuple[Any, ...]]:
-    """Train to the end, or until asked to stop."""
+    """Train to the end, or until asked to stop; a run that had ended begins again."""
     with running(request.session_hash, KEY) as run:
         try:
             lesson = up_to_date(lesson, free)
+            if lesson.step >= STEPS:
+                lesson = Lesson.start(lesson.free)
             yield page(lesson, running=True)
-            shown_at = time.monotonic()
-            for later in lesson.advance(STEPS, run):
-                lesson = later
-                shown_at = max(shown_at + SECONDS_A_FRAME, time.monotonic())
-                if not run.sleep(shown_at - time.monotonic()):
-                    break
+            training = lesson.advance(STEPS, run)
+            for lesson in run.paced(training, SECONDS_A_FRAME):
                 yield page(lesson, running=True)
             last = page(lesson.looked_at())
         except (ValueError, TrainingDiverged) as error:
@@ -162,15 +151,10 @@ def train_one_step(lesson: Lesson, free: Any) -> tuple[Any, ...]:
     """Exactly one optimizer step of each network."""
     try:
         lesson = up_to_date(lesson, free)
-        lesson = next(lesson.advance(lesson.step + 1), lesson).looked_at()
+        lesson = next(lesson.advance(min(lesson.step + 1, STEPS)), lesson).looked_at()
     except (ValueError, TrainingDiverged) as error:
         return page(lesson, problem=str(error))
     return page(lesson)
-
-
-def pause_training(request: gr.Request) -> None:
-    """The run shows its last frame itself."""
-    stop(request.session_hash)
 
 
 def start_anew(request: gr.Request, lesson: Lesson, free: Any) -> tuple[Any, ...]:
@@ -202,21 +186,13 @@ def up_to_date(lesson: Lesson, free: Any) -> Lesson:
 
 
 def page(lesson: Lesson, running: bool = False, problem: str = "") -> tuple[Any, ...]:
-    """The outputs of every handler: the view, the state and the four buttons."""
-    can_train = not (running or problem or lesson.step >= STEPS)
-    return (
-        frame(lesson, running, problem),
-        lesson,
-        gr.Button(interactive=can_train),
-        gr.Button(interactive=running),
-        gr.Button(interactive=can_train),
-        gr.Button(interactive=running or bool(problem) or lesson.step > 0),
-    )
+    """The outputs of every handler: the view and the state."""
+    return frame(lesson, running, problem), lesson
 
 
 def unchanged() -> tuple[Any, ...]:
     """The outputs of a handler that leaves the page to the run at work."""
-    return tuple(gr.skip() for _ in range(6))
+    return gr.skip(), gr.skip()
 
 
 def frame(lesson: Lesson, running: bool = False, problem: str = "") -> str:

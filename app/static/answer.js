@@ -1,8 +1,8 @@
 /** Chapter "onnxruntime": what onnxruntime answers from the exported file. */
 
+import { element } from "./dom.js";
 import { FitPlot } from "./fit_plot.js";
 import { follow } from "./follow.js";
-import { element } from "./models.js";
 
 export function mount(root, props, watch) {
   const view = root.querySelector(".view");

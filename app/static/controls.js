@@ -1,8 +1,7 @@
-/** The controls of the chapters that run in the browser: choices, sliders, a line of words, a table of numbers. */
+/** The controls of the chapters that run in the browser: choices and sliders. */
 
-import { element } from "./models.js";
+import { element } from "./dom.js";
 
-const SECONDS_BETWEEN_WORDS = 2.5; // a sentence takes time to read, and to be read aloud
 let groups = 0;
 
 /**
@@ -45,68 +44,4 @@ export function slider(parent, { label, min, max, step, value, set }) {
     input.setAttribute("aria-valuetext", text);
     words.textContent = text;
   };
-}
-
-/** A line that is read aloud, but not at every move: the latest words wait until the last have had their time. */
-export function spoken(parent) {
-  const line = element("p", "words");
-  line.setAttribute("aria-live", "polite");
-  parent.append(line);
-  let last = -Infinity;
-  let waiting = null;
-  let latest = "";
-  const write = () => {
-    waiting = null;
-    last = performance.now();
-    if (line.textContent !== latest) line.textContent = latest;
-  };
-  return (text) => {
-    latest = text;
-    waiting ??= setTimeout(write, Math.max(0, last + 1000 * SECONDS_BETWEEN_WORDS - performance.now()));
-  };
-}
-
-/** The numbers of a chart behind a toggle; filled only while it is open. @returns update(() => rows) */
-export function numbersTable(parent, { caption, columns }) {
-  const details = element("details", "table");
-  const table = element("table", "numbers");
-  const head = table.createTHead().insertRow();
-  table.prepend(element("caption", "", caption));
-  for (const column of columns) {
-    const cell = element("th", "", column);
-    cell.scope = "col";
-    head.append(cell);
-  }
-  const body = table.createTBody();
-  details.append(element("summary", "", "The numbers"), table);
-  parent.append(details);
-  let rows = () => [];
-  const fill = () => {
-    if (!details.open) return;
-    body.replaceChildren(
-      ...rows().map(([name, ...cells]) => {
-        const row = element("tr");
-        const first = element("th", "", name);
-        first.scope = "row";
-        row.append(first, ...cells.map((cell) => element("td", "", cell)));
-        return row;
-      }),
-    );
-  };
-  details.addEventListener("toggle", fill);
-  return (latest) => {
-    rows = latest;
-    fill();
-  };
-}
-
-/** The visitor has done what the chapter is about. */
-export function chapterDone(key) {
-  window.dispatchEvent(new CustomEvent("chapter-done", { detail: key }));
-}
-
-/** A minus sign as long as a plus. */
-export function signed(value, digits) {
-  const text = Math.abs(value).toFixed(digits);
-  return value < 0 && Number(text) !== 0 ? `−${text}` : text;
 }

@@ -1,6 +1,6 @@
 /** A code listing with a button that copies it. */
 
-import { element } from "./models.js";
+import { element } from "./dom.js";
 
 /** @returns {(html: string) => void} shows code that the server has coloured; none is an empty string */
 export function copyable(parent, title) {

@@ -9,7 +9,11 @@ export function isDone(key) {
   return done.has(key);
 }
 
-/** Any module may say so: window.dispatchEvent(new CustomEvent("chapter-done", { detail: KEY })). */
+/** The visitor has done what the chapter is about. */
+export function chapterDone(key) {
+  window.dispatchEvent(new CustomEvent("chapter-done", { detail: key }));
+}
+
 window.addEventListener("chapter-done", ({ detail }) => {
   if (done.has(detail) || !CHAPTERS.some(({ key }) => key === detail)) return;
   done.add(detail);

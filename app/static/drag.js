@@ -1,6 +1,6 @@
 /** A chart with things to drag: by pointer, touch or keyboard, without asking the server. */
 
-import { element, svgElement } from "./models.js";
+import { element, svgElement } from "./dom.js";
 import { Plot } from "./plot.js";
 
 const PAGE = 10; // PageUp and PageDown go ten steps

@@ -1,9 +1,12 @@
 /** Chapter "Export": the graph of the file, what its bytes are, and its nibbles. */
 
+import { element } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { follow } from "./follow.js";
-import { element } from "./models.js";
+import { grouped } from "./format.js";
 import { NibbleMap } from "./nibbles.js";
 import { pictureOf } from "./picture.js";
+import { numbersTable } from "./table.js";
 
 const PARTS = [
   ["codes", "codes"],
@@ -32,7 +35,7 @@ export function mount(root, props, watch) {
     body.replaceChildren(graph(frame.graph), facts);
     facts.append(bytes(frame.sizes));
     new NibbleMap(facts, frame.weights);
-    window.dispatchEvent(new CustomEvent("chapter-done", { detail: "export" }));
+    chapterDone("export");
   });
 }
 
@@ -70,8 +73,8 @@ function bytes(sizes) {
   bars.setAttribute("role", "img");
   bars.setAttribute(
     "aria-label",
-    `The file takes ${count(sizes.file)} bytes, the same numbers in float32 ${count(sizes.fp32)}; ` +
-      `the theoretical minimum is ${count(sizes.minimum)}.`,
+    `The file takes ${grouped(sizes.file)} bytes, the same numbers in float32 ${grouped(sizes.fp32)}; ` +
+      `the theoretical minimum is ${grouped(sizes.minimum)}.`,
   );
   bars.append(
     ...bar("float32", [["fp32", sizes.fp32]], sizes.fp32, sizes),
@@ -79,9 +82,10 @@ function bytes(sizes) {
     ...bar("minimum", [["minimum", sizes.minimum]], sizes.minimum, sizes),
   );
   const times = (sizes.fp32 / sizes.file).toPrecision(2);
-  const over = count(sizes.file - sizes.minimum);
+  const over = grouped(sizes.file - sizes.minimum);
   const words = element("p", "quiet", `${times} times smaller than in float32; ${over} bytes above the theoretical minimum.`);
-  figure.append(caption, bars, words, table(parts, sizes));
+  figure.append(caption, bars, words);
+  table(figure, parts, sizes);
   return figure;
 }
 
@@ -93,22 +97,13 @@ function bar(name, parts, total, sizes) {
     part.style.width = `${(100 * size) / whole}%`;
     line.append(part);
   }
-  return [element("span", "name", name), line, element("span", "total", count(total))];
+  return [element("span", "name", name), line, element("span", "total", grouped(total))];
 }
 
-function table(parts, sizes) {
-  const details = element("details");
-  const table = element("table", "numbers");
-  for (const [name, size] of [...parts.map(([key, name]) => [name, sizes[key]]), ["the whole file", sizes.file]]) {
-    const row = table.insertRow();
-    const head = element("th", "", name);
-    head.setAttribute("scope", "row");
-    row.append(head, element("td", "", `${count(size)} bytes`), element("td", "", `${((100 * size) / sizes.file).toFixed(1)} %`));
-  }
-  details.append(element("summary", "", "Table"), table);
-  return details;
-}
-
-function count(n) {
-  return n.toLocaleString("en");
+function table(parent, parts, sizes) {
+  const rows = [...parts.map(([key, name]) => [name, sizes[key]]), ["the whole file", sizes.file]];
+  const share = (size) => `${((100 * size) / sizes.file).toFixed(1)}%`;
+  numbersTable(parent, "The bytes", ["Part", "Bytes", "Share"])(() =>
+    rows.map(([name, size]) => [name, grouped(size), share(size)]),
+  );
 }

@@ -1,6 +1,6 @@
 /** The hidden layer's matrix: a cell is the darker, the more often its code flipped back and forth lately. */
 
-import { element } from "./models.js";
+import { element } from "./dom.js";
 
 const DARKEST = 0.2; // flips back a step
 

@@ -1,10 +1,13 @@
 /** Chapter "four_bits": what a width does to the weights of one neuron, and to the size of a model. */
 
-import { chapterDone, numbersTable, signed, spoken } from "./controls.js";
+import { element, svgElement } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { DragPlot, within } from "./drag.js";
-import { element, svgElement } from "./models.js";
-import { fakeQuantize, dequantize, minmaxQparams, quantSpec, toBfloat16 } from "./quantize.js";
+import { grouped, percent, signed } from "./format.js";
 import { loadWeights } from "./pretrained.js";
+import { dequantize, fakeQuantize, minmaxQparams, quantSpec, toBfloat16 } from "./quantize.js";
+import { spoken } from "./spoken.js";
+import { numbersTable } from "./table.js";
 
 const WIDTHS = [1.58, 2, 3, 4, 8, 16, 32];
 const FLOATS = { 16: "bfloat16", 32: "float32" };
@@ -100,7 +103,7 @@ function figures(parent) {
   });
   parent.append(list);
   return (state) => {
-    const texts = [grouped(state.levels), `${Number((32 / state.bits).toPrecision(2))}×`, percent(state.error)];
+    const texts = [grouped(state.levels), `${Number((32 / state.bits).toPrecision(2))}×`, percent(state.error, 2)];
     texts.forEach((text, i) => (cells[i].value.textContent = text));
     cells[0].about.textContent = state.grid ? "levels to choose from" : "patterns of bits";
   };
@@ -212,13 +215,13 @@ function sentence(parent) {
 
 function table(parent) {
   const columns = ["Width", "Levels", "Rounding error", ...MODELS.map(({ name }) => `${name} weights`)];
-  const update = numbersTable(parent, { caption: "Every width", columns });
+  const update = numbersTable(parent, "Every width", columns);
   return (_, states) =>
     update(() =>
       states.map((state) => [
         state.name,
         grouped(state.levels),
-        percent(state.error),
+        percent(state.error, 2),
         ...state.bytes.map(inBytes),
       ]),
     );
@@ -229,12 +232,4 @@ function inBytes(bytes) {
   const power = Math.min(3, Math.floor(Math.log10(bytes) / 3));
   const value = bytes / 1000 ** power;
   return `${value >= 100 ? Math.round(value) : Number(value.toPrecision(3))} ${units[power]}`;
-}
-
-function percent(share) {
-  return `${Number((100 * share).toPrecision(2))}%`;
-}
-
-function grouped(count) {
-  return count.toLocaleString("en");
 }

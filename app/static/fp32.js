@@ -1,11 +1,13 @@
 /** Chapter "fp32": the fit of one network, its loss, and the floor under it. */
 
+import { element } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { FitPlot, sine } from "./fit_plot.js";
+import { grouped, short } from "./format.js";
 import { LossPlot } from "./loss_plot.js";
-import { element, short } from "./models.js";
 import { follow, own } from "./recording.js";
 import { statusLine } from "./status.js";
-import { tableToggle, thinned } from "./table.js";
+import { numbersTable, thinned } from "./table.js";
 
 const KEY = "fp32";
 
@@ -28,7 +30,7 @@ export function mount(root) {
   const ring = [losses.line("best"), losses.line("best-hole")];
   const words = element("p", "quiet");
   view.append(words);
-  const table = tableToggle(view, "The losses");
+  const table = numbersTable(view, "The losses", ["Step", "On the points", "Against the sine"]);
 
   follow(root, () => {
     const run = own();
@@ -38,7 +40,7 @@ export function mount(root) {
     view.dataset.step = frame.step;
     view.dataset.label = frame.label;
     view.dataset.running = frame.running;
-    if (frame.step === frame.steps) window.dispatchEvent(new CustomEvent("chapter-done", { detail: KEY }));
+    if (frame.step === frame.steps) chapterDone(KEY);
     status(frame, frame.words[KEY]);
     fit.show(() => fit.drawData({ noisy, clean: sine() }, frame.curves));
     fit.describe(
@@ -55,10 +57,8 @@ export function mount(root) {
         `${short(frame.error[KEY])}; the sine itself scores ${short(floor)} on the points.`,
     );
     words.textContent = frame.step
-      ? `Nearest to the sine so far: step ${lowest.step.toLocaleString("en")}, error ${short(lowest.error[KEY])} (the ring).`
+      ? `Nearest to the sine so far: step ${grouped(lowest.step)}, error ${short(lowest.error[KEY])} (the ring).`
       : "The ring will mark where the network was nearest to the sine.";
-    table(["step", "on the points", "against the sine"], () =>
-      thinned(frames).map(({ step, loss, error }) => [step, short(loss[KEY]), short(error[KEY])]),
-    );
+    table(() => thinned(frames).map(({ step, loss, error }) => [step, short(loss[KEY]), short(error[KEY])]));
   });
 }

@@ -1,10 +1,14 @@
 /** Chapter "rounding": one scale for a matrix, or one for each of its rows. */
 
-import { chapterDone, choice, numbersTable, spoken } from "./controls.js";
+import { choice } from "./controls.js";
+import { element } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { DragPlot } from "./drag.js";
-import { element } from "./models.js";
+import { grouped } from "./format.js";
 import { loadWeights } from "./pretrained.js";
 import { dequantize, fakeQuantize, minmaxQparams, quantSpec } from "./quantize.js";
+import { spoken } from "./spoken.js";
+import { numbersTable } from "./table.js";
 
 const REACH = 1.3;
 const ROW = 5; // pixels
@@ -67,7 +71,7 @@ function figures(parent) {
   });
   parent.append(list);
   return ({ mse, zeros, scales }) => {
-    [error(mse), zeros.toLocaleString("en"), String(scales)].forEach((text, i) => (cells[i].textContent = text));
+    [error(mse), grouped(zeros), String(scales)].forEach((text, i) => (cells[i].textContent = text));
   };
 }
 
@@ -129,7 +133,7 @@ function sentence(parent) {
 
 function table(parent, rows) {
   const columns = ["Bits", "MSE per tensor", "MSE per channel", "zeros per tensor", "zeros per channel"];
-  numbersTable(parent, { caption: "Both granularities", columns })(() =>
+  numbersTable(parent, "Both granularities", columns)(() =>
     BITS.map((bits) => {
       const [tensor, channel] = ["per_tensor", "per_channel"].map((granularity) => rounded(rows, { bits, granularity }));
       return [String(bits), error(tensor.mse), error(channel.mse), String(tensor.zeros), String(channel.zeros)];

@@ -1,8 +1,8 @@
 /** The title of the open chapter, and what the page did not understand of its address. */
 
 import { CHAPTERS, place } from "./address.js";
+import { element } from "./dom.js";
 import { follow } from "./follow.js";
-import { element } from "./models.js";
 
 export function mount(root, props, watch) {
   const view = root.querySelector(".view");

@@ -1,6 +1,6 @@
 /** A matrix of codes as a picture in which one cell is chosen: with a click, or with the arrow keys. */
 
-import { element } from "./models.js";
+import { element } from "./dom.js";
 
 const SIDE = 256; // of the longer side, in CSS pixels
 const THICKEST = 40; // a matrix with one row or column is a bar

@@ -1,7 +1,7 @@
 /** Links to take along: to this very page, and one for a class, in which chosen settings are fixed and out of sight. */
 
 import { CHAPTERS, NAMES, hiddenNames, link, place, settings } from "./address.js";
-import { element } from "./models.js";
+import { button, element } from "./dom.js";
 
 /** @returns {HTMLElement} */
 export function linkTools() {
@@ -11,9 +11,9 @@ export function linkTools() {
   const copy = button("Copy link", async () => {
     said.textContent = (await toClipboard(here())) ? "Copied." : "Copy it from the address bar.";
     setTimeout(() => (said.textContent = ""), 4000);
-  });
+  }, "plain");
   const dialog = classDialog();
-  const share = button("Link for a class", () => dialog.open());
+  const share = button("Link for a class", () => dialog.open(), "plain");
   share.setAttribute("aria-haspopup", "dialog");
   tools.append(copy, share, said, dialog.node);
   return tools;
@@ -49,8 +49,8 @@ function classDialog() {
   const copy = button("Copy", async () => {
     said.textContent = (await toClipboard(text.value)) ? "Copied." : "Press Ctrl+C to copy it.";
     if (said.textContent !== "Copied.") text.select();
-  });
-  line.append(copy, button("Close", () => node.close()), said);
+  }, "plain");
+  line.append(copy, button("Close", () => node.close(), "plain"), said);
   node.append(title, about, fields, text, line);
 
   const update = () => {
@@ -72,13 +72,6 @@ function classDialog() {
 
 function here() {
   return link(CHAPTERS[place()].key).href;
-}
-
-function button(name, act) {
-  const node = element("button", "plain", name);
-  node.type = "button";
-  node.addEventListener("click", act);
-  return node;
 }
 
 /** Whether it worked: browsers forbid it on pages that came without TLS. */

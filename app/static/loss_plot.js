@@ -1,7 +1,6 @@
 /** Losses over the steps of a run, on a log scale. */
 
 import { Plot, decades } from "./plot.js";
-import { grouped } from "./status.js";
 
 export class LossPlot extends Plot {
   /**
@@ -13,7 +12,7 @@ export class LossPlot extends Plot {
       title,
       height,
       x: { ...quarters(2000), title: "optimizer step" },
-      y: { ...decades([], -3, 1), log: true, format: decade },
+      y: decades([], -3, 1),
       legend: [...series.map(([kind, name]) => [kind, name]), ...more],
     });
     this.floor = this.line("floor");
@@ -40,8 +39,4 @@ export class LossPlot extends Plot {
 /** An axis from 0 in four equal parts. */
 function quarters(end) {
   return { domain: [0, end], ticks: [0, 1, 2, 3, 4].map((i) => (i * end) / 4) };
-}
-
-function decade(value) {
-  return value >= 1e-3 && value <= 1000 ? grouped(value) : value.toExponential(0);
 }

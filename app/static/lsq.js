@@ -1,11 +1,14 @@
 /** Chapter "ste": the learned step size. What one weight contributes to the scale's gradient, and what a matrix does. */
 
-import { chapterDone, numbersTable, signed, spoken } from "./controls.js";
+import { element } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { DragPlot, oncePerFrame } from "./drag.js";
-import { element } from "./models.js";
+import { grouped, signed } from "./format.js";
 import { loadWeights } from "./pretrained.js";
 import { fakeQuantize, gradientFactor, lsqSlope, quantSpec, quantize, roundToCodes } from "./quantize.js";
+import { spoken } from "./spoken.js";
 import { edges } from "./stairs.js";
+import { headCell, headed, numbersTable } from "./table.js";
 
 const SMALL = { ...quantSpec(3), scale: 0.25, zeroPoint: 0 };
 const REACH = 1.5;
@@ -107,7 +110,7 @@ function allWeights(parent, weights) {
   const curve = exponents.map((exponent) => contributions(weights, scaleAt(exponent)));
   const state = { exponent: -3.3 };
   const plot = new DragPlot(parent, {
-    title: `${weights.length.toLocaleString("en")} weights: which side pulls harder`,
+    title: `${grouped(weights.length)} weights: which side pulls harder`,
     height: 240,
     x: { ...SCALES, format: (v) => (v < 0 ? `1/${2 ** -v}` : String(2 ** v)) },
     y: { domain: [0, HIGHEST], ticks: [0, 0.5, 1], format: (v) => v.toFixed(1) },
@@ -152,7 +155,7 @@ function allWeights(parent, weights) {
     },
     everywhere: true,
   });
-  numbersTable(parent, { caption: "Both pulls", columns: ["Scale", "in range", "clamped below", "clamped above", "weights clamped"] })(() =>
+  numbersTable(parent, "Both pulls", ["Scale", "In range", "Clamped below", "Clamped above", "Weights clamped"])(() =>
     curve
       .filter((_, i) => i % 9 === 0)
       .map(({ below, inside, above }, i) => [
@@ -166,26 +169,17 @@ function allWeights(parent, weights) {
 
 /** What each region contributes at the scale in hand. */
 function regions(parent) {
-  const table = element("table", "numbers regions");
-  table.append(element("caption", "", "What each region contributes to the gradient"));
-  const head = table.createTHead().insertRow();
-  for (const title of ["Region", "Weights", "dL/ds"]) {
-    const cell = element("th", "", title);
-    cell.scope = "col";
-    head.append(cell);
-  }
-  const body = table.createTBody();
+  const caption = "What each region contributes to the gradient";
+  const { table, body } = headed(["Region", "Weights", "dL/ds"], { caption, className: "numbers regions" });
   const rows = Object.entries({ below: "clamped below", inside: "in range", above: "clamped above" }).map(([key, name]) => {
     const row = body.insertRow();
-    const first = element("th", "", name);
-    first.scope = "row";
-    row.append(first);
+    row.append(headCell(name, "row"));
     return { key, count: row.insertCell(), sum: row.insertCell() };
   });
   parent.append(table);
   return (parts) => {
     for (const { key, count, sum } of rows) {
-      count.textContent = parts[key].count.toLocaleString("en");
+      count.textContent = grouped(parts[key].count);
       sum.textContent = signed(parts[key].sum, 3);
     }
   };

@@ -1,7 +1,7 @@
 /** Chapter "rounding": which kind of error is it? Judged by the arithmetic itself. */
 
 import { choice } from "./controls.js";
-import { element } from "./models.js";
+import { element } from "./dom.js";
 import { dequantize, quantSpec, quantize, roundToCodes } from "./quantize.js";
 
 const GRID = { ...quantSpec(4), scale: Math.fround(0.1), zeroPoint: 0 };

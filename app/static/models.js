@@ -1,5 +1,8 @@
 /** The three models: the same names, colours and line styles in every chart, table and legend. */
 
+import { element, svgElement } from "./dom.js";
+import { headed } from "./table.js";
+
 export const MODELS = [
   { key: "fp32", name: "FP32", about: "trained in 32-bit floats" },
   { key: "ptq", name: "PTQ", about: "FP32, rounded afterwards" },
@@ -13,23 +16,32 @@ export function swatch(kind) {
   return svg;
 }
 
-/** @returns {SVGElement} */
-export function svgElement(tag, attributes = {}) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  return node;
+/**
+ * A row a model, which is the legend of the charts beside it, too.
+ * @param {Object<string, string>} columns  name of a number: its title
+ * @returns {(texts: (name: string, model: string) => string) => void}
+ */
+export function modelsTable(parent, columns) {
+  const { table, body } = headed(["Model", ...Object.values(columns)]);
+  const cells = MODELS.flatMap(({ key, name, about }) => {
+    const row = body.insertRow();
+    const head = element("th");
+    head.scope = "row";
+    head.append(swatch(key), element("span", `name ${key}`, name), element("span", "about", about));
+    row.append(head);
+    return Object.keys(columns).map((column) => {
+      const cell = row.insertCell();
+      cell.dataset[column] = key;
+      return { column, key, cell };
+    });
+  });
+  parent.append(table);
+  return (texts) => {
+    for (const { column, key, cell } of cells) cell.textContent = texts(column, key);
+  };
 }
 
-/** @returns {HTMLElement} */
-export function element(tag, className = "", text = "") {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-}
-
-/** Two digits are enough to compare. */
-export function short(value) {
-  if (value >= 100) return Math.round(value).toLocaleString("en");
-  return value >= 1e-6 || value === 0 ? value.toPrecision(2) : value.toExponential(1);
+/** One number a model, in a sentence. */
+export function perModel(text) {
+  return MODELS.map(({ key, name }) => `${name} ${text(key)}`).join(", ");
 }

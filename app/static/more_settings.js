@@ -1,7 +1,7 @@
 /** Below the settings: what a change does, and the settings that few need. */
 
 import { settings } from "./address.js";
-import { element } from "./models.js";
+import { element } from "./dom.js";
 
 const RARE = ["width", "learning_rate"];
 

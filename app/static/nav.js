@@ -2,9 +2,9 @@
 
 import { CHAPTERS, link, place } from "./address.js";
 import { chapterLink, focusTitle } from "./chapter_link.js";
+import { element } from "./dom.js";
 import { isDone } from "./done.js";
 import { linkTools } from "./link_tools.js";
-import { element } from "./models.js";
 
 export function mount(root, props, watch, trigger) {
   const view = root.querySelector(".view");

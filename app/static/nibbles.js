@@ -1,6 +1,7 @@
 /** A weight as it lies in the file: a map of its codes, and the byte behind the one that is pointed at. */
 
-import { element, svgElement } from "./models.js";
+import { element, svgElement } from "./dom.js";
+import { grouped } from "./format.js";
 
 const WIDEST = 64;
 
@@ -46,9 +47,9 @@ export class NibbleMap {
     this.map.style.maxWidth = `${this.columns * 16}px`;
     this.map.setAttribute("aria-valuemax", count - 1);
     this.cells.replaceChildren(...this.squares());
-    const part = count < weight.elements ? `, the first ${count.toLocaleString("en")} codes here` : "";
+    const part = count < weight.elements ? `, the first ${grouped(count)} codes here` : "";
     this.about.textContent =
-      `${weight.dtype}, ${weight.shape.join(" × ")}, from byte ${weight.offset.toLocaleString("en")} of the file${part}. ` +
+      `${weight.dtype}, ${weight.shape.join(" × ")}, from byte ${grouped(weight.offset)} of the file${part}. ` +
       "Magenta is below zero, teal above; the fuller, the further.";
     this.move(0);
   }
@@ -104,9 +105,8 @@ export class NibbleMap {
     const at = Math.floor((index * weight.bits) / 8);
     const place = index % together;
     const digits = Array.from(this.bytes.slice(at, at + wide), (byte) => byte.toString(16).padStart(2, "0"));
-    const bits = this.bytes[at].toString(2).padStart(8, "0");
     this.byte.replaceChildren(
-      element("span", "quiet", `byte ${(weight.offset + at).toLocaleString("en")}`),
+      element("span", "quiet", `byte ${grouped(weight.offset + at)}`),
       element("span", "hex", `0x${digits.join("")}`),
       ...(wide > 1 ? [] : halves(this.bytes[at], weight.bits, place)),
     );

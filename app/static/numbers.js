@@ -1,19 +1,9 @@
 /** Numbers in a text that say where they come from: pointed at, tapped, or reached with the keyboard. */
 
-import { element } from "./models.js";
+import { button, element } from "./dom.js";
+import { minus, readable } from "./format.js";
 
 let tips = 0;
-
-/** Four digits are enough to read; whole numbers stay whole. */
-export function readable(value) {
-  if (Number.isInteger(value)) return minus(String(value));
-  const size = Math.abs(value);
-  return minus(size >= 1e-3 && size < 1e5 ? value.toPrecision(4) : value.toExponential(2));
-}
-
-function minus(text) {
-  return text.replaceAll("-", "−");
-}
 
 export class Numbers {
   /** @param {HTMLElement} parent  where the one tooltip lives */
@@ -40,12 +30,10 @@ export class Numbers {
   }
 
   number(value, origin) {
-    const node = element("button", "number", readable(value));
-    node.type = "button";
     const show = () => this.show(node, `${origin()} In full: ${minus(String(value))}`);
+    const node = button(readable(value), show, "number");
     node.addEventListener("pointerenter", show);
     node.addEventListener("focus", show);
-    node.addEventListener("click", show);
     node.addEventListener("blur", () => this.hide());
     node.addEventListener("pointerleave", (event) => {
       if (event.relatedTarget !== this.tip && document.activeElement !== node) this.hide();

@@ -1,12 +1,16 @@
 /** Chapter "one step": pick a weight, then follow it through one optimizer step, a stage at a time. */
 
+import { button, element } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { follow } from "./follow.js";
+import { grouped, readable } from "./format.js";
 import { Heatmap } from "./heatmap.js";
-import { element } from "./models.js";
-import { Numbers, readable } from "./numbers.js";
+import { Numbers } from "./numbers.js";
+import { PATIENCE, Questions } from "./questions.js";
+import { follow as eachFrame } from "./recording.js";
 import { originOf, stagesOf, valuesOf } from "./stages.js";
 import { Pictures } from "./step_pictures.js";
-import { tableToggle } from "./table.js";
+import { numbersTable } from "./table.js";
 
 const PICKS = [
   ["gradient", "Largest gradient"],
@@ -15,7 +19,6 @@ const PICKS = [
 ];
 const STRIDES = [1, 25, 100];
 const PASSES = { forward: "forward", backward: "backward", update: "update" };
-const PATIENCE = 150; // milliseconds without a further arrow key before the server is asked
 
 export function mount(root, props, watch, trigger) {
   const view = root.querySelector(".view");
@@ -24,11 +27,13 @@ export function mount(root, props, watch, trigger) {
   let frame = null;
   let at = 0;
 
-  const ask = (cell) => trigger("select", { layer: frame.layer, row: frame.row, col: frame.col, ...cell });
-  const take = (steps) => {
-    strip.wait();
-    trigger("submit", { layer: frame.layer, row: frame.row, col: frame.col, steps });
+  const send = (event, about) => {
+    const { layer, row, col, matrix } = frame;
+    trigger(event, { layer, row, col, has: matrix, ...about });
   };
+  const questions = new Questions(send, (isWaiting) => view.setAttribute("aria-busy", String(isWaiting)));
+  const ask = (cell) => questions.ask("select", cell);
+  const take = (steps) => questions.ask("submit", { steps });
   const turnTo = (stage) => {
     at = Math.max(0, Math.min(stagesOf(frame).length - 1, stage));
     draw();
@@ -39,46 +44,53 @@ export function mount(root, props, watch, trigger) {
   const way = element("div", "way");
   bench.append(way);
   view.append(bench);
-  const parts = [strip.draw, loop(way, turnTo), card(way, sources, turnTo, take), tables(way), matrix(bench, ask)];
+  const look = (cell) => questions.soon(cell);
+  const parts = [strip.draw, loop(way, turnTo), card(way, sources, turnTo, take), tables(way), matrix(bench, ask, look)];
 
   const draw = () => {
     const stages = stagesOf(frame);
     at = Math.min(at, stages.length - 1);
     view.dataset.step = frame.step;
     view.dataset.stage = stages[at].key;
-    if (at === stages.length - 1) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "one_step" }));
+    if (at === stages.length - 1) chapterDone("one_step");
     for (const part of parts) part(frame, stages, at);
   };
-  follow(props, watch, (latest) => {
-    if (latest.busy_at) {
+  const takeIn = (latest) => {
+    if (latest.busy) {
       setTimeout(() => ask({}), 2 * PATIENCE);
       return;
     }
     strip.complain(latest.problem);
     if (latest.problem) return;
     const key = frame && stagesOf(frame)[at].key;
-    frame = latest;
+    frame = { codes: frame?.codes, flips: frame?.flips, ...latest }; // a matrix that is here is not sent again
     if (key) at = Math.max(0, stagesOf(frame).findIndex((stage) => stage.key === key));
     draw();
+  };
+  follow(props, watch, (latest) => {
+    if (questions.isWorthDrawing(latest.asked)) takeIn(latest);
+    questions.next();
   });
-  keepUpToDate(view, () => ask({}));
+  keepUpToDate(view, () => look({}), () => questions.hold());
+  eachFrame(root, () => questions.release());
 }
 
-/** The training may have moved on, or begun anew, while this chapter was out of sight. */
-function keepUpToDate(view, ask) {
+/** The training may have moved on, or begun anew, while this chapter was out of sight or the settings changed. */
+function keepUpToDate(view, ask, hold) {
   let seen = true; // what was drawn first is up to date
-  let due = 0;
-  const later = () => {
-    clearTimeout(due);
-    due = setTimeout(ask, PATIENCE);
-  };
+  let known = null;
   new ResizeObserver(([{ contentRect }]) => {
     const visible = contentRect.width > 0;
-    if (visible && !seen) later();
+    if (visible && !seen) ask();
     seen = visible;
   }).observe(view);
-  window.addEventListener("settings", () => seen && later());
-  later();
+  window.addEventListener("settings", ({ detail }) => {
+    const isOther = known !== null && String(detail) !== known;
+    known = String(detail);
+    if (seen && isOther) hold();
+    if (seen) ask();
+  });
+  ask();
 }
 
 // Each part builds its nodes once and returns the function that updates them.
@@ -93,11 +105,7 @@ function steps(parent, take) {
   strip.append(count, ...buttons, words);
   parent.append(strip);
   return {
-    wait: () => strip.setAttribute("aria-busy", "true"),
-    complain: (problem) => {
-      strip.removeAttribute("aria-busy");
-      words.textContent = problem;
-    },
+    complain: (problem) => (words.textContent = problem),
     draw: (frame) => {
       const over = frame.step >= frame.steps;
       count.textContent = over
@@ -171,8 +179,7 @@ function card(parent, sources, turnTo, take) {
   const source = element("figure", "source listing");
   const turns = element("div", "turns");
   const back = button("Back", () => turnTo(now - 1));
-  const next = button("Next", () => (now < last ? turnTo(now + 1) : (turnTo(0), take(1))));
-  next.classList.add("primary");
+  const next = button("Next", () => (now < last ? turnTo(now + 1) : (turnTo(0), take(1))), "primary");
   turns.append(back, next);
   section.append(turns, told, shown, source, spoken);
   parent.append(section);
@@ -187,9 +194,9 @@ function card(parent, sources, turnTo, take) {
     const line = (text) => numbers.text(text, values, (name) => originOf(name, frame));
     numbers.hide();
     title.textContent = `${at + 1}. ${stage.title}`;
-    formula.replaceChildren(...stage.formula(frame).map(line));
+    formula.replaceChildren(...stage.formula.map(line));
     formula.classList.toggle("lines", formula.childElementCount > 1);
-    words.replaceChildren(line(stage.words(frame)));
+    words.replaceChildren(line(stage.words));
     spoken.textContent = `Stage ${at + 1} of ${stages.length}, ${title.textContent}: ${readable(values[stage.value])}`;
     pictures.show(stage, frame, values);
     listing(source, sources[`${stage.key}.${frame.rule}`] ?? sources[stage.key]);
@@ -203,16 +210,14 @@ function card(parent, sources, turnTo, take) {
 function tables(parent) {
   const box = element("div");
   parent.append(box);
-  const numbers = tableToggle(box, "All numbers of the step");
-  const curves = tableToggle(box, "The curves of the step");
+  const numbers = numbersTable(box, "All numbers of the step", ["Value", "Where it comes from"]);
+  const columns = ["x", "Output", "Without the weight", "Prediction", "Data", "Part of the gradient"];
+  const curves = numbersTable(box, "The curves of the step", columns);
   return (frame) => {
     const values = Object.entries(valuesOf(frame)).filter(([name]) => originOf(name, frame));
-    numbers(["Value", "Where it comes from"], () => values.map(([name, value]) => [readable(value), originOf(name, frame)]));
+    numbers(() => values.map(([name, value]) => [readable(value), originOf(name, frame)]));
     const { x, y, rest, prediction, target, parts } = frame.curves;
-    const columns = [x, y, rest, prediction, target, parts];
-    curves(["x", "output", "without the weight", "prediction", "data", "part of the gradient"], () =>
-      x.map((_, i) => columns.map((column) => readable(column[i]))),
-    );
+    curves(() => x.map((_, i) => [x, y, rest, prediction, target, parts].map((column) => readable(column[i]))));
   };
 }
 
@@ -232,19 +237,17 @@ function listing(figure, { file, name, lines }) {
 }
 
 /** The layer's codes, in which a weight is picked. */
-function matrix(parent, ask) {
+function matrix(parent, ask, look) {
   const side = element("section", "matrix");
   const layers = element("div", "layers");
   layers.setAttribute("role", "group");
   layers.setAttribute("aria-label", "Layer");
   side.append(element("h3", "", "The weight"), layers);
-  let due = 0;
   let frame = null;
   const heatmap = new Heatmap(side, "Codes of the layer", (row, col) => {
     heatmap.select(row, col, words(frame, row, col));
     caption.textContent = words(frame, row, col);
-    clearTimeout(due);
-    due = setTimeout(() => ask({ row, col }), PATIENCE);
+    look({ row, col });
   });
   const caption = element("p", "caption");
   caption.setAttribute("aria-live", "polite");
@@ -258,7 +261,7 @@ function matrix(parent, ask) {
 
   return (latest) => {
     frame = latest;
-    const codes = Int8Array.from(atob(frame.codes), (c) => c.charCodeAt(0));
+    const codes = codesOf(frame);
     const bits = atob(frame.flips);
     const reach = frame.numbers.quant_max;
     heatmap.show({ rows: frame.rows, cols: frame.cols, codes, reach, marks: (i) => ((bits.charCodeAt(i >> 3) >> (7 - (i & 7))) & 1 ? "■" : "") });
@@ -280,8 +283,14 @@ function matrix(parent, ask) {
 }
 
 function words(frame, row, col) {
-  const code = (atob(frame.codes).charCodeAt(row * frame.cols + col) << 24) >> 24;
-  return `Row ${row}, column ${col}: code ${readable(code)}.`;
+  return `Row ${row}, column ${col}: code ${readable(codesOf(frame)[row * frame.cols + col])}.`;
+}
+
+/** The codes of the layer: two to a byte, the low nibble first, where they have at most four bits. */
+function codesOf({ codes, bits, rows, cols }) {
+  const bytes = Uint8Array.from(atob(codes), (c) => c.charCodeAt(0));
+  if (bits > 4) return Int8Array.from(bytes);
+  return Int8Array.from({ length: rows * cols }, (_, i) => (bytes[i >> 1] << (i & 1 ? 24 : 28)) >> 28);
 }
 
 /** Three digits for the loop. */
@@ -289,15 +298,4 @@ function brief(value) {
   if (Number.isInteger(value)) return readable(value);
   const size = Math.abs(value);
   return (size >= 1e-3 && size < 1e4 ? value.toPrecision(3) : value.toExponential(1)).replaceAll("-", "−");
-}
-
-function button(text, act) {
-  const node = element("button", "", text);
-  node.type = "button";
-  node.addEventListener("click", act);
-  return node;
-}
-
-function grouped(count) {
-  return count.toLocaleString("en");
 }

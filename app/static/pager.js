@@ -2,12 +2,14 @@
 
 import { CHAPTERS, link, place } from "./address.js";
 import { chapterLink } from "./chapter_link.js";
-import { element } from "./models.js";
+import { element } from "./dom.js";
+import { chapterDone } from "./done.js";
 
 export function mount(root) {
   const nav = element("nav", "pager");
   nav.setAttribute("aria-label", "Previous and next chapter");
-  const update = [direction(nav, "Previous", -1), direction(nav, "Next", +1, chapterDone)];
+  const goOn = () => chapterDone(CHAPTERS[place()].key); // who goes on has done this one
+  const update = [direction(nav, "Previous", -1), direction(nav, "Next", +1, goOn)];
   root.querySelector(".view").replaceChildren(nav);
   const all = () => update.forEach((one) => one());
   window.addEventListener("chapter", all);
@@ -28,9 +30,4 @@ function direction(nav, name, way, before) {
     anchor.href = link(target().key);
     title.textContent = target().title;
   };
-}
-
-/** Who goes on has done this chapter. */
-function chapterDone() {
-  window.dispatchEvent(new CustomEvent("chapter-done", { detail: CHAPTERS[place()].key }));
 }

@@ -2,8 +2,10 @@
 
 import { link } from "./address.js";
 import { chapterLink } from "./chapter_link.js";
+import { element } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { follow } from "./follow.js";
-import { element } from "./models.js";
+import { headCell, headed } from "./table.js";
 
 const MARKS = { exact: "✓", rounding: "✓", broken: "✗" };
 const LEVELS = {
@@ -42,7 +44,7 @@ export function mount(root, props, watch) {
     exported = frame.label ?? null;
     compare();
     body.replaceChildren(...(frame.levels ? [verdict(frame), table(frame), receipt(frame.receipt)] : [there]));
-    if (frame.checked) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "onnxruntime" }));
+    if (frame.checked) chapterDone("onnxruntime");
   });
 }
 
@@ -53,19 +55,11 @@ function verdict(frame) {
 }
 
 function table(frame) {
-  const table = element("table", "numbers");
-  table.append(element("caption", "", "onnxruntime against PyTorch"));
-  const head = table.createTHead().insertRow();
-  for (const title of ["Optimization level", "Furthest apart", "ulps", "Off", "Verdict"]) {
-    const cell = element("th", "", title);
-    cell.setAttribute("scope", "col");
-    head.append(cell);
-  }
-  const body = table.createTBody();
+  const columns = ["Optimization level", "Furthest apart", "ulps", "Off", "Verdict"];
+  const { table, body } = headed(columns, { caption: "onnxruntime against PyTorch" });
   for (const level of frame.levels) {
     const row = body.insertRow();
-    const name = element("th");
-    name.setAttribute("scope", "row");
+    const name = headCell("", "row");
     name.append(element("span", "level", level.level), element("span", "about", LEVELS[level.level]));
     const exact = level.max_abs_diff === 0;
     const ok = level.code_mismatches === 0 || frame.outcome === "rounding";

@@ -1,6 +1,6 @@
 /** Pictures that the server draws, put into the page element by element: names in a file may be anything. */
 
-import { svgElement } from "./models.js";
+import { svgElement } from "./dom.js";
 
 const TAGS = new Set(["svg", "title", "desc", "rect", "g", "text", "path", "polygon"]);
 const ATTRIBUTES = new Set([

@@ -1,6 +1,8 @@
 /** A small SVG chart: axes that follow the width of the page, lines that are clipped to the plot. */
 
-import { element, svgElement, swatch } from "./models.js";
+import { element, setAll, svgElement } from "./dom.js";
+import { grouped } from "./format.js";
+import { swatch } from "./models.js";
 
 const MARGIN = { top: 8, right: 20, bottom: 40, left: 48 };
 const OVERHANG = 6; // lines may leave the plot sideways by as much as a dot needs
@@ -116,13 +118,17 @@ export class Plot {
   }
 }
 
-/** The ticks and domain of whole decades that hold all values, never fewer than those given. */
+/** A logarithmic axis of whole decades that hold all values, never fewer than those given. */
 export function decades(values, low, high) {
   const powers = values.filter((v) => v > 0).map(Math.log10);
   const from = Math.min(low, Math.floor(Math.min(...powers)));
   const to = Math.max(high, Math.ceil(Math.max(...powers)));
   const ticks = Array.from({ length: to - from + 1 }, (_, i) => 10 ** (from + i));
-  return { domain: [10 ** from, 10 ** to], ticks };
+  return { domain: [10 ** from, 10 ** to], ticks, log: true, format: decade };
+}
+
+function decade(value) {
+  return value >= 1e-3 && value <= 1000 ? grouped(value) : value.toExponential(0);
 }
 
 function scale(axis, value, from, to) {
@@ -140,10 +146,6 @@ function label(x, y, anchor, text) {
   const node = svgElement("text", { x, y, "text-anchor": anchor });
   node.textContent = text;
   return node;
-}
-
-function setAll(node, attributes) {
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
 }
 
 function legendList(entries) {

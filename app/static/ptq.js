@@ -1,11 +1,12 @@
 /** Chapter "ptq": guess what rounding does to the curve, see it, then see which roundings the network survives. */
 
+import { element, svgElement } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { FitPlot, sine } from "./fit_plot.js";
-import { element, short, svgElement } from "./models.js";
+import { grouped, percent, short } from "./format.js";
 import { follow, own } from "./recording.js";
 import { GUESSES, drawInto, score } from "./sketch.js";
-import { grouped } from "./status.js";
-import { tableToggle } from "./table.js";
+import { numbersTable } from "./table.js";
 
 const ASKED = { bits: 4, granularity: "per_tensor", scale: "minmax" };
 const GRIDS = [
@@ -48,7 +49,7 @@ export function mount(root, props, watch) {
   view.append(explore);
   const bits = bitsSlider(explore, (value) => choose({ ...chosen, bits: value }));
   const multiples = smallMultiples(explore, choose);
-  const table = tableToggle(explore, "All 16 roundings");
+  const table = numbersTable(explore, "All 16 roundings", ["Bits", "One scale", "Scale from", "Error", "Weights at 0"]);
 
   function choose(cell) {
     chosen = cell;
@@ -92,9 +93,7 @@ export function mount(root, props, watch) {
     if (!truth) return;
     bits(chosen.bits);
     multiples(truth, chosen);
-    table(["bits", "one scale", "scale from", "error", "weights at 0"], () =>
-      truth.cells.map((c) => [c.bits, ...named(c).split(", "), short(c.error), `${Number((100 * c.zeros).toPrecision(3))}%`]),
-    );
+    table(() => truth.cells.map((c) => [c.bits, ...named(c).split(", "), short(c.error), percent(c.zeros)]));
   }
 
   function say(now, isUntrained, cell, isAsked, hasMovedOn, fp32) {
@@ -123,7 +122,7 @@ export function mount(root, props, watch) {
     else if (frame.cells) {
       truth = frame;
       chosen = ASKED;
-      window.dispatchEvent(new CustomEvent("chapter-done", { detail: "ptq" }));
+      chapterDone("ptq");
       draw();
     }
   };

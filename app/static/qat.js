@@ -1,14 +1,18 @@
 /** Chapter "qat": three fits, their losses, the weights on their grid, and which codes are restless. */
 
+import { element } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { FitPlot, sine } from "./fit_plot.js";
 import { FlipMap, classes } from "./flip_map.js";
+import { grouped, percent, short } from "./format.js";
 import { LossPlot } from "./loss_plot.js";
-import { MODELS, element, short, swatch } from "./models.js";
+import { MODELS, modelsTable, perModel } from "./models.js";
 import { follow, last } from "./recording.js";
 import { Scrubber } from "./scrubber.js";
+import { spoken } from "./spoken.js";
 import { StairsPlot } from "./stairs_plot.js";
-import { grouped, patiently, statusLine } from "./status.js";
-import { tableToggle, thinned } from "./table.js";
+import { statusLine } from "./status.js";
+import { numbersTable, thinned } from "./table.js";
 
 const KEYS = MODELS.map(({ key }) => key);
 const LEGEND = MODELS.map(({ key, name }) => [key, name]);
@@ -36,7 +40,7 @@ export function mount(root) {
     view.dataset.label = newest.label;
     view.dataset.preset = newest.preset;
     view.dataset.running = newest.running;
-    if (newest.step === newest.steps) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "qat" }));
+    if (newest.step === newest.steps) chapterDone("qat");
     const shown = scrubber.choose(run.frames);
     view.dataset.shown = shown.step;
     status(newest, shown.words.qat);
@@ -53,7 +57,7 @@ function fitChart(parent) {
     plot.show(() => plot.drawData({ noisy, clean: sine() }, frame.curves));
     plot.describe(
       `Noisy points of a sine and three fits after step ${frame.step} of ${frame.steps}. ` +
-        `Mean squared error against the sine: ${list(frame.error)}.`,
+        `Mean squared error against the sine: ${perModel((key) => short(frame.error[key]))}.`,
     );
   };
 }
@@ -63,7 +67,7 @@ function lossChart(parent) {
   const plot = new LossPlot(parent, { title: "Training loss, log scale", height: HEIGHT, series });
   return (frame, { frames }) => {
     plot.show(() => plot.drawRun(frames, frame));
-    plot.describe(`Training loss after step ${frame.step}: ${list(frame.loss)}.`);
+    plot.describe(`Training loss after step ${frame.step}: ${perModel((key) => short(frame.loss[key]))}.`);
   };
 }
 
@@ -93,7 +97,6 @@ function flips(parent) {
 
 function diagnosis(parent) {
   const box = element("div", "diagnosis");
-  const words = element("p");
   const facts = element("dl");
   const values = ["Weights clipped", "Codes in use", "Flips since the frame before", "Gradient norm"].map((name) => {
     const value = element("dd");
@@ -102,11 +105,12 @@ function diagnosis(parent) {
     facts.append(pair);
     return value;
   });
-  box.append(element("h3", "", "Diagnosis"), words, facts);
+  box.append(element("h3", "", "Diagnosis"));
+  const say = spoken(box, "");
+  box.append(facts);
   parent.append(box);
-  const say = patiently(words);
   return ({ grid, flips, codes, diagnosis, running }, { frames }) => {
-    say(diagnosis, running && frames.length > 2);
+    say(diagnosis, { patient: running && frames.length > 2 });
     const texts = [
       percent(grid.clipped),
       `${grid.codes_used} of ${levels(grid)}`,
@@ -119,37 +123,19 @@ function diagnosis(parent) {
 
 /** Losses and errors as a table, which is the legend of both charts, too. */
 function numbers(parent) {
-  const table = element("table", "numbers");
-  const head = table.createTHead().insertRow();
-  for (const title of ["Model", "Training loss", "Error against the sine"]) head.append(headCell("col", title));
-  const body = table.createTBody();
-  const cells = MODELS.map(({ key, name, about }) => {
-    const row = body.insertRow();
-    row.append(headCell("row", swatch(key), element("span", `name ${key}`, name), element("span", "about", about)));
-    const loss = row.insertCell();
-    const error = row.insertCell();
-    loss.dataset.loss = error.dataset.error = key;
-    return { key, loss, error };
-  });
-  parent.append(table);
-  return (frame) => {
-    for (const { key, loss, error } of cells) {
-      loss.textContent = short(frame.loss[key]);
-      error.textContent = short(frame.error[key]);
-    }
-  };
+  const show = modelsTable(parent, { loss: "Training loss", error: "Error against the sine" });
+  return (frame) => show((name, key) => short(frame[name][key]));
 }
 
 function tables(parent) {
-  const losses = tableToggle(parent, "The training losses");
-  const codes = tableToggle(parent, "The weights on their grid");
-  const map = tableToggle(parent, "The flips");
+  const names = MODELS.map(({ name }) => name);
+  const losses = numbersTable(parent, "The training losses", ["Step", ...names, "Flips since the frame before"]);
+  const codes = numbersTable(parent, "The weights on their grid", ["Code", "Weights nearest to it"]);
+  const map = numbersTable(parent, "The flips", ["Flips back and forth", "Cells"]);
   return (frame, { frames }) => {
-    losses(["step", ...MODELS.map(({ name }) => name), "flips since the frame before"], () =>
-      thinned(frames).map(({ step, loss, flips }) => [step, ...KEYS.map((key) => short(loss[key])), flips]),
-    );
-    codes(["code", "weights nearest to it"], () => perCode(frame.grid));
-    map(["flips back and forth", "cells"], () => (frame.map ? classes(frame.map) : []));
+    losses(() => thinned(frames).map(({ step, loss, flips }) => [step, ...KEYS.map((key) => short(loss[key])), flips]));
+    codes(() => perCode(frame.grid));
+    map(() => (frame.map ? classes(frame.map) : []));
   };
 }
 
@@ -165,21 +151,6 @@ export function perCode({ quant_min, quant_max, bins_per_code, histogram }) {
   });
 }
 
-function headCell(scope, ...content) {
-  const cell = element("th");
-  cell.setAttribute("scope", scope);
-  cell.append(...content);
-  return cell;
-}
-
-function list(values) {
-  return MODELS.map(({ key, name }) => `${name} ${short(values[key])}`).join(", ");
-}
-
 function levels({ quant_min, quant_max }) {
   return quant_max - quant_min + 1;
-}
-
-function percent(share) {
-  return `${Number((100 * share).toPrecision(3))}%`;
 }

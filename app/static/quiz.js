@@ -1,7 +1,7 @@
 /** Questions with one right answer each, graded here. */
 
-import { chapterDone } from "./controls.js";
-import { element } from "./models.js";
+import { element } from "./dom.js";
+import { chapterDone } from "./done.js";
 
 export function mount(root, props) {
   const view = root.querySelector(".view");

@@ -1,11 +1,15 @@
 /** Chapter "rounding": one weight on the stairs, the error it makes, and the errors of a whole matrix. */
 
-import { chapterDone, choice, numbersTable, signed, slider, spoken } from "./controls.js";
+import { choice, slider } from "./controls.js";
+import { element, svgElement } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { DragPlot, oncePerFrame, within } from "./drag.js";
-import { element, svgElement } from "./models.js";
+import { grouped, signed } from "./format.js";
 import { loadWeights } from "./pretrained.js";
 import { dequantize, fakeQuantize, qparamsOfRange, quantSpec, quantize, roundToCodes } from "./quantize.js";
+import { spoken } from "./spoken.js";
 import { edges, stairs } from "./stairs.js";
+import { numbersTable } from "./table.js";
 
 const REACH = 1.25;
 const WORST = 0.3;
@@ -290,15 +294,11 @@ function sentence(parent) {
 }
 
 function table(parent) {
-  const update = numbersTable(parent, { caption: "The levels", columns: ["Code", "Value", "Weights of the matrix"] });
+  const update = numbersTable(parent, "The levels", ["Code", "Value", "Weights of the matrix"]);
   return ({ grid, landed: { codes } }) =>
     update(() => Array.from(codes, (n, i) => [signed(grid.quantMin + i, 0), signed(dequantize(grid.quantMin + i, grid), 3), grouped(n)]));
 }
 
 function small(value) {
   return value === 0 ? "0" : value.toPrecision(2).replace(/e-(\d+)/, " · 10^−$1");
-}
-
-function grouped(count) {
-  return count.toLocaleString("en");
 }

@@ -1,7 +1,7 @@
 /** The way back through a run: a slider over its recorded frames. It asks no server. */
 
-import { element } from "./models.js";
-import { grouped } from "./status.js";
+import { button, element } from "./dom.js";
+import { grouped } from "./format.js";
 
 export class Scrubber {
   /** @param {() => void} changed  another frame is looked at */
@@ -13,8 +13,12 @@ export class Scrubber {
     this.input = element("input");
     Object.assign(this.input, { type: "range", min: 0, step: 1, id: "scrubber" });
     label.htmlFor = "scrubber";
-    this.live = element("button", "plain", "Back to the newest");
-    this.live.type = "button";
+    const follow = () => {
+      this.step = null;
+      this.input.focus();
+      changed();
+    };
+    this.live = button("Back to the newest", follow, "plain");
     this.where = element("span", "quiet");
     bar.append(label, this.input, this.where, this.live);
     parent.append(bar);
@@ -22,11 +26,6 @@ export class Scrubber {
     this.input.addEventListener("input", () => {
       const at = Number(this.input.value);
       this.step = at === this.frames.length - 1 ? null : this.frames[at].step;
-      changed();
-    });
-    this.live.addEventListener("click", () => {
-      this.step = null;
-      this.input.focus();
       changed();
     });
   }

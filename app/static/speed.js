@@ -1,7 +1,9 @@
 /** Chapter "onnxruntime": how long the same network takes as float32 and in both flavours. */
 
+import { element } from "./dom.js";
 import { follow } from "./follow.js";
-import { element } from "./models.js";
+import { grouped } from "./format.js";
+import { headCell } from "./table.js";
 
 const FLAVORS = {
   fp32: ["float32", "as if nobody had quantized it"],
@@ -31,8 +33,7 @@ function table({ title, rows }) {
   const body = table.createTBody();
   for (const { flavor, ms, bytes, answers } of rows) {
     const [name, about] = FLAVORS[flavor];
-    const head = element("th");
-    head.setAttribute("scope", "row");
+    const head = headCell("", "row");
     head.append(element("span", "level", name), element("span", "about", about));
     const bar = element("span", `part ${flavor === "fp32" ? "fp32" : "codes"}`);
     bar.style.width = `${(100 * ms) / slowest}%`;
@@ -40,7 +41,7 @@ function table({ title, rows }) {
     time.append(element("span", "level", milliseconds(ms)), bar);
     if (flavor !== "fp32") time.append(element("span", "about", compared(float / ms)));
     const amount = element("td", "amount");
-    amount.append(element("span", "", `${bytes.toLocaleString("en")} bytes`));
+    amount.append(element("span", "", `${grouped(bytes)} bytes`));
     if (answers) amount.append(element("span", "level", answers === "broken" ? "✗ broken" : `✓ ${answers}`));
     body.insertRow().append(head, time, amount);
   }

@@ -1,6 +1,6 @@
 /** The stages of a step, in order: what each one computes, in a formula, in words and in a picture. */
 
-import { readable } from "./numbers.js";
+import { readable } from "./format.js";
 
 /**
  * @typedef {object} Stage
@@ -8,135 +8,146 @@ import { readable } from "./numbers.js";
  * @property {"forward" | "backward" | "update"} pass
  * @property {string} chip  a few letters for the loop
  * @property {string} value  the number that the stage ends with
- * @property {string} title
- * @property {(f: object) => string[]} formula  lines; {name} is a number of the frame
- * @property {(f: object) => string} words  likewise
  * @property {"stairs" | "neuron" | "fit" | "parts"} picture
+ * @property {string} title
+ * @property {string[]} formula  lines; {name} is a number of the frame
+ * @property {string} words  likewise
  */
 
-/** @type {Stage[]} */
-const STAGES = [
-  {
-    key: "latent", pass: "forward", chip: "w", value: "w", picture: "stairs",
-    title: "The latent weight",
-    formula: () => ["w = {w}"],
-    words: () => "This is what the optimizer keeps: a float32 number. The network itself never multiplies with it.",
-  },
-  {
-    key: "scale", pass: "forward", chip: "s", value: "s", picture: "stairs",
-    title: "The scale",
-    formula: (f) =>
-      ({
-        minmax: ["s = max |w| / {quant_max} = {w_max} / {quant_max} = {s}"],
-        mse: ["s = {s}"],
-        learned: ["s = 2^(log₂ s) = 2^{log2_s} = {s}"],
-      })[f.rule],
-    words: (f) =>
-      ({
-        minmax: `The width of one stair. The largest weight of ${sharing(f)} gets the code {quant_max} or −{quant_max}; measured anew in every step.`,
-        mse: `The width of one stair. Of 80 fractions of max |w| / {quant_max}, the one whose rounded weights lie closest to the latent ones.`,
-        learned: `The width of one stair. Its logarithm is a parameter like any other, shared by ${sharing(f)}: it will be updated, too.`,
-      })[f.rule],
-  },
-  {
-    key: "divide", pass: "forward", chip: "w / s", value: "scaled", picture: "stairs",
-    title: "Divide by the scale",
-    formula: () => ["w / s = {w} / {s} = {scaled}"],
-    words: () => "The same weight, measured in stairs. A true division: multiplying by 1 / s would move one code in a thousand.",
-  },
-  {
-    key: "round", pass: "forward", chip: "round", value: "rounded", picture: "stairs",
-    title: "Round",
-    formula: () => ["round({scaled}) = {rounded}"],
-    words: () => "To the nearest whole number, and from exactly halfway to the even one. This rounds away {rounding_error} of a stair.",
-  },
-  {
-    key: "clamp", pass: "forward", chip: "clamp", value: "code", picture: "stairs",
-    title: "Clamp",
-    formula: () => ["clamp({rounded}, {quant_min}, {quant_max}) = {code}"],
-    words: (f) =>
-      f.numbers.rounded !== f.numbers.code
-        ? "Beyond the last code, and cut off. Remember this on the way back."
-        : f.rule === "minmax"
-          ? "Nothing happens: a min-max scale is so large that no weight lies beyond the last code. The source leaves the clamp out."
-          : "Inside of the range: nothing happens to this one.",
-  },
-  {
-    key: "dequantize", pass: "forward", chip: "× s", value: "quantized", picture: "stairs",
-    title: "Multiply by the scale",
-    formula: () => ["ŵ = {code} × {s} = {quantized}"],
-    words: () => "A float again, but only one of {levels} that are possible. With this the network multiplies.",
-  },
-  {
-    key: "layer", pass: "forward", chip: "layer", value: "y", picture: "neuron",
-    title: "The layer's output",
-    formula: () => ["y = ŵ · x + rest = {quantized} × {x} + {rest} = {y}"],
-    words: (f) =>
-      f.numbers.x === 0
-        ? "The neuron that this weight listens to is silent at all {points} training points. What the weight is does not matter now."
-        : f.numbers.grad_share === 0
-          ? `Output ${f.row} at the training point x = {point}. No neuron after it listens now, at any of the {points} points, so the loss does not depend on it.`
-          : `Output ${f.row} at the training point x = {point}, where this weight matters most for the loss. The other inputs and the bias add {rest}.`,
-  },
-  {
-    key: "loss", pass: "forward", chip: "loss", value: "loss", picture: "fit",
-    title: "The network's output, and the loss",
-    formula: () => ["L = mean (ŷ − t)² = {loss}"],
-    words: () => "Through the layers that are left. At our point the network predicts ŷ = {prediction}, the noisy data has t = {target}. The loss is the mean over all {points} points.",
-  },
-  {
-    key: "gradient", pass: "backward", chip: "∂L/∂ŵ", value: "grad_quantized", picture: "parts",
-    title: "The gradient at the quantized weight",
-    formula: () => ["∂L/∂ŵ = Σ ∂L/∂y · x = {grad_y} × {x} + {grad_others} = {grad_quantized}"],
-    words: (f) =>
-      f.numbers.grad_quantized === 0
-        ? "Ordinary backpropagation, and a true zero: no point would notice if ŵ moved."
-        : `Ordinary backpropagation: what our point says, and the sum of what the others say. The loss would fall if ŵ ${f.numbers.grad_quantized > 0 ? "shrank" : "grew"}. But ŵ cannot move: it is the answer of a staircase.`,
-  },
-  {
-    key: "ste", pass: "backward", chip: "STE", value: "grad", picture: "stairs",
-    title: "The straight-through estimator",
-    formula: (f) => [`∂L/∂w := ∂L/∂ŵ × ${f.passes ? 1 : 0} = {grad}`, "with the true slope: ∂L/∂ŵ × 0 = 0"],
-    words: (f) =>
-      f.passes
-        ? "A stair is flat: its true slope is 0, and this weight would never learn. The estimator takes the slope of the straight line that the stairs follow: 1. The gradient passes as if round() were not there."
-        : "The code was clamped. Out here the straight line leaves the stairs behind, so the estimator takes the slope 0: the gradient is blocked, and only a larger scale can bring this weight back.",
-  },
-  {
-    key: "scale_gradient", pass: "backward", chip: "∂L/∂s", value: "grad_s", picture: "stairs",
-    title: "The gradient of the scale",
-    formula: () => ["∂L/∂s = {scale_factor} × Σ ∂L/∂ŵ · ∂ŵ/∂s = {grad_s}", "this weight: {grad_quantized} × {slope} = {scale_share}"],
-    words: (f) =>
-      f.passes
-        ? "The same estimator gives ∂ŵ/∂s = code − w / s, the rounding error. Summed over the {scale_elements} weights that share the scale, and brought to the size of a weight's gradient."
-        : "Where the code is clamped, ∂ŵ/∂s is the code itself: the last stair moves with the scale. Summed over the {scale_elements} weights that share it, and brought to the size of a weight's gradient.",
-  },
-  {
-    key: "averages", pass: "update", chip: "Adam’s m", value: "m", picture: "stairs",
-    title: "Adam's averages",
-    formula: () => ["m = 0.9 × {m_before} + 0.1 × {grad} = {m}", "v = 0.999 × {u_before} + 0.001 × {grad}² = {u}"],
-    words: () => "Moving averages of the gradient and of its square. Both began at 0; divided by 1 − 0.9^t and 1 − 0.999^t at step t = {t}, they are m̂ = {m_hat} and v̂ = {u_hat}.",
-  },
-  {
-    key: "update", pass: "update", chip: "new w", value: "w_after", picture: "stairs",
-    title: "The latent weight moves",
-    formula: () => ["w ← w − η · m̂ / (√v̂ + ε) = {w} + {change} = {w_after}"],
-    words: (f) =>
-      f.rule === "learned"
-        ? "With the learning rate η = {lr}, a move of {moved} stairs. The scale moves the same way: log₂ s from {log2_s} to {log2_s_after}."
-        : "With the learning rate η = {lr}, which decays to 0 along a cosine, a move of {moved} stairs.",
-  },
-  {
-    key: "flip", pass: "update", chip: "flip?", value: "code_after", picture: "stairs",
-    title: "Did the code flip?",
-    formula: () => ["round({w_after} / {s_after}) = round({scaled_after}) → {code_after}"],
-    words: flipped,
-  },
-];
+// Where a formula or words depend on the frame, a function says how; where there is no picture, it is the stairs.
+const STAGES = {
+  forward: [
+    {
+      key: "latent", chip: "w", value: "w",
+      title: "The latent weight",
+      formula: "w = {w}",
+      words: "This is what the optimizer keeps: a float32 number. The network itself never multiplies with it.",
+    },
+    {
+      key: "scale", chip: "s", value: "s",
+      title: "The scale",
+      formula: (f) =>
+        ({
+          minmax: ["s = max |w| / {quant_max} = {w_max} / {quant_max} = {s}"],
+          mse: ["s = {s}"],
+          learned: ["s = 2^(log₂ s) = 2^{log2_s} = {s}"],
+        })[f.rule],
+      words: (f) =>
+        ({
+          minmax: `The width of one stair. The largest weight of ${sharing(f)} gets the code {quant_max} or −{quant_max}; measured anew in every step.`,
+          mse: `The width of one stair. Of 80 fractions of max |w| / {quant_max}, the one whose rounded weights lie closest to the latent ones.`,
+          learned: `The width of one stair. Its logarithm is a parameter like any other, shared by ${sharing(f)}: it will be updated, too.`,
+        })[f.rule],
+    },
+    {
+      key: "divide", chip: "w / s", value: "scaled",
+      title: "Divide by the scale",
+      formula: "w / s = {w} / {s} = {scaled}",
+      words: "The same weight, measured in stairs. A true division: multiplying by 1 / s would move one code in a thousand.",
+    },
+    {
+      key: "round", chip: "round", value: "rounded",
+      title: "Round",
+      formula: "round({scaled}) = {rounded}",
+      words: "To the nearest whole number, and from exactly halfway to the even one. This rounds away {rounding_error} of a stair.",
+    },
+    {
+      key: "clamp", chip: "clamp", value: "code",
+      title: "Clamp",
+      formula: "clamp({rounded}, {quant_min}, {quant_max}) = {code}",
+      words: (f) =>
+        f.numbers.rounded !== f.numbers.code
+          ? "Beyond the last code, and cut off. Remember this on the way back."
+          : f.rule === "minmax"
+            ? "Nothing happens: a min-max scale is so large that no weight lies beyond the last code. The source leaves the clamp out."
+            : "Inside of the range: nothing happens to this one.",
+    },
+    {
+      key: "dequantize", chip: "× s", value: "quantized",
+      title: "Multiply by the scale",
+      formula: "ŵ = {code} × {s} = {quantized}",
+      words: "A float again, but only one of {levels} that are possible. With this the network multiplies.",
+    },
+    {
+      key: "layer", chip: "layer", value: "y", picture: "neuron",
+      title: "The layer's output",
+      formula: "y = ŵ · x + rest = {quantized} × {x} + {rest} = {y}",
+      words: (f) =>
+        f.numbers.x === 0
+          ? "The neuron that this weight listens to is silent at all {points} training points. What the weight is does not matter now."
+          : f.numbers.grad_share === 0
+            ? `Output ${f.row} at the training point x = {point}. No neuron after it listens now, at any of the {points} points, so the loss does not depend on it.`
+            : `Output ${f.row} at the training point x = {point}, where this weight matters most for the loss. The other inputs and the bias add {rest}.`,
+    },
+    {
+      key: "loss", chip: "loss", value: "loss", picture: "fit",
+      title: "The network's output, and the loss",
+      formula: "L = mean (ŷ − t)² = {loss}",
+      words: "Through the layers that are left. At our point the network predicts ŷ = {prediction}, the noisy data has t = {target}. The loss is the mean over all {points} points.",
+    },
+  ],
+  backward: [
+    {
+      key: "gradient", chip: "∂L/∂ŵ", value: "grad_quantized", picture: "parts",
+      title: "The gradient at the quantized weight",
+      formula: "∂L/∂ŵ = Σ ∂L/∂y · x = {grad_y} × {x} + {grad_others} = {grad_quantized}",
+      words: (f) =>
+        f.numbers.grad_quantized === 0
+          ? "Ordinary backpropagation, and a true zero: no point would notice if ŵ moved."
+          : `Ordinary backpropagation: what our point says, and the sum of what the others say. The loss would fall if ŵ ${f.numbers.grad_quantized > 0 ? "shrank" : "grew"}. But ŵ cannot move: it is the answer of a staircase.`,
+    },
+    {
+      key: "ste", chip: "STE", value: "grad",
+      title: "The straight-through estimator",
+      formula: (f) => [`∂L/∂w := ∂L/∂ŵ × ${f.passes ? 1 : 0} = {grad}`, "with the true slope: ∂L/∂ŵ × 0 = 0"],
+      words: (f) =>
+        f.passes
+          ? "A stair is flat: its true slope is 0, and this weight would never learn. The estimator takes the slope of the straight line that the stairs follow: 1. The gradient passes as if round() were not there."
+          : "The code was clamped. Out here the straight line leaves the stairs behind, so the estimator takes the slope 0: the gradient is blocked, and only a larger scale can bring this weight back.",
+    },
+    {
+      key: "scale_gradient", chip: "∂L/∂s", value: "grad_s",
+      title: "The gradient of the scale",
+      formula: ["∂L/∂s = {scale_factor} × Σ ∂L/∂ŵ · ∂ŵ/∂s = {grad_s}", "this weight: {grad_quantized} × {slope} = {scale_share}"],
+      words: (f) =>
+        f.passes
+          ? "The same estimator gives ∂ŵ/∂s = code − w / s, the rounding error. Summed over the {scale_elements} weights that share the scale, and brought to the size of a weight's gradient."
+          : "Where the code is clamped, ∂ŵ/∂s is the code itself: the last stair moves with the scale. Summed over the {scale_elements} weights that share it, and brought to the size of a weight's gradient.",
+    },
+  ],
+  update: [
+    {
+      key: "averages", chip: "Adam’s m", value: "m",
+      title: "Adam's averages",
+      formula: ["m = 0.9 × {m_before} + 0.1 × {grad} = {m}", "v = 0.999 × {u_before} + 0.001 × {grad}² = {u}"],
+      words: "Moving averages of the gradient and of its square. Both began at 0; divided by 1 − 0.9^t and 1 − 0.999^t at step t = {t}, they are m̂ = {m_hat} and v̂ = {u_hat}.",
+    },
+    {
+      key: "update", chip: "new w", value: "w_after",
+      title: "The latent weight moves",
+      formula: "w ← w − η · m̂ / (√v̂ + ε) = {w} + {change} = {w_after}",
+      words: (f) =>
+        f.rule === "learned"
+          ? "With the learning rate η = {lr}, a move of {moved} stairs. The scale moves the same way: log₂ s from {log2_s} to {log2_s_after}."
+          : "With the learning rate η = {lr}, which decays to 0 along a cosine, a move of {moved} stairs.",
+    },
+    {
+      key: "flip", chip: "flip?", value: "code_after",
+      title: "Did the code flip?",
+      formula: "round({w_after} / {s_after}) = round({scaled_after}) → {code_after}",
+      words: flipped,
+    },
+  ],
+};
 
-/** Where scales are measured they have no gradient. */
+/** The stages of this frame; where scales are measured they have no gradient. @returns {Stage[]} */
 export function stagesOf(frame) {
-  return STAGES.filter(({ key }) => key !== "scale_gradient" || frame.rule === "learned");
+  const of = (text) => (typeof text === "function" ? text(frame) : text);
+  return Object.entries(STAGES).flatMap(([pass, stages]) =>
+    stages
+      .filter(({ key }) => key !== "scale_gradient" || frame.rule === "learned")
+      .map((stage) => ({ picture: "stairs", ...stage, pass, formula: [of(stage.formula)].flat(), words: of(stage.words) })),
+  );
 }
 
 /** All numbers that the texts name: those of the frame, and what follows from them. */

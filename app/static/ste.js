@@ -1,10 +1,13 @@
 /** Chapter "ste": the stairs that are computed beside the ramp that is differentiated, at one x. */
 
-import { chapterDone, numbersTable, signed, spoken } from "./controls.js";
+import { element, svgElement } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { DragPlot, oncePerFrame } from "./drag.js";
-import { element, svgElement } from "./models.js";
+import { signed } from "./format.js";
 import { dequantize, fakeQuantize, quantSpec, quantize, steGradient } from "./quantize.js";
+import { spoken } from "./spoken.js";
 import { edges, ramp, stairs } from "./stairs.js";
+import { numbersTable } from "./table.js";
 
 const GRID = { ...quantSpec(3), scale: 0.25, zeroPoint: 0 };
 const REACH = 1.5;
@@ -195,7 +198,7 @@ function table(parent) {
     const at = (x) => (Number.isFinite(x) ? signed(x, 3) : "");
     return [signed(Math.min(Math.max(code, GRID.quantMin), GRID.quantMax), 0), at(from), at(to), signed(y, 2), "0", ste];
   };
-  numbersTable(parent, { caption: "The stairs, step by step", columns })(() => [
+  numbersTable(parent, "The stairs", columns)(() => [
     row(GRID.quantMin, -Infinity, all[0], "0"),
     ...Array.from({ length: GRID.levels }, (_, i) => row(GRID.quantMin + i, all[i], all[i + 1], "1")),
     row(GRID.quantMax, all[GRID.levels], Infinity, "0"),

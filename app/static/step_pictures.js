@@ -1,7 +1,7 @@
 /** The pictures of the step: the stairs with one weight on them, and three curves over the training points. */
 
-import { svgElement } from "./models.js";
-import { readable } from "./numbers.js";
+import { svgElement } from "./dom.js";
+import { readable } from "./format.js";
 import { Plot } from "./plot.js";
 
 const HEIGHT = 300;

@@ -1,46 +1,55 @@
-/** The numbers of a chart as a table, behind a toggle; filled only while it is open. */
+/** Tables, and the numbers of a chart as one. */
 
-import { element } from "./models.js";
+import { element } from "./dom.js";
+
+/** A table with its head row. @returns {{ table: HTMLTableElement, body: HTMLElement, heads: HTMLElement[] }} */
+export function headed(columns, { caption = "", className = "numbers" } = {}) {
+  const table = element("table", className);
+  if (caption) table.append(element("caption", "", caption));
+  const heads = columns.map((title) => headCell(title, "col"));
+  table.createTHead().insertRow().append(...heads);
+  return { table, body: table.createTBody(), heads };
+}
+
+/** @param {"col" | "row"} scope  @returns {HTMLTableCellElement} */
+export function headCell(text, scope) {
+  const cell = element("th", "", text);
+  cell.scope = scope;
+  return cell;
+}
 
 /**
+ * The numbers of a chart behind a toggle; filled only while it is open.
  * @param {string} about  names the chart
- * @returns {(columns: string[], rows: () => (string | number)[][]) => void}  call it with every frame
+ * @returns {(rows: () => (string | number)[][]) => void}  call it with every frame; each row begins with its name
  */
-export function tableToggle(parent, about) {
+export function numbersTable(parent, about, columns) {
   const details = element("details", "chart-table");
-  details.append(element("summary", "", `${about} as a table`));
-  const table = element("table", "numbers");
+  const title = `${about} as a table`;
   const scroll = element("div", "scroll");
   scroll.tabIndex = 0;
   scroll.setAttribute("role", "region");
-  scroll.setAttribute("aria-label", `${about} as a table`);
+  scroll.setAttribute("aria-label", title);
+  const { table, body } = headed(columns);
   scroll.append(table);
-  details.append(scroll);
+  details.append(element("summary", "", title), scroll);
   parent.append(details);
-  let fill = () => {};
-  details.addEventListener("toggle", () => fill());
-  return (columns, rows) => {
-    fill = () => {
-      if (!details.open) return;
-      const head = element("tr");
-      for (const column of columns) {
-        const cell = element("th", "", column);
-        cell.scope = "col";
-        head.append(cell);
-      }
-      const body = rows().map((values) => {
-        const row = element("tr");
-        row.append(...values.map((value) => element("td", "", String(value))));
-        return row;
-      });
-      const top = element("thead");
-      const rest = element("tbody");
-      top.append(head);
-      rest.append(...body);
-      table.replaceChildren(top, rest);
-    };
+
+  let rows = () => [];
+  const fill = () => {
+    if (details.open) body.replaceChildren(...rows().map(rowOf));
+  };
+  details.addEventListener("toggle", fill);
+  return (latest) => {
+    rows = latest;
     fill();
   };
+}
+
+function rowOf([name, ...values]) {
+  const row = element("tr");
+  row.append(headCell(String(name), "row"), ...values.map((value) => element("td", "", String(value))));
+  return row;
 }
 
 /** At most `most` of the frames, evenly chosen, with the first and the last. */

@@ -1,15 +1,16 @@
 /** Chapter "the zero gradient": plain rounding beside what learns, and the loss along a single weight. */
 
+import { button, element } from "./dom.js";
+import { chapterDone } from "./done.js";
 import { FitPlot } from "./fit_plot.js";
 import { follow } from "./follow.js";
+import { readable, short } from "./format.js";
 import { Heatmap } from "./heatmap.js";
-import { element, short } from "./models.js";
-import { readable } from "./numbers.js";
 import { Plot } from "./plot.js";
+import { spoken } from "./spoken.js";
 import { nice, tick } from "./step_pictures.js";
-import { tableToggle, thinned } from "./table.js";
+import { headCell, headed, numbersTable, thinned } from "./table.js";
 
-const SECONDS_BETWEEN_WORDS = 2.5; // while training
 const PATIENCE = 150; // milliseconds without a further arrow key before the server is asked
 const RULES = {
   round: { name: "torch.round()", line: "stuck" },
@@ -39,30 +40,21 @@ export function mount(root, props, watch, trigger) {
   const parts = [words, ...duel.matrices, ...duel.others, stillness(duel.box), slice(view)];
   const draw = () => {
     view.dataset.step = frame.step;
+    view.dataset.running = frame.running;
     for (const part of parts) part(frame, rival);
   };
   follow(props, watch, (latest) => {
     frame = latest;
     draw();
-    if (frame.step > 0 && !frame.running) window.dispatchEvent(new CustomEvent("chapter-done", { detail: "zero_gradient" }));
+    if (frame.step > 0 && !frame.running) chapterDone("zero_gradient");
   });
 }
 
 // Each part builds its nodes once and returns the function that updates them.
 
 function status(parent) {
-  const words = element("p", "words");
-  words.setAttribute("role", "status");
-  parent.append(words);
-  let last = -Infinity;
-  return (frame) => {
-    const now = performance.now() / 1000;
-    if (frame.running && now - last < SECONDS_BETWEEN_WORDS) return;
-    last = now;
-    const text = frame.problem || frame.words;
-    if (words.textContent !== text) words.textContent = text;
-    words.classList.toggle("problem", Boolean(frame.problem));
-  };
+  const say = spoken(parent);
+  return (frame) => say(frame.problem || frame.words, { patient: frame.running, problem: Boolean(frame.problem) });
 }
 
 /** Two networks side by side: their gradients, and what comes of them. */
@@ -74,12 +66,7 @@ function panels(parent, choose, prefer) {
   const rivals = element("div", "rivals");
   rivals.setAttribute("role", "group");
   rivals.setAttribute("aria-label", "Beside it");
-  const buttons = ["ste", "none"].map((rule) => {
-    const node = element("button", "", RULES[rule].name);
-    node.type = "button";
-    node.addEventListener("click", () => prefer(rule));
-    return [rule, node];
-  });
+  const buttons = ["ste", "none"].map((rule) => [rule, button(RULES[rule].name, () => prefer(rule))]);
   rivals.append(...buttons.map(([, node]) => node));
   other.append(rivals);
   const charts = element("section", "fits");
@@ -136,9 +123,9 @@ function losses(parent) {
     legend: [],
   });
   const lines = Object.fromEntries(Object.entries(RULES).map(([rule, { line }]) => [rule, plot.line(line)]));
-  const table = tableToggle(parent, "Training loss");
+  const table = numbersTable(parent, "Training loss", ["Step", ...Object.values(RULES).map(({ name }) => name)]);
   return (frame, rival) => {
-    table(["Step", ...Object.values(RULES).map(({ name }) => name)], () => thinned(frame.history).map((row) => row.map(readable)));
+    table(() => thinned(frame.history).map((row) => row.map(readable)));
     const steps = frame.history.map(([step]) => step);
     plot.setAxis("y", nice(0, Math.max(0.6, ...frame.history.flatMap(([, ...values]) => values))));
     plot.show(() =>
@@ -157,27 +144,16 @@ function told(frame, rival) {
 
 /** Which parameters may learn, which of them have a gradient, and which moved. */
 function stillness(parent) {
-  const table = element("table", "numbers");
-  table.append(element("caption", "", "What has moved since step 0"));
-  const head = table.createTHead().insertRow();
-  const titles = ["Parameters", "", ""].map((title) => {
-    const cell = element("th", "", title);
-    cell.setAttribute("scope", "col");
-    head.append(cell);
-    return cell;
-  });
-  const body = table.createTBody();
+  const { table, body, heads } = headed(["Parameters", "", ""], { caption: "What has moved since step 0" });
   const rows = ["weights", "biases", "scales"].map((kind) => {
     const row = body.insertRow();
-    const name = element("th", "", kind);
-    name.setAttribute("scope", "row");
-    row.append(name);
+    row.append(headCell(kind, "row"));
     return [kind, row.insertCell(), row.insertCell()];
   });
   parent.append(table);
   return (frame, rival) => {
     const rules = ["round", rival];
-    rules.forEach((rule, i) => (titles[i + 1].textContent = RULES[rule].name));
+    rules.forEach((rule, i) => (heads[i + 1].textContent = RULES[rule].name));
     for (const [kind, ...cells] of rows) cells.forEach((cell, i) => (cell.textContent = stands(frame, rules[i], kind)));
   };
 }
@@ -203,7 +179,7 @@ function slice(parent) {
   });
   const lines = Object.fromEntries(["smooth", "stair", "slope", "secant", "ends", "here"].map((kind) => [kind, plot.line(kind)]));
 
-  const table = tableToggle(chart, "The loss along the weight");
+  const table = numbersTable(chart, "The loss along the weight", ["w", "Loss, rounded", "Loss, not rounded"]);
 
   const side = element("div", "slopes");
   const label = element("label", "", "Half width h of the difference");
@@ -272,7 +248,7 @@ function slice(parent) {
     const values = [...cut.rounded, ...cut.smooth];
     plot.setAxis("y", between(Math.min(...values), Math.max(...values)));
     const points = cut.at.map((w, i) => [w, cut.rounded[i], cut.smooth[i]]);
-    table(["w", "loss, rounded", "loss, not rounded"], () => thinned(points, 41).map((row) => row.map(readable)));
+    table(() => thinned(points, 41).map((row) => row.map(readable)));
     draw();
   };
 }

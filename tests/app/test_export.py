@@ -225,7 +225,7 @@ def test_speed_is_shown_for_the_visitors_network_and_a_large_one(
         assert all(row["ms"] > 0 for row in group["rows"])
     assert [row["bytes"] for row in own["rows"][1:]] == [len(exported.model), len(exported.quick or b"")]
     assert [row["answers"] for row in own["rows"][1:]] == [exported.report.outcome, exported.quick_report.outcome]
-    monkeypatch.setattr(app.speed, "export_onnx", None)  # the large network is measured once
+    monkeypatch.setattr(app.speed.export, "export_onnx", None)  # the large network is measured once
     assert app.speed.large_network()["ort"].bytes == large["rows"][2]["bytes"]
 
 

@@ -56,11 +56,40 @@ def test_the_numbers_are_those_of_the_trace(fresh: Progress) -> None:
     assert n["s"] == n["w_max"] / np.float32(7)
     assert n["grad_share"] + n["grad_others"] == pytest.approx(n["grad_quantized"], rel=1e-4)
     assert n["product"] + n["rest"] == pytest.approx(n["y"], rel=1e-4)
-    codes = np.frombuffer(base64.b64decode(shown["codes"]), np.int8).reshape(64, 64)
-    assert (codes == trace.codes.numpy()).all()
+    assert (codes_of(shown) == trace.codes.numpy()).all()
     flips = np.unpackbits(np.frombuffer(base64.b64decode(shown["flips"]), np.uint8)).reshape(64, 64)
     assert (flips == trace.flips.numpy()).all()
     assert shown["flipped"] == int(trace.flips.sum())
+
+
+def codes_of(shown: dict[str, Any]) -> np.ndarray:
+    """Read as ONNX packs them: two's complement, up to four bits the low nibble first."""
+    data = base64.b64decode(shown["codes"])
+    values = [n for byte in data for n in (byte & 15, byte >> 4)] if shown["bits"] <= 4 else list(data)
+    top = 16 if shown["bits"] <= 4 else 256
+    signed = [n - top if n >= top // 2 else n for n in values]
+    return np.array(signed[: shown["rows"] * shown["cols"]]).reshape(shown["rows"], shown["cols"])
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_codes_of_every_width_arrive(bits: int) -> None:
+    progress = Progress.start(Settings(bits=bits, width=5))
+    trace = trace_step(Experiment.restore(progress.snapshot, DEVICE), "2")
+    assert trace.codes.shape == (5, 5)  # an odd number of codes
+    assert (codes_of(json.loads(frame(progress, Choice("2")))) == trace.codes.numpy()).all()
+
+
+def test_a_matrix_that_the_browser_has_is_not_sent_again(fresh: Progress) -> None:
+    request = visitor("again")
+    cell = {"layer": "2", "row": 1, "col": 2}
+    whole = json.loads(look(request, event(**cell, asked=7), fresh, *ON_PAGE)[0])
+    lean = json.loads(look(request, event(**cell, asked=8, has=whole["matrix"]), fresh, *ON_PAGE)[0])
+    assert (whole["asked"], lean["asked"]) == (7, 8)
+    assert whole.keys() - lean.keys() == {"codes", "flips"}
+    for other in (event(**{**cell, "layer": "0", "row": 1, "col": 0}, has=whole["matrix"]), event(**cell, has=None)):
+        assert "codes" in json.loads(look(request, other, fresh, *ON_PAGE)[0])
+    stepped = json.loads(take_steps(request, event(**cell, steps=1, has=whole["matrix"]), fresh, *ON_PAGE)[0])
+    assert "codes" in stepped
 
 
 def test_the_gradients_parts_add_up_to_it(fresh: Progress) -> None:
@@ -72,6 +101,7 @@ def test_the_gradients_parts_add_up_to_it(fresh: Progress) -> None:
 
 def test_a_frame_is_small(fresh: Progress) -> None:
     assert len(frame(fresh, Choice())) < 16_000
+    assert len(frame(Progress.start(Settings(width=256)), Choice())) < 64_000
     assert len(json.dumps(sources())) < 40_000
 
 
@@ -114,8 +144,8 @@ def test_looking_changes_nothing(fresh: Progress) -> None:
 
 def test_while_a_run_ends_the_page_is_told_to_ask_again(fresh: Progress) -> None:
     with running("leaving a run"):
-        shown, kept = look(visitor("leaving a run"), event(layer="2", row=None, col=None), fresh, *ON_PAGE)
-    assert json.loads(shown).keys() == {"busy_at"}
+        shown, kept = look(visitor("leaving a run"), event(layer="2", row=None, col=None, asked=3), fresh, *ON_PAGE)
+    assert json.loads(shown) == {"busy": True, "asked": 3}
     assert kept == gr.skip()
 
 
@@ -221,7 +251,7 @@ def test_every_stage_has_its_source_and_every_excerpt_a_marked_line() -> None:
     found = sources()
     stages = {name.split(".")[0] for name in found}
     module = (STATIC / "stages.js").read_text()
-    assert stages == set(re.findall(r'^    key: "(\w+)"', module, re.MULTILINE))
+    assert stages == set(re.findall(r'^ +key: "(\w+)"', module, re.MULTILINE))
     for item in found.values():
         assert any(marked for _, _, marked in item["lines"])
     assert "torch/optim/adam.py" in {item["file"] for item in found.values()}
@@ -239,7 +269,7 @@ def test_another_torch_shows_the_line_that_calls_it() -> None:
 
 def test_every_number_that_the_texts_name_is_sent_or_follows(fresh: Progress) -> None:
     module = (STATIC / "stages.js").read_text()
-    stages, rest = module.split("const STAGES = [")[1].split("export function stagesOf")
+    stages, rest = module.split("const STAGES = {")[1].split("export function stagesOf")
     named = set(
         re.findall(r"(?<!\$)\{(\w+)\}", stages + rest.split("function flipped")[1].split("function sharing")[0])
     )

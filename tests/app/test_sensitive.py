@@ -14,6 +14,7 @@ import torch
 from app import case as cases
 from app.case import METRIC, WIDTHS, Case, Healing
 from app.chapters import sensitive
+from app.handlers import pause
 from app.lab.data import Digits
 from app.lab.fit import Experiment, Settings
 from app.lab.solo import Solo
@@ -208,7 +209,7 @@ def test_pause_keeps_what_is_healed_and_the_next_run_goes_on(case: Case, monkeyp
     request = visitor("pausing")
     frames = sensitive.heal_network(request, choice, case, None, None)  # type: ignore[arg-type]
     next(frames), next(frames)
-    asking = threading.Thread(target=sensitive.pause_run, args=(request,))
+    asking = threading.Thread(target=pause, args=(request,))
     asking.start()
     *_, last = frames
     asking.join(5)

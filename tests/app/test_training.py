@@ -13,6 +13,7 @@ import pytest
 from app import training
 from app.diagnosis import diagnose
 from app.frames import PRESETS, broken, fp32_in_words, frame
+from app.handlers import pause
 from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
 from app.progress import STEPS_A_FRAME, Progress
 from app.running import stop
@@ -148,7 +149,7 @@ def test_pause_ends_the_run_with_the_frame_that_is_kept(fresh: Progress) -> None
     request = visitor("pausing")
     frames = training.train(request, fresh, None, MINE, *DEFAULTS)
     next(frames)
-    asking = threading.Thread(target=training.pause_training, args=(request,))
+    asking = threading.Thread(target=pause, args=(request,))
     asking.start()
     *_, last = frames
     asking.join(5)
@@ -187,7 +188,7 @@ def test_pause_does_not_wait_for_somebody_elses_turn(fresh: Progress) -> None:
     frames = training.train(request, fresh, None, MINE, 8, "per_tensor", 0.15, 4)
     next(frames)
     with turn():
-        asking = threading.Thread(target=training.pause_training, args=(request,))
+        asking = threading.Thread(target=pause, args=(request,))
         asking.start()
         *_, last = frames
     asking.join(5)

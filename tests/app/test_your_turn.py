@@ -162,7 +162,7 @@ def test_only_what_is_on_the_page_is_exported(own: Progress) -> None:
     ):
         *_, outputs = your_turn.export_file(points, progress, *settings)
         assert "press Train first" in json.loads(outputs[0])["problem"]
-        assert not outputs[-1].interactive
+        assert outputs[-1] == gr.skip()
 
 
 def test_other_settings_put_the_training_away(own: Progress) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from app.chapters import zero_gradient
 from app.chapters.zero_gradient import STEPS_A_FRAME, Lesson, frame
+from app.handlers import pause
 from app.lab.estimators import Estimators
 from app.lab.fit import TrainingDiverged
 from app.running import running
@@ -46,21 +47,24 @@ def test_a_zero_is_shown_only_where_the_gradient_is_exactly_zero(fresh: Lesson) 
     assert shown["rules"]["round"]["largest"] == 0
 
 
-def test_train_ends_where_it_says_and_only_reset_is_left(fresh: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_ends_where_it_says_and_then_begins_again(fresh: Lesson, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zero_gradient, "STEPS", 2 * STEPS_A_FRAME)
     monkeypatch.setattr(zero_gradient, "SECONDS_A_FRAME", 0)
     *_, last = zero_gradient.train(visitor("training"), fresh, "weights")
     assert (last[1].step, fresh.step) == (2 * STEPS_A_FRAME, 0)
-    assert [button.interactive for button in last[2:]] == [False, False, False, True]
     words = json.loads(last[0])["words"]
     assert "0 of 288 weights moved. Nothing moved at all: the loss is what it was at step 0" in words
+    _, after = zero_gradient.train_one_step(last[1], "weights")
+    assert after.step == 2 * STEPS_A_FRAME
+    first, *_ = zero_gradient.train(visitor("training"), last[1], "weights")
+    assert first[1].step == 0
 
 
 def test_pause_ends_the_run_with_the_frame_that_is_kept(fresh: Lesson) -> None:
     request = visitor("pausing zero")
     frames = zero_gradient.train(request, fresh, "weights")
     next(frames)
-    asking = threading.Thread(target=zero_gradient.pause_training, args=(request,))
+    asking = threading.Thread(target=pause, args=(request,))
     asking.start()
     *_, last = frames
     asking.join(5)

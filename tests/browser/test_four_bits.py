@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from torch import Tensor
 
 from qat_core import QuantSpec
@@ -56,3 +56,17 @@ def test_sizes_in_the_table(tab: Page, server: str) -> None:
     assert row.locator("td").all_inner_texts()[2:] == ["500 kB", "3.5 GB", "35 GB"]
     fits = tab.locator("#four-bits .size .value")
     expect(fits).to_have_text(["500 kB ✓ fits", "3.5 GB ✓ fits", "35 GB ✗ too large"])
+
+
+def test_weights_that_do_not_arrive_are_missed_in_words(chromium: Browser, server: str) -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    page.route("**/pretrained.json", lambda route: route.fulfill(status=503))
+    page.goto(f"{server}/?chapter=four_bits")
+    alert = page.locator("#four-bits [role=alert]")
+    expect(alert).to_contain_text("the weights of the trained network did not arrive (503)")
+    page.unroute("**/pretrained.json")
+    alert.get_by_role("button", name="Try again").click()
+    expect(page.locator("#four-bits svg[role=img]")).to_be_visible()
+    expect(alert).to_have_count(0)
+    context.close()

@@ -25,8 +25,8 @@ def test_the_network_learns_and_the_floor_is_named(tab: Page, server: str) -> No
 
     tab.locator("#fp32 summary").click()
     rows = tab.locator("#fp32 .chart-table tbody tr")
-    expect(rows.first.locator("td").first).to_have_text("0")
-    expect(rows.last.locator("td").first).to_have_text(step)
+    expect(rows.first.locator("th").first).to_have_text("0")
+    expect(rows.last.locator("th").first).to_have_text(step)
     fits_the_width(tab)
 
     tab.locator("#fp32-reset").click()

@@ -17,7 +17,7 @@ def chapter(tab: Page, server: str) -> Page:
 
 
 def test_a_walk_through_the_step_asks_the_server_nothing(chapter: Page) -> None:
-    chapter.wait_for_timeout(1500)  # the first look, on arrival, is over
+    settled(chapter)
     asked: list[str] = []
     chapter.on("request", lambda request: asked.append(request.url))
     following, back = button(chapter, "Next"), button(chapter, "Back")
@@ -89,7 +89,7 @@ def test_learned_scales_block_the_gradient_of_what_they_clamp(chapter: Page) -> 
     button(chapter, "25 steps").click()
     wait_for_step(chapter, 25)
     expect(button(chapter, "Clamped hardest")).to_be_enabled()
-    chapter.wait_for_timeout(1000)  # the last frame of the steps may still be on its way
+    settled(chapter)
     button(chapter, "Clamped hardest").click()
     chapter.get_by_label(re.compile("^The straight-through estimator")).click()
     expect(chapter.locator("#one-step .formula")).to_contain_text("∂L/∂w := ∂L/∂ŵ")
@@ -148,14 +148,15 @@ def tells(page: Page, row: int, col: int) -> None:
     page.locator("#one-step .loop button").first.click()
     number = page.locator("#one-step .formula .number").first
     tip = page.locator("#one-step [role=tooltip]")
-    for _ in range(40):
-        number.focus()
-        if f"row {row}, column {col}," in tip.inner_text():
-            return
-        page.wait_for_timeout(100)
-        page.keyboard.press("Escape")
-        page.evaluate("document.activeElement.blur()")
-    raise AssertionError(f"the page shows {tip.inner_text()!r}, not row {row}, column {col}")
+    settled(page)
+    number.focus()
+    expect(tip).to_contain_text(f"row {row}, column {col},")
+    page.evaluate("document.activeElement.blur()")
+
+
+def settled(page: Page) -> None:
+    """The last answer of the server is drawn."""
+    expect(page.locator("#one-step .view")).to_have_attribute("aria-busy", "false")
 
 
 def fits_the_width(page: Page) -> None:

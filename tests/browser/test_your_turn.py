@@ -41,12 +41,12 @@ def test_a_curve_is_drawn_learned_and_taken_home(tab: Page, server: str, tmp_pat
     assert points(tab)[0][1] == pytest.approx(min(after[0][1] + 0.05, 1), abs=1e-3)
     assert len(requests) == asked  # drawing asks nobody
 
-    tab.locator("#your-run").click()
+    tab.locator("#your-train").click()
     tab.wait_for_function(
         "() => Number(document.querySelector('#your-turn .view').dataset.step) >= 50", timeout=TRAINED
     )
     tab.evaluate("document.querySelector('#your-pause').click()")  # nothing happens if it has just ended
-    expect(tab.locator("#your-export")).to_be_enabled(timeout=TRAINED)
+    expect(tab.locator("#your-turn .view")).to_have_attribute("data-running", "false", timeout=TRAINED)
     expect(tab.locator("#your-turn [data-error=qat]")).to_have_text(re.compile(r"^[0-9.]+$"))
     tab.locator("#your-export").click()
     expect(tab.locator("#your-turn .words")).to_contain_text("optimization levels onnxruntime", timeout=TRAINED)

@@ -1,0 +1,75 @@
+"""How the buttons of a chapter reach its handlers.
+
+Values are not preprocessed: `Settings` checks them, and its sentences say what was expected. "multiple" is for clicks
+that come before the last event is over: Gradio would drop them.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from app.running import stop
+
+VISITORS_AT_ONCE = 32  # each holds one of the server's 40 threads while it trains
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "preprocess": False}
+MANY: dict[str, Any] = {
+    "trigger_mode": "multiple",
+    "concurrency_id": "training",
+    "concurrency_limit": VISITORS_AT_ONCE,
+}
+
+
+def buttons(name: str, *titles: str) -> list[gr.Button]:
+    """Buttons, the first for the chapter's main deed. All always work: the keyboard never loses its place."""
+    return [
+        gr.Button(title, variant="secondary" if i else "primary", elem_id=f"{name}-{title.lower()}")
+        for i, title in enumerate(titles)
+    ]
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """The handlers of a chapter that trains: all get the same inputs, and answer for the same outputs.
+
+    So whatever ends a run can hand it the last frame.
+
+    Attributes:
+        name: of the chapter, in the names of its handlers for programs.
+        inputs: what a handler is given.
+        outputs: what it answers for.
+        js: what the browser puts in the place of the first input; nothing by default.
+    """
+
+    name: str
+    inputs: Sequence[gr.components.Component]
+    outputs: Sequence[gr.components.Component]
+    js: str | None = None
+
+    def run(self, button: gr.Button, train: Callable[..., Any]) -> None:
+        """A generator that trains; many visitors have one at once."""
+        button.click(train, **self._common, **MANY, api_name=f"{self.name}_run")
+
+    def after_the_run(self, button: gr.Button, act: Callable[..., Any], name: str, **more: Any) -> None:
+        """What needs the visitor's state: the run at work is paused first."""
+        paused = button.click(pause, trigger_mode="multiple", show_progress="hidden", queue=False)
+        options = {**self._common, "trigger_mode": "multiple", "concurrency_limit": 1, **more}
+        paused.then(act, **options, api_name=f"{self.name}_{name}")
+
+    def pause(self, button: gr.Button) -> None:
+        button.click(pause, show_progress="hidden", queue=False)
+
+    def change(self, triggers: Sequence[Any], act: Callable[..., Any]) -> None:
+        """The last of many changes counts."""
+        gr.on(triggers, act, **self._common, trigger_mode="always_last")
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {"inputs": self.inputs, "outputs": self.outputs, "js": self.js, **QUIET}
+
+
+def pause(request: gr.Request) -> None:
+    """End the visitor's run; it shows its last frame itself."""
+    stop(request.session_hash)
