@@ -59,7 +59,7 @@ class QuickKernel:
         """
         if self.accuracy_level < 4:
             return 2 if spec.half_shift else 1
-        return 2 ** (self.bits - math.ceil(spec.bits))
+        return 1 << (self.bits - math.ceil(spec.bits))
 
 
 def quick_kernels(converted: nn.Module) -> tuple[dict[str, QuickKernel], dict[str, str]]:
