@@ -83,7 +83,7 @@ def _parting_at(
     setup: Setup | None,
 ) -> Parting:
     arrays = [to_numpy(t) for t in inputs]
-    answers = run(session(proto.SerializeToString(), level, setup), arrays)
+    answers = run(session(proto, level, setup), arrays)
     off = [distance > tolerance for distance in distances(answers, expected)]
     found = _values([probe.value for probe in probes], proto, arrays, level, setup)
     unexplained = np.logical_or.reduce([_rows(mask, len(inputs[0])) for mask in off])
@@ -134,7 +134,7 @@ def _values(
     outputs = {output.name for output in proto.graph.output}
     wanted = [casts.get(name, name) for name in names]
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(wanted) if name not in outputs)
-    runtime = session(watched.SerializeToString(), level, setup)
+    runtime = session(watched, level, setup)
     answers = run(runtime, arrays)
     found = dict(zip((output.name for output in runtime.get_outputs()), answers, strict=True))
     return [found[name] for name in wanted]
