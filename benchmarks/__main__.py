@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, TRAINED
 from benchmarks.environment import ROOT, install_peers, python_of
 from benchmarks.report import FILE, report
 from benchmarks.results import Result, load, save
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def takes_part(section: str) -> Collection[str]:
     """The contenders that a section measures."""
-    return getattr(SECTIONS[section], "WHO", CONTENDERS)
+    return getattr(SECTIONS[section], "WHO", TRAINED)
 
 
 def measure(

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ class Library(Protocol):
     """What the module of a contender offers.
 
     Where a library quantizes inside the optimizer, its module also has `optimizer(model, bits, granularity, scale)`;
-    where a recipe does something after every optimizer step, `after_step(model, scale, steps)` returns what.
+    where a recipe does something after every optimizer step, `after_step(model, scale, steps)` returns what. A library
+    that is in one kind of table only has only what that needs: `forms` and `to_file` for exported files, all else for
+    training.
 
     Attributes:
         TIMED: the recipes whose step is timed and whose bytes are counted, at 4 bits per channel.
@@ -28,6 +31,14 @@ class Library(Protocol):
 
     def build(self, model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor) -> nn.Module:
         """The model prepared for training by the recipe named `scale`; `example` is a batch of its inputs."""
+
+    def forms(self, bits: int, activation_bits: int | None) -> Sequence[str]:
+        """Names of the ways in which it writes such a network to an ONNX file."""
+
+    def to_file(
+        self, model: nn.Module, bits: int, activation_bits: int | None, form: str, example: Tensor, path: Path
+    ) -> nn.Module:
+        """Quantize a float model, calibrate it on `example` and write it; returns what the file should answer like."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,9 @@ CONTENDERS = {
     "torchao": Contender("torchao", "benchmarks.peers.with_torchao", "torchao"),
     "parq": Contender("torchao PARQ", "benchmarks.peers.with_parq", "torchao"),
     "modelopt": Contender("ModelOpt", "benchmarks.peers.with_modelopt", "nvidia-modelopt"),
+    "aimet": Contender("AIMET", "benchmarks.peers.with_aimet", "aimet-torch"),
 }
+TRAINED = ("ours", "brevitas", "torchao", "parq", "modelopt")
 
 
 class Trainee(NamedTuple):

@@ -1,11 +1,12 @@
 """This library as a contender: which recipe goes to which row is decided here and nowhere else."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from qat_core import Oscillations, QATConfig, QuantSpec, annealed_threshold, calibrate, prepare
+from qat_core import Oscillations, QATConfig, QuantSpec, annealed_threshold, calibrate, convert, prepare
 
 TERNARY_BITS = 1.58
 WEIGHTS: dict[str, dict[str, Any]] = {
@@ -25,6 +26,14 @@ TIMED = (
     "min-max + 8-bit activations",
     "learned + 8-bit activations",
 )
+POWERS = "powers of two"
+FORMS: dict[str, dict[str, Any]] = {
+    "qdq": {},
+    "ort": {"flavor": "ort"},
+    "int8": {"storage": "int8"},
+    f"qdq, {POWERS}": {},
+    f"int8, {POWERS}": {"storage": "int8"},
+}
 
 
 def recipes(bits: float, granularity: str) -> tuple[str, ...]:
@@ -44,3 +53,24 @@ def after_step(model: nn.Module, scale: str, steps: int) -> Callable[[], object]
     if "oscillations frozen" not in scale:
         return lambda: None
     return Oscillations(model, annealed_threshold(steps), freeze=True).step
+
+
+def forms(bits: int, activation_bits: int | None) -> tuple[str, ...]:
+    """MatMulNBits where activations stay in float, codes in INT8 where integer kernels multiply narrower ones."""
+    if activation_bits is None:
+        return ("qdq", "ort")
+    return tuple(form for form in FORMS if form != "ort" and (bits < 8 or "int8" not in form))
+
+
+def to_file(
+    model: nn.Module, bits: int, activation_bits: int | None, form: str, example: Tensor, path: Path
+) -> nn.Module:
+    powers = POWERS in form
+    activation = None if activation_bits is None else QuantSpec.activation(bits=activation_bits, power_of_two=powers)
+    prepared = prepare(model, QATConfig(QuantSpec(bits=bits, power_of_two=powers), activation)).eval()
+    if activation:
+        calibrate(prepared, [example])
+    from export import export_onnx
+
+    export_onnx(prepared, example, path, **FORMS[form])
+    return convert(prepared)

@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from benchmarks import ours
 from benchmarks.report import FILE, report
 from benchmarks.results import load
-from benchmarks.sections import SECTIONS
-from benchmarks.task import Effort
+from benchmarks.sections import SECTIONS, files, latency
+from benchmarks.task import QUICK, Effort
 
 
 def test_the_page_is_what_the_kept_figures_say():
@@ -31,3 +34,29 @@ def test_a_run_goes_on_after_the_rows_that_are_there():
     )
     assert first[0] == rest[0]
     assert first[5:] == rest[1:] != []
+
+
+@pytest.mark.parametrize("bits", files.KINDS.values(), ids=files.KINDS)
+def test_our_files_are_written_in_every_form(monkeypatch, bits):
+    monkeypatch.setattr(files, "WIDTH", 32)
+    kind = next(kind for kind, found in files.KINDS.items() if found == bits)
+    form = ours.forms(*bits)[-1]
+    row = files.measure(ours, {"kind": kind, "form": form}, QUICK)
+    assert row["differing"] == [0] * 4
+    assert row["bytes"] < 4 * files.LAYERS * 32 * 33 + 8000
+    assert row["speed_1"][1] <= row["speed_1"][0] <= row["speed_1"][2]
+
+
+def test_a_file_that_failed_fills_its_row():
+    rows = {"modelopt": [{"kind": "W4", "form": "", "failed": "Fail: a | in /tmp/x/quantized.onnx"}]}
+    (line,) = (line for line in files.render(rows).splitlines() if line.startswith("| W4 | ModelOpt |"))
+    assert line.startswith("| W4 | ModelOpt | Fail: a / in quantized.onnx |")
+    assert len(line.split("|")) == len(files.render(rows).splitlines()[0].split("|"))
+
+
+@pytest.mark.parametrize("name", list(latency.FILES)[1:3])
+def test_latency_is_measured_beside_float32(monkeypatch, name):
+    monkeypatch.setattr(latency, "WIDTH", 64)
+    row = latency.measure(ours, {"file": name, "batch": 2}, QUICK)
+    assert row["milliseconds"] > 0 < row["fp32_milliseconds"]
+    assert row["low"] <= row["speed"] <= row["high"]

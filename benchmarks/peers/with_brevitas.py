@@ -3,11 +3,15 @@
 At 2 bits its default, the narrow range, has three levels only; that is how it takes part in the ternary rows.
 """
 
+from pathlib import Path
 from typing import Any
 
+import torch
 from brevitas import nn as qnn
+from brevitas.export import export_onnx_qcdq
+from brevitas.graph.calibrate import calibration_mode
 from brevitas.graph.quantize import layerwise_quantize
-from brevitas.quant import scaled_int
+from brevitas.quant import fixed_point, scaled_int
 from brevitas.quant.ternary import SignedTernaryWeightPerTensorConst
 from torch import Tensor, nn
 
@@ -28,6 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 CONSTANT = "SignedTernaryWeightPerTensorConst"
 TIMED = ("stats", "learned, full range")
+POWERS = "powers of two"
 
 
 def recipes(bits: float, granularity: str) -> tuple[str, ...]:
@@ -50,3 +55,33 @@ def build(model: nn.Module, bits: float, granularity: str, scale: str, example: 
         }
     layers = {nn.Linear: qnn.QuantLinear, nn.Conv2d: qnn.QuantConv2d}
     return layerwise_quantize(model, {kind: (quantized, settings) for kind, quantized in layers.items()})
+
+
+def forms(bits: int, activation_bits: int | None) -> tuple[str, ...]:
+    return ("QCDQ",) if activation_bits is None else ("QCDQ", f"QCDQ, {POWERS}")
+
+
+def to_file(
+    model: nn.Module, bits: int, activation_bits: int | None, form: str, example: Tensor, path: Path
+) -> nn.Module:
+    """With the older of torch's exporters, since Brevitas has no form for quantized biases in the newer one."""
+    powers = POWERS in form
+    weights = fixed_point.Int8WeightPerChannelFixedPoint if powers else scaled_int.Int8WeightPerChannelFloat
+    settings: dict[str, Any] = {"weight_quant": weights, "weight_bit_width": bits, **FULL_RANGE}
+    if activation_bits is not None:
+        activations = fixed_point.Int8ActPerTensorFixedPoint if powers else scaled_int.Int8ActPerTensorFloat
+        settings |= {"input_quant": activations, "input_bit_width": activation_bits, "bias_quant": scaled_int.Int32Bias}
+    quantized = layerwise_quantize(model, {nn.Linear: (qnn.QuantLinear, settings)}).eval()
+    with torch.no_grad(), calibration_mode(quantized):
+        quantized(example)
+    export_onnx_qcdq(
+        quantized,
+        args=example,
+        export_path=str(path),
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+        opset_version=20,
+        dynamo=False,
+    )
+    return quantized

@@ -4,9 +4,11 @@ It calibrates a weight's range once, before training; "dynamic" measures the ran
 learned scales (LSQ) are for NVFP4 alone. At 2 bits the narrow range has three levels: the ternary rows.
 """
 
+from pathlib import Path
 from typing import Any
 
 import modelopt.torch.quantization as mtq
+import torch
 from torch import Tensor, nn
 
 TERNARY_BITS = 1.58
@@ -32,3 +34,31 @@ def build(model: nn.Module, bits: float, granularity: str, scale: str, example: 
         {"quantizer_name": "*weight_quantizer", "cfg": weights, "enable": True},
     ]
     return mtq.quantize(model, {"quant_cfg": entries, "algorithm": algorithm}, lambda m: m(example))
+
+
+def forms(bits: int, activation_bits: int | None) -> tuple[str, ...]:
+    return ("",)
+
+
+def to_file(
+    model: nn.Module, bits: int, activation_bits: int | None, form: str, example: Tensor, path: Path
+) -> nn.Module:
+    entries: list[dict[str, Any]] = [
+        {"quantizer_name": "*", "enable": False},
+        {"quantizer_name": "*weight_quantizer", "cfg": {"num_bits": bits, "axis": 0}, "enable": True},
+    ]
+    if activation_bits is not None:
+        settings = {"num_bits": activation_bits, "axis": None}
+        entries.append({"quantizer_name": "*input_quantizer", "cfg": settings, "enable": True})
+    quantized = mtq.quantize(model, {"quant_cfg": entries, "algorithm": "max"}, lambda m: m(example))
+    torch.onnx.export(
+        quantized,
+        (example,),
+        path,
+        input_names=["input"],
+        output_names=["output"],
+        dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+        opset_version=20,
+        dynamo=False,
+    )
+    return quantized

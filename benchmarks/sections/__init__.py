@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, digits, export, latency, memory, parity, speed
+from benchmarks.sections import accuracy, digits, export, files, latency, memory, parity, speed
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
@@ -12,4 +12,5 @@ SECTIONS: dict[str, ModuleType] = {
     "parity": parity,
     "export": export,
     "latency": latency,
+    "files": files,
 }

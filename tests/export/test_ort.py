@@ -110,10 +110,7 @@ def test_dynamic_activations_answer_as_the_quick_kernel_rounds(tmp_path, weight,
     assert report.outcome != "broken"
     expected = model(x).detach().numpy()
     for row, answer in zip(expected, ort.InferenceSession(path).run(None, {"input": x.numpy()})[0], strict=True):
-        tolerance = (
-            5e-6 if kernel[0] == 8 else 2e-6
-        )  # the 8-bit kernel adds and takes away 128 times the sum of a block
-        assert np.abs(row - answer).max() <= tolerance * output_range(row.astype(np.float64))
+        assert np.abs(row - answer).max() <= 1e-6 * output_range(row.astype(np.float64))
 
 
 def as_the_kernel_computes(x, codes, scale, block_size):

@@ -16,10 +16,11 @@ from onnx import numpy_helper
 from torch import nn
 
 import export.files
-from export import FileError, ReceiptError, audit, check, export_onnx
+from export import FileError, ReceiptError, audit, check, check_parity, export_onnx, latency
 from export.__main__ import main
 from export.receipt import KEY, hash_graph
-from qat_core import prepare
+from qat_core import QATConfig, QuantSpec, prepare
+from tests.export.models import prepared
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -263,14 +264,32 @@ def test_large_inputs_and_outputs_are_promised_by_a_recipe_and_a_sample(tmp_path
     assert 32 < report.levels[0].outputs <= 64
 
 
-def test_models_too_large_for_one_file_keep_their_data_beside(tmp_path, monkeypatch):
+DYNAMIC = QATConfig(activation=QuantSpec(granularity="per_group", group_size=32, bits=8, dynamic=True))
+STATIC = QATConfig(activation=QuantSpec.activation())
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "kernel"),
+    [
+        (QATConfig(), {}, None),
+        (QATConfig(), {"flavor": "ort"}, "MatMulNBits"),
+        (DYNAMIC, {"flavor": "ort"}, "MatMulNBits"),
+        (STATIC, {"storage": "int8"}, "QGemm"),
+    ],
+)
+def test_models_too_large_for_one_file_keep_their_data_beside(tmp_path, monkeypatch, config, options, kernel):
     monkeypatch.setattr(export.files, "EXTERNAL_DATA_FROM", 20_000)
     torch.manual_seed(0)
-    model, path = prepare(nn.Sequential(nn.Linear(256, 256))), tmp_path / "large.onnx"
-    assert export_onnx(model, torch.randn(16, 256), path).ok
+    x, path = torch.randn(16, 256), tmp_path / "large.onnx"
+    model = prepared(nn.Sequential(nn.Linear(256, 256)), config, (x,))
+    assert export_onnx(model, x, path, **options).ok
     assert sorted(p.name for p in tmp_path.iterdir()) == ["large.onnx", "large.onnx.data"]
-    assert check(path).ok
+    assert check_parity(model, path, torch.randn(33, 256)).ok
+    report = check(path)
+    assert report.ok
+    assert (set(report.kernels.expected.values()) if report.kernels else {None}) == {kernel}
     assert audit(path).file_bytes > 256 * 128 > path.stat().st_size
+    assert latency(path, rounds=2).rows[1].milliseconds > 0
     (tmp_path / "large.onnx.data").unlink()
     with pytest.raises(FileError, match=r"large.onnx is not a valid ONNX model"):
         check(path)
