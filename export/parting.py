@@ -7,7 +7,7 @@ and it is the only difference that a faithful file may show; anything else is a 
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,20 +124,39 @@ def _only(mask: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.bool_]
 def _values(
     names: Sequence[str], proto: onnx.ModelProto, arrays: Sequence[NDArray[np.generic]], level: str, setup: Setup | None
 ) -> list[NDArray[np.generic]]:
-    """Tensors inside the graph as onnxruntime computes them; codes of four bits as 16, since numpy has no such type."""
+    """Tensors inside the graph as onnxruntime computes them; codes of four bits as 16, since numpy has no such type.
+
+    Numbers are watched in another session than codes: an integer kernel makes codes straight from its sums, which are
+    no tensors of their own until they are asked for, and rounds otherwise then.
+    """
+    codes = {node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
+    found: dict[str, NDArray[np.generic]] = {}
+    for together in ([name for name in names if name in codes], [name for name in names if name not in codes]):
+        if together:
+            found |= _watched(dict.fromkeys(together), codes, proto, arrays, level, setup)
+    return [found[name] for name in names]
+
+
+def _watched(
+    names: Iterable[str],
+    codes: Container[str],
+    proto: onnx.ModelProto,
+    arrays: Sequence[NDArray[np.generic]],
+    level: str,
+    setup: Setup | None,
+) -> dict[str, NDArray[np.generic]]:
+    """The tensors of those names, all in one session."""
     watched = onnx.ModelProto()
     watched.CopyFrom(proto)
-    codes = {node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
-    casts = {name: f"{name}/Cast" for name in names if name in codes}
-    for name, cast in casts.items():
-        watched.graph.node.append(onnx.helper.make_node("Cast", [name], [cast], to=onnx.TensorProto.INT16))
+    wanted = {name: f"{name}/Cast" if name in codes else name for name in names}
+    for name in wanted:
+        if name in codes:
+            watched.graph.node.append(onnx.helper.make_node("Cast", [name], [wanted[name]], to=onnx.TensorProto.INT16))
     outputs = {output.name for output in proto.graph.output}
-    wanted = [casts.get(name, name) for name in names]
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(wanted) if name not in outputs)
+    watched.graph.output.extend(onnx.ValueInfoProto(name=value) for value in wanted.values() if value not in outputs)
     runtime = session(watched, level, setup)
-    answers = run(runtime, arrays)
-    found = dict(zip((output.name for output in runtime.get_outputs()), answers, strict=True))
-    return [found[name] for name in wanted]
+    answers = dict(zip((output.name for output in runtime.get_outputs()), run(runtime, arrays), strict=True))
+    return {name: answers[value] for name, value in wanted.items()}
 
 
 @torch.no_grad()

@@ -239,7 +239,7 @@ function listing(figure, { file, name, lines }) {
 /** The layer's codes, in which a weight is picked. */
 function matrix(parent, ask, look) {
   const side = element("section", "matrix");
-  const layers = element("div", "layers");
+  const layers = element("div", "which-layer segments");
   layers.setAttribute("role", "group");
   layers.setAttribute("aria-label", "Layer");
   side.append(element("h3", "", "The weight"), layers);

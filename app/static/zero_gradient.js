@@ -63,7 +63,7 @@ function panels(parent, choose, prefer) {
   const plain = element("section");
   plain.append(element("h3", "", RULES.round.name));
   const other = element("section");
-  const rivals = element("div", "rivals");
+  const rivals = element("div", "rivals segments");
   rivals.setAttribute("role", "group");
   rivals.setAttribute("aria-label", "Beside it");
   const buttons = ["ste", "none"].map((rule) => [rule, button(RULES[rule].name, () => prefer(rule))]);

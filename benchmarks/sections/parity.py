@@ -28,7 +28,8 @@ NOTES = """\
   in the last place, where a bias stays in float (several scales a channel, half-shifted grids) and beyond 2^24 steps.
 - With free scales the order of a sum decides on which side of a rounding tie it falls; every number behind it moves.
   The sums of the two are up to a quarter of a unit in the last place apart on average, which decides a few of a
-  million codes of 8 bits. A code deep inside a network moves dozens of outputs, so that the count hangs on few of them.
+  million codes of 8 bits. A code deep inside a network moves dozens of outputs, so that the count hangs on few of them:
+  one or two outputs in 10,000 are what to expect.
 - Calibrated scales lie off the ties of the sums before them, by one part in 4,096 (`OFF_TIES` in
   [`observer.py`](../qat_core/observer.py)): a scale that is the largest sum divided by 15 or 255 puts a row of others
   exactly on ties, and in a network with few different sums hundreds of outputs then differ.
