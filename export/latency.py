@@ -84,7 +84,7 @@ def latency(*paths: str | os.PathLike[str], batch: int = 1, threads: int = 1, ro
     inputs = example_inputs(models[0], batch)
     twin = as_float(min(models, key=_roundings))
     setup = Setup(threads=threads)
-    sessions = [session(twin.SerializeToString(), setup=Setup(threads=threads, config=FOLD_WEIGHTS))]
+    sessions = [session(twin, setup=Setup(threads=threads, config=FOLD_WEIGHTS))]
     sessions += [session(path, setup=setup) for path in paths]
     names = ["float32", *(os.fspath(path) for path in paths)]
     seconds = _rounds([_runner(name, s, inputs) for name, s in zip(names, sessions, strict=True)], rounds)

@@ -83,7 +83,7 @@ def _parting_at(
     setup: Setup | None,
 ) -> Parting:
     arrays = [to_numpy(t) for t in inputs]
-    answers = run(session(proto.SerializeToString(), level, setup), arrays)
+    answers = run(session(proto, level, setup), arrays)
     off = [distance > tolerance for distance in distances(answers, expected)]
     found = _values([probe.value for probe in probes], proto, arrays, level, setup)
     unexplained = np.logical_or.reduce([_rows(mask, len(inputs[0])) for mask in off])
@@ -154,7 +154,7 @@ def _watched(
             watched.graph.node.append(onnx.helper.make_node("Cast", [name], [wanted[name]], to=onnx.TensorProto.INT16))
     outputs = {output.name for output in proto.graph.output}
     watched.graph.output.extend(onnx.ValueInfoProto(name=value) for value in wanted.values() if value not in outputs)
-    runtime = session(watched.SerializeToString(), level, setup)
+    runtime = session(watched, level, setup)
     answers = dict(zip((output.name for output in runtime.get_outputs()), run(runtime, arrays), strict=True))
     return {name: answers[value] for name, value in wanted.items()}
 

@@ -11,6 +11,8 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from export.files import fits_one_file, write_in_two
+
 LEVELS = {
     "disable_all": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
@@ -45,16 +47,24 @@ class Setup:
 
 
 def session(
-    model: str | os.PathLike[str] | bytes, level: str = "all", setup: Setup | None = None
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto, level: str = "all", setup: Setup | None = None
 ) -> ort.InferenceSession:
     """A session at a level of graph optimization, on one CPU thread unless `setup` says otherwise.
 
     Args:
-        model: path of an ONNX file, or its bytes.
+        model: path of an ONNX file, its bytes, or the model itself.
         level: "disable_all", "basic", "extended" or "all", which is onnxruntime's default.
         setup: execution providers, threads, configuration.
     """
-    return _session(model, level, setup or Setup())
+    setup = setup or Setup()
+    if not isinstance(model, onnx.ModelProto):
+        return _session(model, level, setup)
+    if fits_one_file(model):
+        return _session(model.SerializeToString(), level, setup)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.onnx")
+        write_in_two(model, file)
+        return _session(file, level, setup)
 
 
 def optimized(model: str | os.PathLike[str] | bytes, setup: Setup | None = None) -> onnx.ModelProto:

@@ -290,6 +290,9 @@ def test_models_too_large_for_one_file_keep_their_data_beside(tmp_path, monkeypa
     assert (set(report.kernels.expected.values()) if report.kernels else {None}) == {kernel}
     assert audit(path).file_bytes > 256 * 128 > path.stat().st_size
     assert latency(path, rounds=2).rows[1].milliseconds > 0
+    with torch.no_grad():
+        model[0].weight[0] += 1
+    assert check_parity(model, path, x).parting.tensor == "output"  # where they part is looked for in a copy
     (tmp_path / "large.onnx.data").unlink()
     with pytest.raises(FileError, match=r"large.onnx is not a valid ONNX model"):
         check(path)
