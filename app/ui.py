@@ -103,6 +103,7 @@ def head() -> str:
         "defaults": shared.DEFAULTS,
     }
     return f"""
+<style>.gradio-container {{ width: 100%; }} /* until Gradio brings our style sheets */</style>
 <meta name="tutorial" content="{html.escape(TITLE)}">
 <script type="application/json" id="catalogue">{json.dumps(catalogue).replace("<", "&lt;")}</script>
 <script type="module" src="gradio_api/file={static_path("address.js")}"></script>
