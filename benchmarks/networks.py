@@ -193,9 +193,9 @@ def output_steps(converted: nn.Module) -> Tensor:
     (*_, (_, last)) = quantized_layers(converted)
     assert last.input_quantizer is not None
     spec = last.weight_quantizer.spec
-    scale, _ = last.weight_quantizer.source(last.weight)
+    scale, _ = last.weight_quantizer.source.qparams(last.weight)
     if spec.granularity == "per_group":  # (out, groups, 1); a group of zeros adds nothing and has the smallest scale
         is_used = to_groups(last.weight, spec).any(-1, keepdim=True)
         scale = torch.where(is_used, scale, scale.amax(1, keepdim=True)).amin(1)
-    steps = last.input_quantizer.source(torch.empty(0))[0] * scale.flatten() * (0.5 if spec.half_shift else 1)
+    steps = last.input_quantizer.source.qparams(torch.empty(0))[0] * scale.flatten() * (0.5 if spec.half_shift else 1)
     return steps.reshape(-1, *[1] * (last.weight.dim() - 2))

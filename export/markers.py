@@ -62,7 +62,7 @@ class StoredCodes(nn.Module):
     @classmethod
     def of_weight(cls, quantizer: FakeQuantize, weight: Tensor, axis: int) -> "StoredCodes":
         """The codes that the forward pass computes from a weight."""
-        scale, zero_point = quantizer.source(to_groups(weight, quantizer.spec))
+        scale, zero_point = quantizer.source.qparams(to_groups(weight, quantizer.spec))
         return cls(quantizer.codes(weight), scale, zero_point, quantizer.spec, axis)
 
     @classmethod
@@ -86,7 +86,7 @@ class StoredActivation(nn.Module):
     def __init__(self, quantizer: FakeQuantize) -> None:
         super().__init__()
         self.spec = quantizer.spec
-        scale, zero_point = quantizer.source(torch.empty(0))
+        scale, zero_point = quantizer.source.qparams(torch.empty(0))
         zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", zero_point.to(torch.int8 if self.spec.symmetric else torch.uint8))
@@ -106,7 +106,7 @@ class ActivationInFloat(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         spec = self.spec
         if not spec.dynamic:
-            scale, _ = self.source(x)
+            scale, _ = self.source.qparams(x)
             return dequantize(quantize(x, scale, None, spec.quant_min, spec.quant_max, spec.shift), scale, None, 0.5)
         rows = x.reshape(-1, x.shape[-1])
         groups = to_groups(rows, spec)  # (rows, groups, group_size) or (rows, features)
@@ -164,7 +164,9 @@ def bias_codes(layer: QuantLayer) -> tuple[Tensor, Tensor]:
     """The INT32 codes of a converted layer's bias and their unit, input scale x weight scale: () or (out,)."""
     assert layer.bias is not None
     assert layer.input_quantizer is not None
-    unit = layer.input_quantizer.source(torch.empty(0))[0] * layer.weight_quantizer.source(layer.weight)[0]
+    input_scale, _ = layer.input_quantizer.source.qparams(torch.empty(0))
+    weight_scale, _ = layer.weight_quantizer.source.qparams(layer.weight)
+    unit = input_scale * weight_scale
     if unit.dim():
         unit = unit.flatten().repeat(layer.bias.numel() // unit.numel())  # the groups of a ConvTranspose share scales
     limit = 2**31 - 128

@@ -159,7 +159,7 @@ class StoredBlocks(nn.Module):
             repeats = -(-blocks // x.shape[1]) if x.shape[1] == 1 else spec.group_size // size
             return x.repeat_interleave(repeats, 1)[:, :blocks].expand(len(weight), blocks).contiguous()
 
-        scale, zero_point = quantizer.source(to_groups(weight, spec))
+        scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
         codes = kernel.codes(quantizer.codes(weight), spec)
         if zero_point is None:
             codes = codes + 2 ** (bits - 1)

@@ -213,7 +213,7 @@ def _watch_codes(quantizer: FakeQuantize, value: str, seen: list[_Probe], made_i
 
 def _scale(quantizer: FakeQuantize, x: Tensor) -> Tensor:
     """One for the tensor, or where it is dynamic one for each element."""
-    return quantizer.values(torch.ones_like(x), x) if quantizer.spec.dynamic else quantizer.source(x)[0]
+    return quantizer.values(torch.ones_like(x), x) if quantizer.spec.dynamic else quantizer.source.qparams(x)[0]
 
 
 def _ulps_from_tie(x: NDArray[np.generic], scale: NDArray[np.generic], shift: float) -> NDArray[np.float64]:

@@ -174,4 +174,4 @@ def _symmetric_scale(largest: Tensor, spec: QuantSpec) -> Tensor:
 def _finish(scale: Tensor, spec: QuantSpec) -> Tensor:
     if spec.power_of_two:
         scale = torch.exp2(torch.ceil(torch.log2(scale)))
-    return scale.clamp_(min=SMALLEST_SCALE)
+    return scale.clamp_min_(SMALLEST_SCALE)

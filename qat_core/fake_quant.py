@@ -62,16 +62,19 @@ class FakeQuantize(nn.Module):
         """
         if not self.enabled:
             if isinstance(self.source, MovingRange) and self.training:
-                self.source(x)
+                self.source.qparams(x)
             return x, x.new_ones(())
-        groups = self._groups(x)
+        source, groups = self.source, self._groups(x)
         if self.spec.dynamic:
             scale, factor = dynamic_qparams(groups.detach(), self.spec)
             return from_groups(ste_round_by(groups, factor, scale), x.shape).to(x.dtype), scale
-        scale, zero_point = self.source(groups)
+        scale, zero_point = source.qparams(groups)
         if at_least is not None:
             scale = _raised(scale, at_least)
-        y = self._estimate(groups, scale, zero_point)
+        if source.covers_all:
+            y = ste_round(groups, scale, self.spec.shift)
+        else:
+            y = self._estimate(groups, scale, zero_point)
         return y if groups is x else from_groups(y, x.shape).to(x.dtype), scale
 
     @torch.no_grad()
@@ -81,14 +84,14 @@ class FakeQuantize(nn.Module):
         if self.spec.dynamic:
             codes = (groups * dynamic_qparams(groups, self.spec)[1]).round_()
         else:
-            scale, zero_point = self.source(groups)
+            scale, zero_point = self.source.qparams(groups)
             codes = quantize(groups, scale, zero_point, self.spec.quant_min, self.spec.quant_max, self.spec.shift)
         return from_groups(codes, x.shape).to(torch.int8 if self.spec.symmetric else torch.uint8)
 
     @torch.no_grad()
     def values(self, codes: Tensor, x: Tensor) -> Tensor:
         """What codes of x's shape stand for on the grid that holds for x now."""
-        scale, zero_point = self.source(self._groups(x))
+        scale, zero_point = self.source.qparams(self._groups(x))
         return from_groups(dequantize(self._groups(codes), scale, zero_point, self.spec.shift), x.shape).to(x.dtype)
 
     def freeze(self, x: Tensor, at_least: Tensor | None = None) -> None:
@@ -111,8 +114,6 @@ class FakeQuantize(nn.Module):
 
     def _estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
         spec = self.spec
-        if self.source.covers_all:
-            return ste_round(x, scale, spec.shift)
         estimator = LSQuantize if scale.requires_grad else STEQuantize
         y = estimator.apply(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift)  # type: ignore[no-untyped-call]
         return cast(Tensor, y)

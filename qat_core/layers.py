@@ -89,14 +89,14 @@ class QuantLayer(nn.Module):
         at_least = None
         if self.input_quantizer is not None and not self.input_quantizer.spec.dynamic:
             self.input_quantizer.freeze(torch.empty(0))
-            input_scale, _ = self.input_quantizer.source(torch.empty(0))
+            input_scale, _ = self.input_quantizer.source.qparams(torch.empty(0))
             if self.bias is not None and self.has_integer_accumulator():
                 at_least = smallest_scale(self.bias, input_scale)
         for _, weight, quantizer in self.quantized_weights():
             quantizer.freeze(weight, at_least)
             weight.copy_(quantizer(weight))
         if at_least is not None and self.bias is not None:
-            weight_scale, _ = self.weight_quantizer.source(self.weight)
+            weight_scale, _ = self.weight_quantizer.source.qparams(self.weight)
             self.bias.copy_(quantized_bias(self.bias, input_scale, weight_scale))
 
 

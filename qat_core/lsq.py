@@ -81,7 +81,7 @@ class LearnedScale(StatefulSource):
         self.log2_scale = nn.Parameter(torch.full(shape, torch.nan))
         self.register_buffer("zero_point", None if symmetric else torch.zeros(shape))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         if not self.started or self.initial.calibrating:
             self.start(x)
         log2_scale: Tensor = self.log2_scale
@@ -92,9 +92,9 @@ class LearnedScale(StatefulSource):
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
         """Begin from what `initial` answers for x."""
-        scale, zero_point = self.initial(x)
+        scale, zero_point = self.initial.qparams(x)
         self.log2_scale.copy_(scale.log2())
-        if self.zero_point is not None:
+        if self.zero_point is not None and zero_point is not None:
             self.zero_point.copy_(zero_point)
         self.started = True
 

@@ -1,9 +1,7 @@
-"""Where a scale and a zero point come from: each source is a Module that answers `source(x)`.
+"""Where a scale and a zero point come from: each source answers `source.qparams(x)`.
 
 `x` is the tensor about to be quantized, as `to_groups` returns it; the answer broadcasts against it.
 """
-
-from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -30,7 +28,7 @@ class FromTensor(Source):
         self.covers_all = spec.symmetric and spec.scale == "minmax"
         self.choose_qparams = minmax_qparams if spec.scale == "minmax" else mse_qparams
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.choose_qparams(x.detach(), self.spec, self.axis)
 
 
@@ -60,7 +58,7 @@ class MovingRange(StatefulSource):
         self.register_buffer("low", torch.tensor(torch.inf))
         self.register_buffer("high", torch.tensor(-torch.inf))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         if self.calibrating or (self.training and self.observing):
             self.observe(x.detach())
         if not self.has_seen_data:
@@ -111,14 +109,14 @@ class Fixed(Source):
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", zero_point)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         return self.scale, self.zero_point
 
 
 @torch.no_grad()
 def fix(source: Source, x: Tensor, at_least: Tensor | None = None) -> Fixed:
     """The constants that `source` answers for x now."""
-    scale, zero_point = cast("tuple[Tensor, Tensor | None]", source(x))
+    scale, zero_point = source.qparams(x)
     if at_least is not None:
         scale = torch.maximum(scale, at_least)
     return Fixed(scale.clone(), None if zero_point is None else zero_point.clone())

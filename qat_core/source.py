@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Source(nn.Module):
-    """Answers `source(x)` with the scale and the zero point for x, as `to_groups` returns it.
+    """Keeps what a scale comes from.
 
     Attributes:
         covers_all: nothing in x ever lies beyond the grid.
@@ -15,6 +15,10 @@ class Source(nn.Module):
 
     covers_all = False
     calibrating = False
+
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scale and zero point (None when symmetric) for x, as `to_groups` returns it; both broadcast against it."""
+        raise NotImplementedError
 
 
 class StatefulSource(Source):

@@ -21,7 +21,7 @@ from app.running import is_running
 from app.shared import Shared, up_to_date
 from app.turns import turn
 from app.view import module_view, prose, to_json
-from qat_core.affine import dequantize_, mse_qparams, qparams_of_range, round_to_codes
+from qat_core.affine import dequantize_, minmax_qparams, mse_qparams, round_to_codes
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLayer, QuantLinear
 from qat_core.lsq import LearnedScale, LSQuantize
@@ -317,12 +317,12 @@ def exact(value: Any) -> float:
 
 def sources() -> dict[str, Any]:
     """For each stage the lines that do it, by stage and where need be by the rule of the scale."""
-    measured = excerpt(FakeQuantize._estimate, "return ste_round(x, scale")
+    measured = excerpt(FakeQuantize.with_scale, "y = ste_round(groups, scale")
     return {
         "latent": excerpt(QuantLayer.quantized, "return x, self.weight_quantizer(self.weight)"),
-        "scale": excerpt(qparams_of_range, "torch.maximum(-low, high)"),
+        "scale": excerpt(minmax_qparams, "_symmetric_scale(x.abs().amax("),
         "scale.mse": excerpt(mse_qparams, "best_scale = torch.where"),
-        "scale.learned": excerpt(LearnedScale.forward, "log2_scale.exp2()"),
+        "scale.learned": excerpt(LearnedScale.qparams, "log2_scale.exp2()"),
         "divide": excerpt(round_to_codes, "torch.div"),
         "round": excerpt(round_to_codes, "codes.round_()"),
         "clamp": measured,

@@ -62,7 +62,7 @@ class RuledQuantize(nn.Module):
         self.source, self.spec, self.rule = quantizer.source, quantizer.spec, rule
 
     def forward(self, weight: Tensor) -> Tensor:
-        scale, _ = self.source(weight)
+        scale, _ = self.source.qparams(weight)
         return self.rule(weight, scale, self.spec.quant_min, self.spec.quant_max)
 
 
@@ -233,7 +233,7 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
 
     quantizer = layers[LAYER].weight_quantizer
     weight = layers[LAYER].weight.detach()[row, col]
-    scale = quantizer.source(layers[LAYER].weight)[0].detach()
+    scale = quantizer.source.qparams(layers[LAYER].weight)[0].detach()
     spec = quantizer.spec
 
     def losses(entries: Tensor) -> Tensor:

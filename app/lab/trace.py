@@ -187,7 +187,7 @@ def trace_step(experiment: Experiment, layer: str) -> StepTrace:
         passes=where_not_clamped(torch.ones_like(latent), unclamped, spec.quant_min, spec.quant_max).bool(),
         log2_scale=updates.get("log2_scale"),
         grad_scale=_grad(scale) if "log2_scale" in updates else None,
-        scale_after=_of_each(quantizer.source(to_groups(module.weight, spec))[0], latent, spec),
+        scale_after=_of_each(quantizer.source.qparams(to_groups(module.weight, spec))[0], latent, spec),
         codes_after=quantizer.codes(module.weight).cpu().float(),
     )
 

@@ -84,7 +84,7 @@ def look(model: nn.Module, oscillations: Oscillations) -> WeightRecord:
 def positions(weight: Tensor, quantizer: FakeQuantize) -> Tensor:
     """w / scale, of the weight's shape: where each weight lies, in codes, before it is rounded and clamped."""
     groups = to_groups(weight, quantizer.spec)
-    scale, _ = quantizer.source(groups)
+    scale, _ = quantizer.source.qparams(groups)
     return from_groups(groups / scale, weight.shape)
 
 
@@ -110,8 +110,8 @@ class Multiplied(Source):
         super().__init__()
         self.source, self.factor = source, factor
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        scale, zero_point = self.source(x)
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        scale, zero_point = self.source.qparams(x)
         return scale * self.factor, zero_point
 
 

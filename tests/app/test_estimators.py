@@ -101,7 +101,7 @@ def test_the_slice_is_the_loss_of_the_network_moved_there(
     cut = slice_along(trained, *cell)
     model = copy.deepcopy(trained.models["round"])
     layer = dict(quantized_layers(model))["2"]
-    scale = layer.weight_quantizer.source(layer.weight)[0].clone()
+    scale = layer.weight_quantizer.source.qparams(layer.weight)[0].clone()
     layer.weight_quantizer.source = Fixed(scale, None)
     assert cut.weight == layer.weight[cut.row, cut.col].item()
     for i in (0, 40, 80, 120, 160):

@@ -117,7 +117,7 @@ def test_a_wrong_code_is_found_behind_codes_of_any_width(tmp_path, bits):
 def test_a_tie_is_counted_and_shown_but_not_a_fault(quantized):
     """The file's input scale is moved by one unit in the last place: only what lies on a tie gets another code."""
     model, path = quantized
-    scale = convert(model)[0].input_quantizer.source(torch.empty(0))[0].numpy()
+    scale = convert(model)[0].input_quantizer.source.qparams(torch.empty(0))[0].numpy()
     wider = np.nextafter(scale, np.float32(np.inf))
     ties = (np.arange(1, 100, 2, dtype=np.float32) + np.float32(0.5)) * scale  # round to the even code above them
     tie = next(x for x in ties if np.rint(x / wider) < np.rint(x / scale))
@@ -142,7 +142,7 @@ def test_a_tie_is_counted_and_shown_but_not_a_fault(quantized):
 def fusing_file(path, layer):
     """DequantizeLinear -> MatMul, which a default session turns into a kernel that rounds the activations."""
     codes = layer.weight_quantizer.codes(layer.weight).T.contiguous().numpy()  # (in, out)
-    scale, _ = layer.weight_quantizer.source(layer.weight.reshape(len(layer.weight), -1, 32))
+    scale, _ = layer.weight_quantizer.source.qparams(layer.weight.reshape(len(layer.weight), -1, 32))
     initializers = [
         helper.make_tensor("codes", TensorProto.INT4, codes.shape, codes.ravel().tolist()),
         numpy_helper.from_array(scale.squeeze(-1).T.contiguous().numpy(), "scale"),
@@ -187,9 +187,9 @@ def test_power_of_two_scales_are_proven_exact_and_are(tmp_path):
     assert "bit-exact, proven" in str(report)
     converted = convert(model)
     for index, node in ((0, "0/Conv"), (2, "2/Conv"), (4, "4/Gemm")):  # the bound, from the real numbers
-        layer, (scale, zero_point) = converted[index], converted[index].input_quantizer.source(torch.empty(0))
+        layer, (scale, zero_point) = converted[index], converted[index].input_quantizer.source.qparams(torch.empty(0))
         largest_input = max(zero_point, 255 - zero_point) * scale
-        unit = scale * layer.weight_quantizer.source(layer.weight)[0].flatten()
+        unit = scale * layer.weight_quantizer.source.qparams(layer.weight)[0].flatten()
         sums = layer.weight.double().abs().flatten(1).sum(1) * largest_input + layer.bias.double().abs()
         assert report.proof.bounds[node] == (sums / unit).max()
 

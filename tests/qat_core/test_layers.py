@@ -100,7 +100,7 @@ def test_a_channel_of_zeros_keeps_its_bias():
         config = QATConfig(QuantSpec(granularity=granularity), QuantSpec.activation(8))
         converted = convert(calibrate(prepare(layer, config), [torch.rand(8, 3)]))
         assert converted(torch.zeros(1, 3))[0, 0].item() == pytest.approx(1.5, rel=1e-3)
-        scale, _ = converted.weight_quantizer.source(converted.weight)
+        scale, _ = converted.weight_quantizer.source.qparams(converted.weight)
         assert bool(((converted.bias / (converted.input_quantizer.source.scale * scale.flatten())).abs() < 2**31).all())
 
 

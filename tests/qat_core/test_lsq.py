@@ -84,7 +84,7 @@ def test_a_learned_scale_begins_with_the_smallest_error(x, bits, per_channel):
     layer.weight.data = torch.from_numpy(x.copy())
     prepared = prepare(layer, QATConfig(spec))
     expected, _ = mse_qparams(layer.weight.detach(), spec)
-    torch.testing.assert_close(prepared.weight_quantizer.source(layer.weight)[0], expected, rtol=1e-4, atol=0)
+    torch.testing.assert_close(prepared.weight_quantizer.source.qparams(layer.weight)[0], expected, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("begin", [0.2, 5.0])
@@ -114,7 +114,7 @@ def test_power_of_two_scales_stay_powers_of_two_while_they_learn():
         optimizer.zero_grad()
         prepared(torch.ones(2, 5)).square().sum().backward()
         optimizer.step()
-        scale, _ = prepared.weight_quantizer.source(prepared.weight)
+        scale, _ = prepared.weight_quantizer.source.qparams(prepared.weight)
         assert bool((torch.frexp(scale).mantissa == 0.5).all())
         seen.add(tuple(scale.flatten().tolist()))
     assert len(seen) > 1

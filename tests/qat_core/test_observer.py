@@ -53,7 +53,7 @@ def test_calibrated_scales_of_the_smallest_error_ignore_an_outlier(scale):
     x[0] = 30
     model = prepare(nn.Linear(1, 1), QATConfig(QuantSpec(), QuantSpec.activation(4, scale=scale)))
     calibrate(model, [x])
-    step, _ = model.input_quantizer.source(x)
+    step, _ = model.input_quantizer.source.qparams(x)
     minmax, _ = minmax_qparams(x, QuantSpec.activation(4))
     assert step < 0.7 * minmax
 
@@ -68,7 +68,7 @@ def test_calibration_keeps_the_scale_of_the_smallest_error(bits, symmetric, half
         bits, scale="mse", symmetric=symmetric, half_shift=half_shift, power_of_two=power_of_two
     )
     model = calibrate(prepare(nn.Linear(1, 1), QATConfig(QuantSpec(), spec)), [x])
-    scale, zero_point = model.input_quantizer.source(x)
+    scale, zero_point = model.input_quantizer.source.qparams(x)
     best, origin = mse_qparams(x, spec)
     assert scale.item() == pytest.approx(best.item() * (1 if power_of_two else OFF_TIES), rel=1e-6)
     assert (zero_point is None) == symmetric
@@ -82,7 +82,7 @@ def test_sums_of_units_lie_off_the_ties_of_a_calibrated_scale(symmetric):
     for n in range(1, 300):
         quantizer = FakeQuantize.for_activation(QuantSpec.activation(4, symmetric=symmetric))
         quantizer(torch.tensor([0.0, n * unit]))
-        scale, _ = quantizer.eval().source(torch.empty(0))
+        scale, _ = quantizer.eval().source.qparams(torch.empty(0))
         sums = np.arange(1, n + 1) * unit
         off += ties(sums / scale.item())
         on += ties(sums / (sums[-1] / quantizer.spec.quant_max))
