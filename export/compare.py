@@ -104,18 +104,26 @@ class ParityReport:
             f"outputs are off by more than {self.tolerance:.3g}, the furthest by {worst.max_abs_diff:.3g}{where}"
         )
 
-    def __str__(self) -> str:
-        """One sentence."""
+    @property
+    def verdict(self) -> str:
+        """The outcome, and the figure behind it."""
         worst = self.worst
         if self.outcome == "exact":
-            words = f"exact: {worst.outputs} outputs are equal bit for bit at every level"
-        elif self.outcome == "broken":
-            words = f"broken: {worst.code_mismatches} of {worst.outputs} outputs differ at level {worst.level}"
-        elif worst.code_mismatches:
-            words = f"equal up to rounding ties: {worst.code_mismatches} of {worst.outputs} outputs differ"
-        else:
-            words = f"equal up to float rounding: {max(level.max_ulps for level in self.levels):.2g} ulps at most"
-        return "; ".join([words, *(str(part) for part in (self.parting, self.proof, self.kernels) if part)])
+            return f"exact: {worst.outputs} outputs are equal bit for bit at every level"
+        if self.outcome == "broken":
+            return f"broken: {worst.code_mismatches} of {worst.outputs} outputs differ at level {worst.level}"
+        if worst.code_mismatches:
+            return f"equal up to rounding ties: {worst.code_mismatches} of {worst.outputs} outputs differ"
+        return f"equal up to float rounding: {max(level.max_ulps for level in self.levels):.2g} ulps at most"
+
+    @property
+    def evidence(self) -> str:
+        """Where the answers part, what is proven and which kernels run, as far as there is something to say."""
+        return "; ".join(str(part) for part in (self.parting, self.proof, self.kernels) if part)
+
+    def __str__(self) -> str:
+        """One sentence."""
+        return "; ".join(filter(None, (self.verdict, self.evidence)))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

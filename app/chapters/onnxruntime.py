@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from app.lab.data import Sine
 from app.lab.fit import Settings
 from app.progress import Progress
 from app.shared import Shared
-from app.speed import GROUP_SIZE, LAYERS, WIDTH, Timing, compare_speed, float_twin, large_network
+from app.speed import GROUP_SIZE, LAYERS, WIDTH, Speed, compare_speed, large_network
 from app.view import listing, module_view, prose, rounded, to_json
 from export import FileError, KernelError, ParityError, ParityReport, ReceiptError, check
 from export.receipt import read
@@ -27,11 +27,6 @@ USES = ()  # no setting of the page
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 NOTHING_YET = "There is no file yet: press Export in the chapter before this one."
 NO_CURVE_YET = "Once there is a file, this is what it answers."
-OUTCOMES = {
-    "exact": "Exact: equal bit for bit",
-    "rounding": "Equal, up to float rounding",
-    "broken": "Broken",
-}
 
 
 def build(shared: Shared) -> None:
@@ -102,13 +97,18 @@ def parity_frame(exported: Exported, report: ParityReport, words: str, checked: 
             "checked": checked,
             "label": exported.label,
             "outcome": report.outcome,
-            "verdict": OUTCOMES[report.outcome],
-            "why": f"{report}.",
+            "verdict": sentence(report.verdict),
+            "evidence": sentence(report.evidence),
             "tolerance": report.tolerance,
             "levels": [asdict(level) for level in report.levels],
             "receipt": readable(receipt),
         }
     )
+
+
+def sentence(words: str) -> str:
+    """With a capital and a full stop, unless there is nothing to say."""
+    return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
 def measure_speed(exported: Exported | None) -> Iterator[tuple[str, Any]]:
@@ -117,32 +117,28 @@ def measure_speed(exported: Exported | None) -> Iterator[tuple[str, Any]]:
         yield to_json({"words": NOTHING_YET, "problem": True}), gr.skip()
         return
     yield to_json({"words": "Measuring."}), gr.Button(interactive=False)
-    files = {"fp32": float_twin(exported.model), "qdq": exported.model}
-    if exported.quick:
-        files["ort"] = exported.quick
     reports = {"qdq": exported.report, "ort": exported.quick_report}
     answers = {flavor: report.outcome for flavor, report in reports.items() if report}
-    own = group(f"Your network, {exported.label}", compare_speed(files), answers)
+    with exported.on_disk() as path:
+        files = {"qdq": path, "ort": path.with_name(exported.quick_name)}
+        speeds = compare_speed({flavor: files[flavor] for flavor in answers})
+    own = group(f"Your network, {exported.label}", speeds, answers)
     waiting = "A large network is exported and measured too, once for all visitors: half a minute at most."
     yield to_json({"words": waiting, "groups": [own]}), gr.skip()
     try:
-        timings = large_network()
+        speeds = large_network()
     except (KernelError, ParityError, ValueError) as error:
         words = f"The large network could not be measured here: {error}."
         yield to_json({"words": words, "groups": [own], "problem": True}), gr.Button(interactive=True)
         return
-    large = group(f"{LAYERS} layers of {WIDTH} x {WIDTH}, INT4, a scale for {GROUP_SIZE} weights", timings)
+    large = group(f"{LAYERS} layers of {WIDTH} x {WIDTH}, INT4, a scale for {GROUP_SIZE} weights", speeds)
     words = "For one input, on one thread of the machine that serves this page; other machines differ."
     yield to_json({"words": words, "groups": [own, large]}), gr.Button(interactive=True)
 
 
-def group(title: str, timings: dict[str, Timing], answers: Mapping[str, str] | None = None) -> dict[str, Any]:
+def group(title: str, speeds: Sequence[Speed], answers: Mapping[str, str] | None = None) -> dict[str, Any]:
     """One network in its flavours, as `speed.js` draws it, with the outcome of parity where it is known."""
-    rows = [
-        {"flavor": name, "ms": 1000 * timing.seconds, "bytes": timing.bytes, "answers": (answers or {}).get(name)}
-        for name, timing in timings.items()
-    ]
-    return {"title": title, "rows": rows}
+    return {"title": title, "rows": [asdict(row) | {"answers": (answers or {}).get(row.flavor)} for row in speeds]}
 
 
 def readable(receipt: dict[str, Any]) -> list[tuple[str, str]]:

@@ -50,7 +50,8 @@ export function mount(root, props, watch) {
 
 function verdict(frame) {
   const box = element("div", `outcome ${frame.outcome}`);
-  box.append(element("strong", "", `${MARKS[frame.outcome]} ${frame.verdict}`), element("p", "quiet", frame.why));
+  box.append(element("strong", "", `${MARKS[frame.outcome]} ${frame.verdict}`));
+  if (frame.evidence) box.append(element("p", "quiet", frame.evidence));
   return box;
 }
 

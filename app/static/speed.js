@@ -28,18 +28,17 @@ export function mount(root, props, watch) {
 function table({ title, rows }) {
   const table = element("table", "numbers speeds");
   table.append(element("caption", "", title));
-  const slowest = Math.max(...rows.map(({ ms }) => ms));
-  const float = rows.find(({ flavor }) => flavor === "fp32").ms;
+  const slowest = Math.max(...rows.map(({ milliseconds }) => milliseconds));
   const body = table.createTBody();
-  for (const { flavor, ms, bytes, answers } of rows) {
+  for (const { flavor, milliseconds, times, bytes, answers } of rows) {
     const [name, about] = FLAVORS[flavor];
     const head = headCell("", "row");
     head.append(element("span", "level", name), element("span", "about", about));
     const bar = element("span", `part ${flavor === "fp32" ? "fp32" : "codes"}`);
-    bar.style.width = `${(100 * ms) / slowest}%`;
+    bar.style.width = `${(100 * milliseconds) / slowest}%`;
     const time = element("td", "time");
-    time.append(element("span", "level", milliseconds(ms)), bar);
-    if (flavor !== "fp32") time.append(element("span", "about", compared(float / ms)));
+    time.append(element("span", "level", `${short(milliseconds)} ms`), bar);
+    if (flavor !== "fp32") time.append(element("span", "about", compared(times)));
     const amount = element("td", "amount");
     amount.append(element("span", "", `${grouped(bytes)} bytes`));
     if (answers) amount.append(element("span", "level", answers === "broken" ? "✗ broken" : `✓ ${answers}`));
@@ -48,12 +47,12 @@ function table({ title, rows }) {
   return table;
 }
 
-function milliseconds(ms) {
-  return `${ms >= 10 ? Math.round(ms) : Number(ms.toPrecision(2))} ms`;
+function short(value) {
+  return value >= 10 ? Math.round(value) : Number(value.toPrecision(2));
 }
 
-/** @param {number} ratio  the time of float32 over this one's */
-function compared(ratio) {
-  if (Math.abs(Math.log(ratio)) < Math.log(1.1)) return "about the same";
-  return ratio > 1 ? `${ratio.toPrecision(2)} times faster` : `${(1 / ratio).toPrecision(2)} times slower`;
+/** @param {number} times  as fast as float32 */
+function compared(times) {
+  if (Math.abs(Math.log(times)) < Math.log(1.1)) return "about the same";
+  return times > 1 ? `${short(times)} times faster` : `${short(1 / times)} times slower`;
 }
