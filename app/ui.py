@@ -114,6 +114,7 @@ def serve(host: str, port: int) -> None:
     """Answer visitors until interrupted; on tensors this small a second torch thread only gets in the way."""
     torch.set_num_threads(1)
     page = build()
+    importlib.import_module("matplotlib.pyplot")  # Gradio does at the first event, and the first visitor would wait
     page.launch(
         server_name=host,
         server_port=port,

@@ -31,7 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     with serving() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
-        opened(browser.new_page(), url)  # as on a server that somebody has used before
         opening(browser, url, args.width)
         for what, seed in (("replayed", 0), ("trained just now", random.randrange(1000, 10**6))):
             print(f"a run of 2,000 steps, {what}: {whole_run(browser, url, args.width, seed)}")
