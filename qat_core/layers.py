@@ -68,7 +68,8 @@ class QuantLayer(nn.Module):
         Source: Jacob et al. 2018, section 2.4.
         """
         if self.input_quantizer is None:
-            return x, self.weight_quantizer(self.weight), self.bias
+            weight, _ = self.weight_quantizer.with_scale(self.weight)
+            return x, weight, self.bias
         x, input_scale = self.input_quantizer.with_scale(x)
         bias = self.bias
         if bias is None or not self.has_integer_accumulator():

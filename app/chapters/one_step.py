@@ -319,7 +319,7 @@ def sources() -> dict[str, Any]:
     """For each stage the lines that do it, by stage and where need be by the rule of the scale."""
     measured = excerpt(FakeQuantize.with_scale, "y = ste_round(groups, scale")
     return {
-        "latent": excerpt(QuantLayer.quantized, "return x, self.weight_quantizer(self.weight)"),
+        "latent": excerpt(QuantLayer.quantized, "weight, _ = self.weight_quantizer.with_scale(self.weight)"),
         "scale": excerpt(minmax_qparams, "_symmetric_scale(x.abs().amax("),
         "scale.mse": excerpt(mse_qparams, "best_scale = torch.where"),
         "scale.learned": excerpt(LearnedScale.qparams, "log2_scale.exp2()"),

@@ -54,16 +54,16 @@ Rule = Callable[[Tensor, Tensor, int, int], Tensor]
 RULES: dict[str, Rule] = {"round": plain_quantize, "ste": straight_through, "none": not_rounded}
 
 
-class RuledQuantize(nn.Module):
+class RuledQuantize(FakeQuantize):
     """A layer's weight quantizer with another rule in the middle; the scale comes from where it came before."""
 
     def __init__(self, quantizer: FakeQuantize, rule: Rule) -> None:
-        super().__init__()
-        self.source, self.spec, self.rule = quantizer.source, quantizer.spec, rule
+        super().__init__(quantizer.spec, quantizer.source)
+        self.rule = rule
 
-    def forward(self, weight: Tensor) -> Tensor:
-        scale, _ = self.source.qparams(weight)
-        return self.rule(weight, scale, self.spec.quant_min, self.spec.quant_max)
+    def with_scale(self, x: Tensor, at_least: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        scale, _ = self.source.qparams(x)
+        return self.rule(x, scale, self.spec.quant_min, self.spec.quant_max), scale
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
 
 def _ruled(model: nn.Module, rule: Rule, free: str) -> nn.Module:
     for _, layer in quantized_layers(model):
-        layer.weight_quantizer = RuledQuantize(layer.weight_quantizer, rule)  # type: ignore[assignment]
+        layer.weight_quantizer = RuledQuantize(layer.weight_quantizer, rule)
         assert layer.bias is not None
         layer.bias.requires_grad_(free != "weights")
     return model
