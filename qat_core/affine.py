@@ -81,7 +81,8 @@ def minmax_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, T
     """
     dims = reduced_dims(x, spec, axis)
     if spec.symmetric:
-        return _symmetric_scale(x.abs().amax(dims, bool(dims)), spec), None
+        largest = x.abs().amax(dims, bool(dims))
+        return _finish(largest.div_(spec.quant_max + spec.shift), spec), None
     return qparams_of_range(x.amin(dims, bool(dims)), x.amax(dims, bool(dims)), spec)
 
 
@@ -127,7 +128,8 @@ def qparams_of_range(low: Tensor, high: Tensor, spec: QuantSpec) -> tuple[Tensor
     ReLU) stay exact.
     """
     if spec.symmetric:
-        return _symmetric_scale(torch.maximum(-low, high), spec), None
+        largest = torch.maximum(-low, high)
+        return _finish(largest.div_(spec.quant_max + spec.shift), spec), None
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = _finish((high - low) / spec.quant_max, spec)  # quant_min is 0
     return scale, (-low / scale).round_()
@@ -165,10 +167,6 @@ def reduced_dims(x: Tensor, spec: QuantSpec, axis: int) -> tuple[int, ...]:
     dims = list(range(x.dim()))
     del dims[axis]
     return tuple(dims)
-
-
-def _symmetric_scale(largest: Tensor, spec: QuantSpec) -> Tensor:
-    return _finish(largest.div_(spec.quant_max + spec.shift), spec)
 
 
 def _finish(scale: Tensor, spec: QuantSpec) -> Tensor:

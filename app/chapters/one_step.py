@@ -320,7 +320,7 @@ def sources() -> dict[str, Any]:
     measured = excerpt(FakeQuantize.with_scale, "y = ste_round(groups, scale")
     return {
         "latent": excerpt(QuantLayer.quantized, "weight, _ = self.weight_quantizer.with_scale(self.weight)"),
-        "scale": excerpt(minmax_qparams, "_symmetric_scale(x.abs().amax("),
+        "scale": excerpt(minmax_qparams, "largest = x.abs().amax(", "_finish(largest.div_("),
         "scale.mse": excerpt(mse_qparams, "best_scale = torch.where"),
         "scale.learned": excerpt(LearnedScale.qparams, "log2_scale.exp2()"),
         "divide": excerpt(round_to_codes, "torch.div"),
