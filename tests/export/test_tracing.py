@@ -1,5 +1,6 @@
 """The short way to a graph: the same graph as torch.onnx.export's, for as long as torch can be asked so."""
 
+import gc
 import inspect
 
 import onnxscript
@@ -109,3 +110,21 @@ def test_a_torch_that_cannot_be_asked_so_is_asked_in_its_public_way(monkeypatch)
     expected = to_qdq(converted, ROWS, 1, opset_version=21)
     monkeypatch.setattr(tracing, "_registry", renamed)
     assert to_qdq(converted, ROWS, 1, opset_version=21) == expected
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_pauses_and_is_left_as_it_was(monkeypatch, collects):
+    during = []
+
+    def fails(*_):
+        during.append(gc.isenabled())
+        raise torch.onnx.OnnxExporterError("no")
+
+    monkeypatch.setattr(tracing, "quick_graph", fails)
+    (gc.enable if collects else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="cannot export"):
+            tracing.trace(mlp(), ROWS, opset_version=21, dynamic_batch=True)
+        assert (during, gc.isenabled()) == ([False], collects)
+    finally:
+        gc.enable()
