@@ -3,6 +3,7 @@
 The names of parameters do not change, so an FP32 checkpoint loads into the quantized layer.
 """
 
+import math
 from typing import ClassVar, cast
 
 import torch
@@ -104,14 +105,14 @@ class QuantLayer(nn.Module):
 def quantized_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> Tensor:
     """The bias as INT32 would hold it, in units of input scale x weight scale."""
     unit = (input_scale * weight_scale).detach().flatten()  # (out,) or (1,)
-    if 1 < len(unit) < len(bias):
-        unit = unit.repeat(len(bias) // len(unit))  # grouped transposed convolutions share channel scales
+    if 1 < unit.numel() < bias.numel():
+        unit = unit.repeat(bias.numel() // unit.numel())  # grouped transposed convolutions share channel scales
     return ste_round(bias, unit)
 
 
 def smallest_scale(bias: Tensor, input_scale: Tensor) -> Tensor:
     """The weight scale below which the bias would not fit into INT32: weights of zero keep their bias."""
-    return bias.detach().abs().amax().div_(input_scale.detach() * LARGEST_BIAS)
+    return torch.linalg.vector_norm(bias.detach(), math.inf) / (input_scale.detach() * LARGEST_BIAS)
 
 
 class QuantLinear(QuantLayer, nn.Linear):  # type: ignore[misc]
