@@ -112,7 +112,8 @@ def quantized_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> T
 
 def smallest_scale(bias: Tensor, input_scale: Tensor) -> Tensor:
     """The weight scale below which the bias would not fit into INT32: weights of zero keep their bias."""
-    return torch.linalg.vector_norm(bias.detach(), math.inf) / (input_scale.detach() * LARGEST_BIAS)
+    largest: Tensor = torch.linalg.vector_norm(bias.detach(), math.inf)
+    return largest / (input_scale.detach() * LARGEST_BIAS)
 
 
 class QuantLinear(QuantLayer, nn.Linear):  # type: ignore[misc]
