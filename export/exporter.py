@@ -18,7 +18,7 @@ from export.codes import code_arrays
 from export.compare import ParityError, ParityReport, compare, default_tolerance
 from export.files import write, writing
 from export.kernels import Kernels, expected_kernels, find_kernels
-from export.markers import bias_codes
+from export.markers import bias_codes, code_origins
 from export.ort import QuickKernel, as_settings, quick_kernels
 from export.parity import parity_of
 from export.qdq import FIRST_OPSET, INT2_OPSET, LAST_OPSET, to_qdq
@@ -168,13 +168,15 @@ def assert_same_codes(proto: onnx.ModelProto, converted: nn.Module, quick: Mappi
     Raises:
         ParityError: they are not; the message names the layer.
     """
-    stored = dict(code_arrays(proto))
+    stored, origins = dict(code_arrays(proto)), code_origins(converted)
     tied: dict[nn.Module, str] = {}
     for name, layer in quantized_layers(converted):
         prefix = f"{name}." if name else ""
         expected = {
             tied.setdefault(quantizer, f"{prefix}{part}"): (
-                quick[name].codes(quantizer.codes(weight), quantizer.spec) if name in quick else quantizer.codes(weight)
+                quick[name].codes(quantizer.codes(weight), quantizer.spec)
+                if name in quick
+                else quantizer.codes(weight).short() + origins[quantizer]
             )
             for part, weight, quantizer in layer.quantized_weights()
         }

@@ -7,6 +7,7 @@ of onnxscript turns into QuantizeLinear and DequantizeLinear. Training never see
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,10 +61,15 @@ class StoredCodes(nn.Module):
         self.register_buffer("zero_point", zero_point.to(codes.dtype))
 
     @classmethod
-    def of_weight(cls, quantizer: FakeQuantize, weight: Tensor, axis: int) -> "StoredCodes":
-        """The codes that the forward pass computes from a weight."""
-        scale, zero_point = quantizer.source.qparams(to_groups(weight, quantizer.spec))
-        return cls(quantizer.codes(weight), scale, zero_point, quantizer.spec, axis)
+    def of_weight(cls, quantizer: FakeQuantize, weight: Tensor, axis: int, origin: int) -> "StoredCodes":
+        """The codes that the forward pass computes from a weight; an origin other than 0 makes them unsigned."""
+        spec = quantizer.spec
+        scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
+        codes = quantizer.codes(weight)
+        if origin:
+            codes, zero_point = (codes.short() + origin).to(torch.uint8), torch.full_like(scale, origin)
+            spec = replace(spec, symmetric=False)
+        return cls(codes, scale, zero_point, spec, axis)
 
     @classmethod
     def of_bias(cls, layer: QuantLayer) -> "StoredCodes":
@@ -124,6 +130,7 @@ def with_markers(
         The copy; the buffer of codes or a zero point -> its spec; every other name of a tied buffer -> its first one.
     """
     exporting = copy.deepcopy(converted)
+    origins = code_origins(exporting)
     stand_ins: dict[FakeQuantize, nn.Module] = {}
     for layer_name, layer in list(quantized_layers(exporting)):
         if layer_name in quick:
@@ -137,7 +144,7 @@ def with_markers(
             layer.add_module("bias_quantizer", StoredCodes.of_bias(layer))
         for name, weight, quantizer in layer.quantized_weights():
             if quantizer not in stand_ins:
-                stand_ins[quantizer] = StoredCodes.of_weight(quantizer, weight, layer.axis)
+                stand_ins[quantizer] = StoredCodes.of_weight(quantizer, weight, layer.axis, origins[quantizer])
             layer._modules[f"{name}_quantizer"] = stand_ins[quantizer]
         activation = layer.input_quantizer
         if activation is not None:
@@ -158,6 +165,21 @@ def with_markers(
                 if not isinstance(module, StoredBlocks):
                     specs[f"{name}.{part}"] = module.spec
     return exporting, specs, aliases
+
+
+def code_origins(converted: nn.Module) -> dict[FakeQuantize, int]:
+    """What each weight quantizer's codes are counted from in the file: 0, or 128 where eight bits are written unsigned.
+
+    Processors without VNNI multiply bytes in pairs and cut each sum off at 16 bits: two times 255 * 127 does not fit,
+    and an answer is wrong by percents. onnxruntime does so where an integer kernel gets INT8 weights, and takes
+    instructions that do not overflow where it gets UINT8. Narrower codes are too small to matter: 2 * 255 * 8 fits.
+    """
+    origins: dict[FakeQuantize, int] = {}
+    for _, layer in quantized_layers(converted):
+        for _, _, quantizer in layer.quantized_weights():
+            wide = layer.has_integer_accumulator() and quantizer.spec.bits == 8 and quantizer.spec.symmetric
+            origins[quantizer] = 128 if wide else origins.get(quantizer, 0)
+    return origins
 
 
 def bias_codes(layer: QuantLayer) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,10 @@
 """Integer kernels: promised where the graph has their form, seen in onnxruntime's own graph, missed when gone."""
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 import export.exporter
@@ -46,6 +49,25 @@ def test_codes_stored_in_int8_run_in_integer_kernels_and_their_loss_is_noticed(t
     captured = capsys.readouterr()
     assert "does NOT hold" in captured.out
     assert "without their quick kernel" in captured.err
+
+
+@pytest.mark.parametrize("storage", [None, "int8"])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_largest_sums_are_the_same_on_every_processor(tmp_path, bits, storage, symmetric):
+    """Pairs of products that do not fit into 16 bits, which is where processors without VNNI cut them off."""
+    model, x = nn.Sequential(nn.Linear(64, 3), nn.ReLU(), nn.Linear(3, 2)), torch.ones(4, 64)
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([1.0, -1.0, 0.5]).unsqueeze(1).expand(3, 64))
+    config = QATConfig(QuantSpec(bits), QuantSpec.activation(symmetric=symmetric, power_of_two=True))
+    quantized, path = prepared(model, config, x), tmp_path / "model.onnx"
+    assert export_onnx(quantized, x, path, storage=storage).outcome != "broken"
+    stored = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
+    codes, zero_point = (numpy_helper.to_array(stored[name]) for name in ("0.weight", "0.weight_zero_point"))
+    expected = quantized[0].weight_quantizer.codes(quantized[0].weight).numpy()
+    np.testing.assert_array_equal(codes.astype(int) - zero_point.astype(int).reshape(-1, 1), expected)
+    if bits == 8:
+        assert (codes.dtype, set(zero_point.tolist())) == (np.uint8, {128})
 
 
 def test_an_onnxruntime_that_no_longer_fuses_stops_the_export(tmp_path, monkeypatch):
