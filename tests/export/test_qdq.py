@@ -1,6 +1,7 @@
 """The file: integer codes of the forward pass, no float copy, any batch, the same answers at all levels."""
 
 import errno
+import os
 
 import numpy as np
 import onnx
@@ -110,6 +111,15 @@ def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(FileError, match=r"cannot write .*folder"):
         export_onnx(lab_model(), torch.zeros(1, 1), tmp_path / "folder")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    """Whoever may write to /dev would otherwise lose /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileError, match=r"cannot write .*pipe: it is no file"):
+        export_onnx(lab_model(), torch.zeros(1, 1), pipe)
+    assert pipe.is_fifo()
 
 
 def test_codes_that_differ_from_the_forward_pass_stop_the_export(tmp_path, monkeypatch):
