@@ -101,7 +101,7 @@ def export_onnx(
         if flavor == "ort":
             settings["kernels"] = as_settings(quick, slow)
         promised = report.kernels.expected if report.kernels else {}
-        _attach_receipt(proto, target, converted, inputs, default_tolerance(expected), settings, promised)
+        _attach_receipt(proto, target, converted, inputs, [default_tolerance(y) for y in expected], settings, promised)
         write(proto, target)
     return report
 
@@ -200,7 +200,7 @@ def _attach_receipt(
     target: Path,
     converted: nn.Module,
     inputs: Sequence[Tensor],
-    tolerance: float,
+    tolerances: Sequence[float],
     settings: dict[str, Any],
     kernels: dict[str, str],
 ) -> None:
@@ -209,13 +209,13 @@ def _attach_receipt(
     for first_row in range(SAMPLE_ATTEMPTS):
         sample = Sample.of([to_numpy(t) for t in inputs], first_row, whole)
         outputs = torch_outputs(converted, [torch.from_numpy(x) for x in sample.arrays()])
-        if compare(target, sample.arrays(), outputs, tolerance).ok:
+        if compare(target, sample.arrays(), outputs, tolerances).ok:
             break
     receipt.attach(
         proto,
         sample,
         outputs,
-        tolerance,
+        tolerances,
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,
