@@ -22,7 +22,7 @@ from export.nibbles import nibbles_svg, packed
 from export.pack import pack
 from export.picture import graph_svg
 from export.receipt import ReceiptError, check, read
-from export.runtime import Setup, run, session
+from export.runtime import InputsError, Setup, run, session
 
 NOT_IN_A_FILE_NAME = r"[^\w.-]"
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.command(args))
     except (FileError, ReceiptError, ParityError) as error:
         return _fail(args, str(error), 1)
-    except _UsageError as error:
+    except (_UsageError, InputsError) as error:
         return _fail(args, str(error), 2)
 
 
@@ -73,7 +73,7 @@ def inspect_command(args: argparse.Namespace) -> int:
         print(json.dumps({"file": args.file, **found.as_dict(), "receipt": receipt, "pictures": pictures}))
         return 0
     print_audit(found)
-    print(f"receipt: {json.dumps({k: receipt[k] for k in ('versions', 'settings')})}" if receipt else note)
+    print(f"receipt: {json.dumps({k: receipt.get(k) for k in ('versions', 'settings')})}" if receipt else note)
     for path in pictures:
         print(f"drawn: {path}")
     return 0
@@ -110,15 +110,23 @@ def run_command(args: argparse.Namespace) -> int:
     runtime = session(args.file)
     if len(runtime.get_inputs()) != 1:
         raise _UsageError(f"{args.file} has {len(runtime.get_inputs())} inputs; run answers files with one")
-    shape = runtime.get_inputs()[0].shape[1:]
+    taken = runtime.get_inputs()[0]
+    shape = taken.shape[1:]
     row = math.prod(shape) if all(isinstance(size, int) for size in shape) else 0
-    if row < 1 or len(args.x) % row:
+    if taken.type != "tensor(float)" or row < 1:
+        raise _UsageError(
+            f"{args.file} takes {taken.type} with rows of shape {shape}; run answers files that take tensor(float) in "
+            "rows of a fixed size"
+        )
+    if len(args.x) % row:
         raise _UsageError(f"--x has {len(args.x)} numbers; expected a multiple of {row} (rows of shape {shape})")
     (output, *_) = run(runtime, [np.array(args.x, dtype=np.float32).reshape(-1, *shape)])
     if args.json:
         print(json.dumps({"file": args.file, "x": args.x, "y": output.tolist()}))
     else:
-        for x, y in zip(np.reshape(args.x, (-1, row)), output, strict=True):
+        rows = np.reshape(args.x, (-1, row))
+        alone = np.shape(output)[:1] == (len(rows),)  # else the file answers all rows at once
+        for x, y in zip(rows, output, strict=True) if alone else [(rows, output)]:
             print(f"{_numbers(x)} -> {_numbers(y)}")
     return 0
 

@@ -61,8 +61,9 @@ def export_onnx(
         "int8" also the quick kernels that onnxruntime was seen to run.
 
     Raises:
-        ValueError: the model was not prepared, has quantizers that are switched off, answers otherwise while it trains,
-            cannot be traced or has no layer that the flavor is for, or an argument is not supported.
+        ValueError: the model was not prepared, has quantizers that are switched off, answers otherwise while it trains
+            or something else than tensors, is not float32, cannot be traced, takes one size of batch only or has no
+            layer that the flavor is for, or an argument is not supported.
         FileError: the path cannot be written.
         ParityError: the codes or the outputs differ; nothing is written.
         KernelError: this onnxruntime does not run the quick kernels that the flavor or the storage is for; nothing is
@@ -73,6 +74,7 @@ def export_onnx(
     _check_enabled(model)
     _check_mode(model)
     converted = convert(model).cpu()
+    _check_precision(converted)
     quick, slow = quick_kernels(converted) if flavor == "ort" else ({}, {})
     if flavor == "ort" and not quick:
         reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in slow.items())
@@ -101,7 +103,7 @@ def export_onnx(
         if flavor == "ort":
             settings["kernels"] = as_settings(quick, slow)
         promised = report.kernels.expected if report.kernels else {}
-        _attach_receipt(proto, target, converted, inputs, default_tolerance(expected), settings, promised)
+        _attach_receipt(proto, target, converted, inputs, [default_tolerance(y) for y in expected], settings, promised)
         write(proto, target)
     return report
 
@@ -147,6 +149,15 @@ def _check_mode(model: nn.Module) -> None:
                 f"the model is in training mode, where {type(module).__name__} {name!r} answers otherwise; expected "
                 "model.eval()"
             )
+
+
+def _check_precision(converted: nn.Module) -> None:
+    for name, layer in quantized_layers(converted):
+        for part, weight, _ in layer.quantized_weights():
+            if weight.dtype != torch.float32:
+                raise ValueError(
+                    f"the {part} of layer {name or 'model'!r} is {weight.dtype}; expected torch.float32: model.float()"
+                )
 
 
 def _has_two_bits(converted: nn.Module, quick: Mapping[str, QuickKernel]) -> bool:
@@ -202,7 +213,7 @@ def _attach_receipt(
     target: Path,
     converted: nn.Module,
     inputs: Sequence[Tensor],
-    tolerance: float,
+    tolerances: Sequence[float],
     settings: dict[str, Any],
     kernels: dict[str, str],
 ) -> None:
@@ -211,13 +222,13 @@ def _attach_receipt(
     for first_row in range(SAMPLE_ATTEMPTS):
         sample = Sample.of([to_numpy(t) for t in inputs], first_row, whole)
         outputs = torch_outputs(converted, [torch.from_numpy(x) for x in sample.arrays()])
-        if compare(target, sample.arrays(), outputs, tolerance).ok:
+        if compare(target, sample.arrays(), outputs, tolerances).ok:
             break
     receipt.attach(
         proto,
         sample,
         outputs,
-        tolerance,
+        tolerances,
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -52,6 +52,8 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     if path.is_dir():
         raise FileError(f"cannot write {path}: it is a folder")
+    if path.exists() and not path.is_file():  # renaming a file to it would take a device or a pipe away
+        raise FileError(f"cannot write {path}: it is no file")
     try:
         folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:

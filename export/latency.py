@@ -19,8 +19,8 @@ from onnx import helper, numpy_helper
 
 from export.codes import packed_tensors
 from export.files import load
-from export.receipt import ReceiptError, Sample, read
-from export.runtime import Setup, run, session
+from export.receipt import ReceiptError, read, sample_inputs
+from export.runtime import InputsError, Setup, run, session
 
 BLOCK_SECONDS = 0.01
 FOLD_WEIGHTS = {"session.disable_quant_qdq": "1"}  # onnxruntime then dequantizes weights once, when it loads them
@@ -94,10 +94,10 @@ def latency(*paths: str | os.PathLike[str], batch: int = 1, threads: int = 1, ro
 def example_inputs(model: onnx.ModelProto, batch: int) -> list[NDArray[np.generic]]:
     """The sample of the receipt, repeated or cut to so many rows; ones where there is no receipt."""
     try:
-        sample = Sample(read(model)["inputs"]).arrays()
+        sample = sample_inputs(read(model))
     except ReceiptError:
         sample = [_ones(value) for value in model.graph.input]
-    rows = sample[0].shape[0]
+    rows = sample[0].shape[0] if sample and sample[0].ndim else 0
     return [x[np.arange(batch) % rows] if x.ndim and x.shape[0] == rows else x for x in sample]
 
 
@@ -156,7 +156,7 @@ def _runner(name: str, runtime: ort.InferenceSession, inputs: Sequence[NDArray[n
     """
     try:
         run(runtime, inputs)
-    except Exception as error:  # onnxruntime's own errors have no common type
+    except InputsError as error:
         shapes = [value.shape for value in runtime.get_inputs()]
         raise ValueError(f"{name} takes inputs of shapes {shapes}; given {[x.shape for x in inputs]}") from error
     return lambda: run(runtime, inputs)

@@ -188,8 +188,8 @@ class QuickLinear:
     def __init__(self, layer: QuantLayer) -> None:
         self.layer = layer
 
-    def __call__(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layer.weight_quantizer(x, self.layer.bias)
+    def __call__(self, input: Tensor) -> Tensor:
+        y: Tensor = self.layer.weight_quantizer(input, self.layer.bias)
         return y
 
 

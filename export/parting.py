@@ -47,7 +47,7 @@ class _Probe:
             codes = self.encode(found) if self.encode else found
             return np.asarray(codes.astype(np.int64) != self.torch.astype(np.int64))
         (distance,) = distances([found], [self.torch])
-        return np.asarray(distance > default_tolerance([self.torch]))
+        return np.asarray(distance > default_tolerance(self.torch))
 
 
 def find_parting(
@@ -66,7 +66,7 @@ def find_parting(
     if not probes:
         return None
     partings = [
-        _parting_at(level.level, probes, proto, inputs, expected, report.tolerance, setup)
+        _parting_at(level.level, probes, proto, inputs, expected, report.tolerances, setup)
         for level in report.levels
         if level.code_mismatches
     ]
@@ -79,12 +79,12 @@ def _parting_at(
     proto: onnx.ModelProto,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
-    tolerance: float,
+    tolerances: Sequence[float],
     setup: Setup | None,
 ) -> Parting:
     arrays = [to_numpy(t) for t in inputs]
     answers = run(session(proto, level, setup), arrays)
-    off = [distance > tolerance for distance in distances(answers, expected)]
+    off = [d > tolerance for d, tolerance in zip(distances(answers, expected), tolerances, strict=True)]
     found = _values([probe.value for probe in probes], proto, arrays, level, setup)
     unexplained = np.logical_or.reduce([_rows(mask, len(inputs[0])) for mask in off])
     first, furthest = None, 0.0
@@ -175,7 +175,7 @@ def _probes(converted: nn.Module, proto: onnx.ModelProto, inputs: Sequence[Tenso
     for name, module in model.named_modules():
         if name in numbers and (isinstance(module, QuantLayer) or not list(module.children())):
             module.register_forward_hook(_watch_output(numbers[name], seen))
-    model(*inputs)
+    model(*(x.clone() for x in inputs))
     calls = Counter((probe.value, probe.encode is None) for probe in seen)
     return [probe for probe in seen if calls[probe.value, probe.encode is None] == 1]
 

@@ -53,7 +53,7 @@ def to_qdq(
         quick: layer -> how MatMulNBits runs it, for those that it does.
 
     Raises:
-        ValueError: torch cannot trace the model; its reason is passed on.
+        ValueError: torch cannot trace the model, or what it takes and answers cannot be told apart.
     """
     exporting, specs, first_names = with_markers(converted, quick or {})
     model = trace(exporting, inputs, opset_version=opset_version, dynamic_batch=dynamic_batch)
@@ -208,6 +208,9 @@ def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[s
         node.metadata_props.clear()
         node.doc_string = None
         _drop_defaults(node, opset_version)
+    taken = {value.name for value in model.graph.inputs}.intersection(output_names)
+    if taken:
+        raise ValueError(f"an input of the model is called {taken.pop()!r}, as its answer is; expected another name")
     for value, name in zip(model.graph.outputs, output_names, strict=True):
         value.name = name
     for value in [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]:

@@ -1,6 +1,6 @@
 """The receipt: what was promised, inside the file, so that any machine the file reaches can check it.
 
-It lies in the model's metadata as JSON: a small sample input, the outputs PyTorch gave for it, the tolerance,
+It lies in the model's metadata as JSON: a small sample input, the outputs PyTorch gave for it, their tolerances,
 versions, settings, a hash of the integer codes and one of the whole graph. `check` recomputes all of it, without
 torch. It notices what was changed; a signature, which tells who did, is another thing.
 """
@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,10 +23,10 @@ from export.compare import ParityReport, compare
 from export.files import load
 from export.kernels import find_kernels
 from export.proof import prove
-from export.runtime import Setup
+from export.runtime import InputsError, Setup
 
 KEY = "qat_receipt"
-FORMAT = 3
+FORMAT = 4
 SAMPLE_ROWS = 8
 SAMPLE_NUMBERS = 64  # of an input or an output; more would weigh more than the weights
 PATTERN_STEP, PATTERN_LEVELS = 40503, 65536  # step / levels is near the golden ratio: even, and never periodic
@@ -68,7 +68,7 @@ def attach(
     model: onnx.ModelProto,
     sample: Sample,
     outputs: Sequence[NDArray[np.generic]],
-    tolerance: float,
+    tolerances: Sequence[float],
     versions: dict[str, str],
     settings: dict[str, Any],
     kernels: dict[str, str],
@@ -77,7 +77,7 @@ def attach(
 
     Args:
         sample, outputs: the sample, and what PyTorch answered to it.
-        tolerance: the largest distance that keeps the promise, in the output's unit.
+        tolerances: the largest distance that keeps the promise, for each output in its unit.
         versions: package -> version that made the file.
         settings: how the file was exported.
         kernels: node -> the quick kernel that onnxruntime should run.
@@ -91,7 +91,7 @@ def attach(
         "inputs": sample.entries,
         "every": every,
         "outputs": [_to_json(output.ravel()[::step]) for output, step in zip(outputs, every, strict=True)],
-        "tolerance": tolerance,
+        "tolerances": list(tolerances),
         "codes_sha256": hash_codes(code_arrays(model)),
         "graph_sha256": hash_graph(model),
     }
@@ -111,7 +111,7 @@ def read(model: onnx.ModelProto) -> dict[str, Any]:
     try:
         receipt = dict(json.loads(text))
         found, promised = receipt["format"], receipt.pop("sha256", None)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ReceiptError(f"the receipt cannot be understood: {error}") from error
     if found != FORMAT:
         raise ReceiptError(f"the receipt has format {found!r}; expected {FORMAT}")
@@ -120,6 +120,18 @@ def read(model: onnx.ModelProto) -> dict[str, Any]:
             f"the receipt was changed: its SHA-256 is {_hash(receipt)[:12]}..., it says {promised!r:.14}..."
         )
     return receipt
+
+
+def sample_inputs(receipt: Mapping[str, Any]) -> list[NDArray[np.generic]]:
+    """The numbers of the sample.
+
+    Raises:
+        ReceiptError: they cannot be understood.
+    """
+    try:
+        return Sample(receipt["inputs"]).arrays()
+    except (TypeError, ValueError, KeyError, MemoryError) as error:
+        raise ReceiptError(f"the receipt cannot be understood: {error}") from error
 
 
 def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityReport:
@@ -146,13 +158,21 @@ def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityRep
         receipt.get("graph_sha256"),
     )
     try:
-        inputs = Sample(receipt["inputs"]).arrays()
         outputs = [_from_json(a) for a in receipt["outputs"]]
-        tolerance, every = float(receipt["tolerance"]), [int(step) for step in receipt["every"]]
+        tolerances, every = [float(t) for t in receipt["tolerances"]], [int(step) for step in receipt["every"]]
         promised = dict(receipt["kernels"])
-    except (TypeError, ValueError, KeyError) as error:
+        counts, promises = (len(outputs), len(tolerances), len(every)), len(model.graph.output)
+        if set(counts) != {promises}:
+            found = "{} outputs, {} tolerances, {} strides".format(*counts)
+            raise ValueError(f"{found}; expected {promises} of each")
+        if not all(0 <= t < math.inf for t in tolerances) or min(every) < 1:
+            raise ValueError(f"{tolerances=}, {every=}; expected finite tolerances and strides of at least 1")
+    except (TypeError, ValueError, KeyError, MemoryError) as error:
         raise ReceiptError(f"the receipt cannot be understood: {error}") from error
-    report = compare(path, inputs, outputs, tolerance, setup, every)
+    try:
+        report = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
+    except InputsError as error:
+        raise ReceiptError(f"the receipt's inputs are not the model's: {error}") from error
     kernels = find_kernels(path, promised, setup=setup) if promised else None
     return replace(report, proof=prove(model), kernels=kernels)
 

@@ -30,8 +30,8 @@ class Recurrence:
     def __init__(self, layer: QuantLSTM | QuantGRU) -> None:
         self.layer = layer
 
-    def __call__(self, x: Tensor, hx: Any = None) -> Any:
-        layer = self.layer
+    def __call__(self, input: Tensor, hx: Any = None) -> Any:
+        layer, x = self.layer, input
         if not isinstance(x, Tensor) or x.dim() != 3:
             raise ValueError(f"{type(layer).__name__} is exported for batches of sequences; expected 3 dimensions")
         quantizers = {name: quantizer for name, _, quantizer in layer.quantized_weights()}

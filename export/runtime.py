@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from export.files import fits_one_file, write_in_two
+from export.files import FileError, fits_one_file, write_in_two
 
 LEVELS = {
     "disable_all": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -19,6 +19,10 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+
+
+class InputsError(ValueError):
+    """A file does not take these inputs; the message says what it takes."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,22 @@ def _session(
         options.optimized_model_filepath = os.fspath(keep)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep.name}.data")
     source = model if isinstance(model, bytes) else os.fspath(model)
-    return ort.InferenceSession(source, options, providers=list(setup.providers))
+    try:
+        return ort.InferenceSession(source, options, providers=list(setup.providers))
+    except Exception as error:  # onnxruntime's own errors have no common type
+        where = "the model" if isinstance(model, bytes) else os.fspath(model)
+        raise FileError(f"onnxruntime cannot load {where}: {str(error).strip().splitlines()[0]}") from error
 
 
 def run(session: ort.InferenceSession, inputs: Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
-    """The outputs for inputs given in the order of the graph's."""
-    feed = {node.name: value for node, value in zip(session.get_inputs(), inputs, strict=True)}
-    return list(session.run(None, feed))
+    """The outputs for inputs given in the order of the graph's.
+
+    Raises:
+        InputsError: the file does not take them.
+    """
+    nodes = session.get_inputs()
+    try:
+        return list(session.run(None, {node.name: value for node, value in zip(nodes, inputs, strict=True)}))
+    except Exception as error:  # onnxruntime's own errors have no common type
+        takes, given = [(n.type, n.shape) for n in nodes], [(x.dtype.name, x.shape) for x in inputs]
+        raise InputsError(f"the file takes {takes}, given {given}: {str(error).strip().splitlines()[0]}") from error

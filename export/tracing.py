@@ -39,7 +39,7 @@ def trace(model: nn.Module, inputs: Sequence[Tensor], *, opset_version: int, dyn
         dynamic_batch: let the first dimension vary, and with it the length of sequences where torch.export can.
 
     Raises:
-        ValueError: torch cannot trace the model; its reason is passed on.
+        ValueError: torch cannot trace the model; its reason is passed on. Or the batch was to vary and cannot.
     """
     batch = inputs[0].shape[0] if inputs and inputs[0].dim() else 0
     if dynamic_batch and batch == 1:  # torch.export takes a size of 1 for a constant
@@ -49,9 +49,16 @@ def trace(model: nn.Module, inputs: Sequence[Tensor], *, opset_version: int, dyn
     try:
         with quiet(), uncollected():
             graph = quick_graph(model, inputs, shapes, opset_version)
-            return graph or public_graph(model, inputs, shapes, opset_version)
+            graph = graph or public_graph(model, inputs, shapes, opset_version)
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f"torch cannot export {type(model).__name__}: {_root_cause(error)}") from error
+    for value, dims in zip(graph.graph.inputs, shapes or (), strict=False):
+        if 0 in dims and value.shape is not None and isinstance(value.shape[0], int):
+            raise ValueError(
+                f"{type(model).__name__} takes batches of {value.shape[0]} only: its forward depends on that number; "
+                "expected one that takes any, or dynamic_batch=False"
+            )
+    return graph
 
 
 def public_graph(model: nn.Module, inputs: Sequence[Tensor], shapes: Shapes | None, opset_version: int) -> ir.Model:

@@ -154,7 +154,7 @@ def from_groups(groups: Tensor, shape: torch.Size) -> Tensor:
     """Undo `to_groups`, given the shape it was called with."""
     if groups.shape == shape:
         return groups
-    elements = shape.numel() // len(groups)
+    elements = shape.numel() // max(len(groups), 1)
     return groups.flatten(1)[:, :elements].reshape(shape)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from qat_core.fake_quant import FakeQuantize
 from qat_core.lsq import LearnedScale
 from qat_core.observer import MovingRange
-from qat_core.prepare import quantized_layers
+from qat_core.prepare import quantized_layers, require_prepared
 
 
 class Schedule:
@@ -33,6 +33,7 @@ class Schedule:
         for name, value in (("quantize_after", quantize_after), ("freeze_observers_after", freeze_observers_after)):
             if value is not None and (not isinstance(value, int) or value < 0):
                 raise ValueError(f"{name}={value!r}; expected a whole number of steps")
+        require_prepared(model)
         self.model, self.steps = model, 0
         self.quantize_after, self.freeze_observers_after = quantize_after, freeze_observers_after
         self._apply()
@@ -103,6 +104,7 @@ class Oscillations:
     ) -> None:
         if not 0 < momentum <= 1 or not (callable(threshold) or 0 < threshold < 1):
             raise ValueError(f"threshold={threshold!r}, momentum={momentum!r}; expected fractions between 0 and 1")
+        require_prepared(model)
         self.threshold_at = threshold if callable(threshold) else lambda steps: threshold
         self.freeze, self.momentum, self.steps = freeze, momentum, 0
         self.weights = {name: _Restless(weight, quantizer) for name, weight, quantizer in _distinct_weights(model)}

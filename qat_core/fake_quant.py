@@ -61,7 +61,7 @@ class FakeQuantize(nn.Module):
         Not enabled: x itself. Ranges still watch it, so that they are there when quantization sets in.
         """
         if not self.enabled:
-            if isinstance(self.source, MovingRange) and self.training:
+            if isinstance(self.source, MovingRange) and (self.training or self.source.calibrating):
                 self.source.qparams(x)
             return x, x.new_ones(())
         source, groups = self.source, self._groups(x)

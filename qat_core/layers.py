@@ -119,32 +119,32 @@ def smallest_scale(bias: Tensor, input_scale: Tensor) -> Tensor:
 class QuantLinear(QuantLayer, nn.Linear):  # type: ignore[misc]
     """`nn.Linear`: (..., in_features) -> (..., out_features)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, weight, bias = self.quantized(x)  # (..., in), (out, in), (out,)
+    def forward(self, input: Tensor) -> Tensor:
+        x, weight, bias = self.quantized(input)  # (..., in), (out, in), (out,)
         return F.linear(x, weight, bias)
 
 
 class QuantConv1d(QuantLayer, nn.Conv1d):
     """`nn.Conv1d`: (batch, in_channels, length) -> (batch, out_channels, length')."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, weight, bias = self.quantized(x)  # (batch, in, length), (out, in / groups, kernel), (out,)
+    def forward(self, input: Tensor) -> Tensor:
+        x, weight, bias = self.quantized(input)  # (batch, in, length), (out, in / groups, kernel), (out,)
         return cast(Tensor, self._conv_forward(x, weight, bias))
 
 
 class QuantConv2d(QuantLayer, nn.Conv2d):
     """`nn.Conv2d`: (batch, in_channels, height, width) -> (batch, out_channels, height', width')."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, weight, bias = self.quantized(x)  # (batch, in, h, w), (out, in / groups, kh, kw), (out,)
+    def forward(self, input: Tensor) -> Tensor:
+        x, weight, bias = self.quantized(input)  # (batch, in, h, w), (out, in / groups, kh, kw), (out,)
         return cast(Tensor, self._conv_forward(x, weight, bias))
 
 
 class QuantConv3d(QuantLayer, nn.Conv3d):
     """`nn.Conv3d`: (batch, in_channels, depth, height, width) -> (batch, out_channels, ...)."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        x, weight, bias = self.quantized(x)  # (batch, in, d, h, w), (out, in / groups, kd, kh, kw), (out,)
+    def forward(self, input: Tensor) -> Tensor:
+        x, weight, bias = self.quantized(input)  # (batch, in, d, h, w), (out, in / groups, kd, kh, kw), (out,)
         return cast(Tensor, self._conv_forward(x, weight, bias))
 
 
@@ -153,10 +153,10 @@ class QuantConvTranspose1d(QuantLayer, nn.ConvTranspose1d):
 
     axis = 1
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        padding = self._output_padding(x, output_size, self.stride, self.padding, self.kernel_size, 1, self.dilation)  # type: ignore[arg-type]
-        x, weight, bias = self.quantized(x)
-        return F.conv_transpose1d(x, weight, bias, self.stride, self.padding, padding, self.groups, self.dilation)  # type: ignore[arg-type]
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        extra = self._output_padding(input, output_size, self.stride, self.padding, self.kernel_size, 1, self.dilation)  # type: ignore[arg-type]
+        x, weight, bias = self.quantized(input)
+        return F.conv_transpose1d(x, weight, bias, self.stride, self.padding, extra, self.groups, self.dilation)  # type: ignore[arg-type]
 
 
 class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):
@@ -164,10 +164,10 @@ class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):
 
     axis = 1
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        padding = self._output_padding(x, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation)  # type: ignore[arg-type]
-        x, weight, bias = self.quantized(x)
-        return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, padding, self.groups, self.dilation)  # type: ignore[arg-type]
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        extra = self._output_padding(input, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation)  # type: ignore[arg-type]
+        x, weight, bias = self.quantized(input)
+        return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, extra, self.groups, self.dilation)  # type: ignore[arg-type]
 
 
 class QuantEmbedding(QuantLayer, nn.Embedding):
@@ -177,9 +177,9 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
     def input_spec(cls, config: QATConfig) -> None:
         """Its input is whole numbers already."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         weight = self.weight_quantizer(self.weight)  # (num_embeddings, embedding_dim)
-        return F.embedding(x, weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
+        return F.embedding(input, weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
 
 
 class QuantEmbeddingBag(QuantLayer, nn.EmbeddingBag):

@@ -69,6 +69,8 @@ class MovingRange(StatefulSource):
     def observe(self, x: Tensor) -> None:
         """Take a batch into account; x needs no gradient."""
         low, high = _over_all_processes(*self._range_of(x))
+        if not x.numel() and low > high:  # no process has seen a number
+            return
         if not self.has_seen_data:
             self.low.copy_(low)
             self.high.copy_(high)
@@ -76,12 +78,14 @@ class MovingRange(StatefulSource):
             self.low.copy_(torch.minimum(self.low, low))
             self.high.copy_(torch.maximum(self.high, high))
         else:
-            self.low.lerp_(low, MOMENTUM)
-            self.high.lerp_(high, MOMENTUM)
+            self.low.lerp_(low.to(self.low.dtype), MOMENTUM)
+            self.high.lerp_(high.to(self.high.dtype), MOMENTUM)
             return
         self.has_seen_data = True
 
     def _range_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not x.numel():
+            return x.new_full((), torch.inf), x.new_full((), -torch.inf)
         if self.spec.scale == "minmax":
             low, high = torch.aminmax(x)
             return low, high

@@ -35,6 +35,7 @@ QUANTIZED: dict[type[nn.Module], type[QuantLayer]] = {
     nn.LSTM: QuantLSTM,
     nn.GRU: QuantGRU,
 }
+HARMLESS = {"__init__", "reset_parameters", "extra_repr", "__repr__", "__dict__", "__weakref__", "__annotate_func__"}
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,11 @@ def plan(model: nn.Module, config: QATConfig | None = None) -> Plan:
     """Dry run of `prepare`: which layers would be quantized, how, and which not and why.
 
     Raises:
-        ValueError: an override's pattern matches no layer.
+        ValueError: config is no QATConfig, or an override's pattern matches no layer.
     """
-    config = config or QATConfig()
+    config = QATConfig() if config is None else config
+    if not isinstance(config, QATConfig):
+        raise ValueError(f"config={config!r}; expected a QATConfig, such as QATConfig(weight=QuantSpec(bits=4))")
     layers, shared = [], set[int]()
     for name, module in model.named_modules():
         own = list(module.parameters(recurse=False))
@@ -131,7 +134,7 @@ def _plan_layer(name: str, module: nn.Module, config: QATConfig, shared: set[int
     reason = f"left in float by override {pattern!r}" if chosen is None else _obstacle(module)
     twin = twin_of(module)
     lazy = any(isinstance(p, nn.parameter.UninitializedParameter) for p in own.values())
-    weights = [] if reason or twin is None else twin.weight_names(module)  # type: ignore[arg-type]
+    weights = () if reason or twin is None else twin.weight_names(module)  # type: ignore[arg-type]
     before = 0 if lazy else sum(p.numel() * p.element_size() for p in own.values() if id(p) not in shared)
     after, input_spec = before, None
     if chosen is not None and not reason and twin is not None:
@@ -158,13 +161,18 @@ def _obstacle(module: nn.Module) -> str:
     twin = twin_of(module)
     kind = type(module).__name__
     if twin is None:
-        base = next((k.__name__ for k in QUANTIZED if isinstance(module, k)), None)
-        return f"{kind} replaces the forward of {base}" if base else f"no quantized {kind}"
+        bases = [k.__name__ for k in QUANTIZED if isinstance(module, k)]
+        return f"{kind} replaces the forward of {bases[0]}" if bases else f"no quantized {kind}"
+    if "forward" in vars(module):
+        return f"the forward of this {kind} was replaced"
     parameters = dict(module.named_parameters(recurse=False))
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters.values()):
         return "lazy: run one batch through the model first"
     if hasattr(module, "parametrizations"):
         return "its weight is parametrized: remove the parametrization first"
+    base = twin.__bases__[-1]
+    if own := _own_ways(module, base):
+        return f"{kind} adds to {base.__name__} or replaces: {', '.join(own)}"
     if any(not p.dtype.is_floating_point for p in parameters.values()):
         return "its weight is not floating-point"
     if isinstance(module, nn.Embedding | nn.EmbeddingBag) and (module.max_norm is not None or module.sparse):
@@ -176,7 +184,19 @@ def _obstacle(module: nn.Module) -> str:
             return "bias_k, bias_v and add_zero_attn are not supported"
     if isinstance(module, nn.RNNBase) and module.proj_size:
         return "proj_size is not supported"
+    for name in twin.weight_names(module):  # type: ignore[arg-type]
+        if name not in parameters:  # pruning, the older weight_norm and spectral_norm compute it before each call
+            return f"its {name!r} is not a parameter of its own: make what computes it permanent first"
+        if not parameters[name].numel():
+            return "its weight has no elements"
     return ""
+
+
+def _own_ways(module: nn.Module, base: type[nn.Module]) -> list[str]:
+    """What a subclass of a layer can do and the layer's twin cannot; how it is made or printed is no matter."""
+    more = set(type(module).__mro__) - set(base.__mro__)
+    own = {name for cls in more for name, value in vars(cls).items() if callable(value) or hasattr(value, "__get__")}
+    return sorted(own - HARMLESS)
 
 
 def _is_container_with_weights(module: nn.Module) -> bool:

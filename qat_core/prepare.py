@@ -30,14 +30,13 @@ def prepare(
         fold: first fold each BatchNorm into the convolution or linear layer before it.
 
     Raises:
-        ValueError: nothing in the model would be quantized, an override matches no layer, a weight is not finite, or
-            tied weights are to be quantized in two ways.
+        ValueError: nothing in the model would be quantized, an override matches no layer, a weight is not finite,
+            tied weights are to be quantized in two ways, or the model cannot be copied.
     """
-    config = config or QATConfig()
     if any(True for _ in quantized_layers(model)):
         raise ValueError("the model is prepared already; call prepare on the FP32 model")
     if not inplace:
-        model = copy.deepcopy(model)
+        model = _copied(model)
     if fold:
         model = fold_batch_norm(model)
     layers = plan(model, config).layers
@@ -57,9 +56,24 @@ def prepare(
         assert layer_config is not None
         twins[module] = twin.from_float(module, layer_config)
     _share_quantizers(twins.values())
-    for encoder_layer in (m for m in model.modules() if isinstance(m, nn.TransformerEncoderLayer)):
-        encoder_layer.activation_relu_or_gelu = 0  # its fused kernel would read the latent weights
-    return _replace(model, twins)
+    for module, quantized in twins.items():  # in its own place: lists, hooks and closures may hold it as well
+        module.__class__ = type(quantized)
+        module.__dict__ = quantized.__dict__
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # its fused kernel would read the latent weights
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False  # of padded sequences, which only that kernel takes
+    return model
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{type(model).__name__} cannot be copied: {error}; expected a model that can, or inplace=True"
+        ) from error
 
 
 def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
@@ -71,11 +85,13 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
             had seen before is forgotten.
 
     Raises:
-        ValueError: the model was not prepared, or there was no batch.
+        ValueError: the model was not prepared, there was no batch, or an input was not finite.
     """
-    _require_prepared(model)
+    require_prepared(model)
+    if isinstance(batches, Mapping):
+        raise ValueError(f"batches is a {type(batches).__name__}; expected an iterable of batches, such as [batch]")
     ranges = [module for module in model.modules() if isinstance(module, MovingRange)]
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     for observer in ranges:
         observer.restart()
         observer.calibrating = True
@@ -88,9 +104,12 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     finally:
         for observer in ranges:
             observer.calibrating = False
-        model.train(training)
+        for module, training in modes.items():
+            module.training = training
     if not seen:
         raise ValueError("calibrate was given no batch; expected at least one")
+    for name, layer in quantized_layers(model):
+        _check_ranges(name, layer)
     return model
 
 
@@ -98,17 +117,21 @@ def convert(model: nn.Module) -> nn.Module:
     """A copy whose weights lie on the grid and whose scales are constants: what is exported.
 
     Raises:
-        ValueError: the model was not prepared, a weight is not finite, or an activation quantizer has seen no data.
+        ValueError: the model was not prepared, a weight, range or scale is not finite, or an activation quantizer has
+            seen no data.
     """
-    _require_prepared(model)
+    require_prepared(model)
     model = copy.deepcopy(model).eval()
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_parameters(recurse=False))
+        _check_ranges(name, layer)
         try:
             layer.put_on_grid()
         except NoDataError as error:
             raise NoDataError(f"layer {name or 'model'!r}: {error}") from error
         layer.requires_grad_(False)
+    for name, layer in quantized_layers(model):
+        check_finite(name, layer.named_buffers())
     return model
 
 
@@ -119,9 +142,15 @@ def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
             yield name, module
 
 
-def _require_prepared(model: nn.Module) -> None:
+def require_prepared(model: nn.Module) -> None:
     if next(quantized_layers(model), None) is None:
         raise ValueError(f"{type(model).__name__} was not prepared: expected a model from prepare(model, config)")
+
+
+def _check_ranges(name: str, layer: QuantLayer) -> None:
+    for observer in layer.modules():
+        if isinstance(observer, MovingRange) and observer.has_seen_data:
+            check_finite(name, ((f"{end} end of the input", value) for end, value in observer.named_buffers()))
 
 
 def _share_quantizers(twins: Iterable[QuantLayer]) -> None:
@@ -136,17 +165,6 @@ def _share_quantizers(twins: Iterable[QuantLayer]) -> None:
                     f"{shared.spec} and {quantizer.spec}; expected the same for both"
                 )
             setattr(twin, f"{name}_quantizer", shared)
-
-
-def _replace(model: nn.Module, twins: Mapping[nn.Module, QuantLayer]) -> nn.Module:
-    """Put each twin in every place where its module stands; a module used twice stays one."""
-    places = [(name, m) for name, m in model.named_modules(remove_duplicate=False) if m in twins]
-    for name, module in places:
-        if not name:
-            model = twins[module]
-        else:
-            model.set_submodule(name, twins[module])
-    return model
 
 
 def _call(model: nn.Module, batch: Any) -> Any:

@@ -6,6 +6,7 @@ Pareto frontier), with the measured change of the metric in place of the Hessian
 
 import copy
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -67,7 +68,7 @@ class Mix:
     def config(self, rows: Sequence[SensitivityRow]) -> QATConfig:
         """For `prepare`: an override for each layer."""
         overrides = {
-            row.name or "*": replace(row.config, weight=replace(row.config.weight, bits=bits), overrides={})
+            _literal(row.name) or "*": replace(row.config, weight=replace(row.config.weight, bits=bits), overrides={})
             for row, bits in zip(rows, self.bits, strict=True)
         }
         return QATConfig(weight=rows[0].config.weight, activation=rows[0].config.activation, overrides=overrides)
@@ -200,7 +201,7 @@ def _thinned(mixes: list[Mix], most: int) -> list[Mix]:
 
 def _literal(name: str) -> str:
     """A glob that matches this name alone."""
-    return name.replace("[", "[[]")
+    return re.sub(r"([*?[])", r"[\1]", name)
 
 
 def _finite(metric: float, what: str) -> float:

@@ -106,13 +106,13 @@ class _QuantRecurrent(QuantLayer, nn.RNNBase):  # type: ignore[misc]
     def weight_names(self) -> tuple[str, ...]:
         return tuple(name for name in self._flat_weights_names if name.startswith("weight"))
 
-    def forward(self, *args: Any) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         self._update_flat_weights()  # else torch would do so below and take the latent weights
         latent = self._flat_weights
         on_grid = {name: quantizer(weight) for name, weight, quantizer in self.quantized_weights()}
         self._flat_weights = [on_grid.get(n, w) for n, w in zip(self._flat_weights_names, latent, strict=True)]
         try:
-            return super().forward(*args)
+            return super().forward(*args, **kwargs)
         finally:
             self._flat_weights = latent
 

@@ -154,7 +154,7 @@ def readable(receipt: dict[str, Any]) -> list[tuple[str, str]]:
         ("Settings", f"flavor {settings['flavor']}, opset {settings['opset_version']}"),
         ("Layers", "; ".join(layers)),
         ("Sample", f"{numbers[0]} inputs, {numbers[1]} outputs"),
-        ("Tolerance", f"{receipt['tolerance']:.3g}"),
+        ("Tolerance", f"{max(receipt['tolerances']):.3g}"),
         ("SHA-256 of the codes", receipt["codes_sha256"]),
         ("SHA-256 of the graph", receipt["graph_sha256"]),
     ]

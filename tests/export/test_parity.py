@@ -76,6 +76,45 @@ def test_an_output_that_is_nan_is_broken(exported):
     assert not report.ok
 
 
+class Word(nn.Module):
+    """Answers numbers around 1, and the id of a word around 10,000."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Linear(2, 5)
+        self.register_buffer("ids", torch.tensor([7, 30_000, 12, 9, 20_000]))
+
+    def forward(self, x):
+        scores = self.scores(x)
+        return scores, self.ids[scores.argmax(-1)]
+
+
+def test_an_output_of_large_numbers_hides_no_fault_in_one_of_small_numbers(tmp_path):
+    model, x = prepare(Word()), torch.randn(33, 2)
+    report = export_onnx(model, x, tmp_path / "model.onnx")
+    scores, ids = (output.detach().double().numpy() for output in model(x))
+    assert report.tolerances == [1e-5 * (np.ptp([*output.ravel(), 0.0])) for output in (scores, ids)]
+    changed = change(tmp_path / "model.onnx", "scores.weight_scale", lambda scale: scale * np.float32(1.001))
+    assert check_parity(model, changed, x).outcome == "broken"
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Linear(2, 5)
+
+    def forward(self, x):
+        return self.scores(x).masked_fill(torch.arange(5) == 3, -torch.inf)
+
+
+def test_infinities_that_are_equal_are_no_fault(tmp_path):
+    model, x = prepare(Masked()), torch.randn(33, 2)
+    export_onnx(model, x, tmp_path / "model.onnx")
+    assert check_parity(model, tmp_path / "model.onnx", torch.randn(9, 2)).ok
+    changed = change(tmp_path / "model.onnx", "scores.bias", lambda bias: bias + np.float32(np.inf))
+    assert not check_parity(model, changed, x).ok
+
+
 def test_the_distances_are_those_of_the_outputs(exported):
     model, path = exported
     x = torch.randn(50, 2)

@@ -1,6 +1,7 @@
 """The file: integer codes of the forward pass, no float copy, any batch, the same answers at all levels."""
 
 import errno
+import os
 
 import numpy as np
 import onnx
@@ -110,6 +111,79 @@ def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
     with pytest.raises(FileError, match=r"cannot write .*folder"):
         export_onnx(lab_model(), torch.zeros(1, 1), tmp_path / "folder")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+class Around(nn.Module):
+    """A linear layer, called by a function."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.layer, self.call = nn.Linear(4, 4), call
+
+    def forward(self, x):
+        return self.call(self.layer, x)
+
+
+class TakesOutput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, output):
+        return self.layer(output)
+
+
+REFUSED = {
+    "dict in": (
+        nn.Linear(4, 4),
+        {"input": torch.zeros(3, 4)},
+        "the inputs are a dict of no tensors; expected a tensor",
+    ),
+    "array in": (nn.Linear(4, 4), [np.zeros((3, 4))], "the inputs are a list of ndarray; expected a tensor"),
+    "nothing in": (nn.Linear(4, 4), (), "the inputs are a tuple of no tensors; expected a tensor"),
+    "dict out": (Around(lambda layer, x: {"y": layer(x)}), None, "Around answers a dict; expected a tensor or a tuple"),
+    "None out": (Around(lambda layer, x: (layer(x), None)), None, "answers a tuple of Tensor, NoneType; expected"),
+    "nested out": (Around(lambda layer, x: (layer(x), (x, x))), None, "answers a tuple of Tensor, tuple; expected"),
+    "float16": (nn.Linear(4, 4).half(), torch.zeros(3, 4).half(), r"layer 'model' is torch.float16; expected torch.f"),
+    "float64": (nn.Linear(4, 4).double(), torch.zeros(3, 4).double(), "is torch.float64; expected torch.float32"),
+    "name": (TakesOutput(), None, "an input of the model is called 'output', as its answer is; expected another name"),
+    "batch": (
+        Around(lambda layer, x: layer(x) + torch.arange(3.0)[:, None]),
+        None,
+        "Around takes batches of 3 only: .*; expected one that takes any, or dynamic_batch=False",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_exported_gets_a_sentence(tmp_path, name):
+    model, inputs, sentence = REFUSED[name]
+    inputs = torch.zeros(3, 4) if inputs is None else inputs
+    with pytest.raises(ValueError, match=sentence):
+        export_onnx(prepare(model), inputs, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_for_one_size_of_batch_is_exported_for_that(tmp_path):
+    model = Around(lambda layer, x: layer(x) + torch.arange(3.0)[:, None])
+    assert export_onnx(prepare(model), torch.randn(3, 4), tmp_path / "model.onnx", dynamic_batch=False).ok
+
+
+def test_a_model_that_writes_into_its_input_leaves_that_of_the_caller(tmp_path):
+    model, x = prepare(Around(lambda layer, x: layer(x.mul_(2)))), torch.randn(3, 4)
+    before = x.clone()
+    assert export_onnx(model, x, tmp_path / "model.onnx").ok
+    assert torch.equal(x, before)
+    assert check_parity(model, tmp_path / "model.onnx", x).ok
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    """Whoever may write to /dev would otherwise lose /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileError, match=r"cannot write .*pipe: it is no file"):
+        export_onnx(lab_model(), torch.zeros(1, 1), pipe)
+    assert pipe.is_fifo()
 
 
 def test_codes_that_differ_from_the_forward_pass_stop_the_export(tmp_path, monkeypatch):

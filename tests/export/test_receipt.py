@@ -12,7 +12,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from torch import nn
 
 import export.files
@@ -22,6 +22,7 @@ from export.receipt import KEY, hash_graph
 from qat_core import QATConfig, QuantSpec, prepare
 from tests.export.models import prepared
 
+PATTERN = {"dtype": "float32", "shape": [8, 2], "low": -1, "high": 1}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -58,6 +59,14 @@ def forge_receipt(**entries):
         del receipt["sha256"]
         digest = hashlib.sha256(json.dumps(receipt, sort_keys=True).encode()).hexdigest()
         entry.value = json.dumps({**receipt, "sha256": digest})
+
+    return edit
+
+
+def write_receipt(text):
+    def edit(model):
+        (entry,) = (p for p in model.metadata_props if p.key == KEY)
+        entry.value = text
 
     return edit
 
@@ -128,9 +137,19 @@ def test_the_receipt_remembers_numbers_exactly(file):
         (rename_the_output, ReceiptError, "beside the codes was changed"),
         (lambda m: m.ClearField("metadata_props"), ReceiptError, "has no receipt"),
         (edit_receipt(format=99), ReceiptError, "format 99"),
-        (edit_receipt(tolerance=1.0), ReceiptError, "receipt was changed"),
+        (edit_receipt(tolerances=[1.0]), ReceiptError, "receipt was changed"),
         (edit_receipt(sha256=None), ReceiptError, "receipt was changed"),
         (forge_receipt(inputs="x"), ReceiptError, "cannot be understood"),
+        (forge_receipt(inputs=[]), ReceiptError, "inputs are not the model's"),
+        (forge_receipt(inputs=[PATTERN | {"shape": [8, 3]}]), ReceiptError, "inputs are not the model's"),
+        (forge_receipt(inputs=[PATTERN | {"dtype": "int64"}]), ReceiptError, "inputs are not the model's"),
+        (forge_receipt(inputs=[PATTERN | {"shape": [2**50, 2]}]), ReceiptError, "cannot be understood"),
+        (forge_receipt(every=[0]), ReceiptError, "strides of at least 1"),
+        (forge_receipt(every=[1, 1]), ReceiptError, "1 outputs, 1 tolerances, 2 strides; expected 1 of each"),
+        (forge_receipt(tolerances=[float("nan")]), ReceiptError, "expected finite tolerances"),
+        (forge_receipt(tolerances=[float("inf")]), ReceiptError, "expected finite tolerances"),
+        (forge_receipt(outputs=[]), ReceiptError, "0 outputs, 1 tolerances, 1 strides; expected 1 of each"),
+        (write_receipt("[" * 100_000), ReceiptError, "cannot be understood"),
         (forge_receipt(outputs=[{"dtype": "float32", "shape": [1], "base64": ""}]), ReceiptError, "be understood"),
     ],
 )
@@ -202,6 +221,47 @@ def test_x_that_is_not_a_number_is_a_wrong_question(file, capsys, x):
 def test_too_few_numbers_for_a_row_is_a_wrong_question(file, capsys):
     assert main(["run", str(file), "--x", "1,2,3"]) == 2
     assert "3 numbers; expected a multiple of 2" in capsys.readouterr().err
+
+
+class Mean(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.layer(x).mean()
+
+
+def test_run_answers_a_file_that_has_one_answer_for_all_rows(tmp_path, capsys):
+    model, path = prepare(Mean()), tmp_path / "model.onnx"
+    export_onnx(model, torch.randn(4, 2), path)
+    assert main(["run", str(path), "--x", "1,2,3,4"]) == 0
+    expected = model(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).item()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("1, 2, 3, 4 -> ")
+    assert float(line.partition("-> ")[2]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_run_refuses_what_a_file_does_not_take(tmp_path, capsys):
+    words, fixed = tmp_path / "words.onnx", tmp_path / "fixed.onnx"
+    export_onnx(prepare(nn.Embedding(9, 2)), torch.zeros(4, 3, dtype=torch.int64), words)
+    assert main(["run", str(words), "--x", "1,2,3"]) == 2
+    assert "takes tensor(int64)" in capsys.readouterr().err
+    export_onnx(prepare(nn.Linear(2, 2)), torch.randn(3, 2), fixed, dynamic_batch=False)
+    assert main(["run", str(fixed), "--x", "1,2"]) == 2
+    assert "the file takes [('tensor(float)', [3, 2])], given [('float32', (1, 2))]" in capsys.readouterr().err
+
+
+def test_a_file_that_onnxruntime_cannot_load_gets_a_sentence(file, capsys):
+    def with_an_operator_of_nobody(model):
+        model.graph.node[-1].output[0] = "before"
+        model.graph.node.append(helper.make_node("Foo", ["before"], [model.graph.output[0].name], domain="my.domain"))
+        model.opset_import.append(helper.make_opsetid("my.domain", 1))
+
+    change(file, with_an_operator_of_nobody)
+    for command in (["run", "--x=1,2"], ["latency"]):
+        assert main([command[0], str(file), *command[1:]]) == 1
+        assert "onnxruntime cannot load" in capsys.readouterr().err
 
 
 def test_the_command_line_from_another_process(file):

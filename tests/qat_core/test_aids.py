@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, annealed_threshold, prepare
+from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, annealed_threshold, calibrate, prepare
 
 
 def test_quantization_sets_in_after_the_steps_asked_for():
@@ -17,6 +17,20 @@ def test_quantization_sets_in_after_the_steps_asked_for():
         schedule.step()
     assert not torch.equal(prepared(x), model(x))
     assert prepared.input_quantizer.source.high.item() == x.max().item()  # watched from the start
+
+
+def test_calibration_counts_while_quantization_is_off():
+    model = prepare(nn.Linear(2, 1), QATConfig(activation=QuantSpec.activation()))
+    schedule = Schedule(model, quantize_after=1)
+    calibrate(model, [torch.tensor([[-1.0, 2.0]])])
+    schedule.step()
+    assert model.eval()(torch.ones(1, 2)).isfinite()
+
+
+@pytest.mark.parametrize("aid", [Schedule, Oscillations])
+def test_a_model_that_was_not_prepared_is_refused(aid):
+    with pytest.raises(ValueError, match="Linear was not prepared"):
+        aid(nn.Linear(2, 1))
 
 
 def test_learned_scales_begin_when_quantization_sets_in():

@@ -63,6 +63,15 @@ def test_forward_is_fp32_with_weights_on_the_grid(kind, spec):
 
 
 @pytest.mark.parametrize("kind", LAYERS)
+def test_arguments_have_the_names_of_the_fp32_layer(kind):
+    """A model that calls its layers by keyword goes on doing so."""
+    layer, x = LAYERS[kind]
+    prepared = prepare(layer)
+    states = {"hx": prepared(x)[1]} if kind in ("LSTM", "GRU") else {}
+    assert torch.equal(first(prepared(input=x, **states)), first(prepared(x, *states.values())))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
 def test_every_parameter_gets_a_gradient(kind):
     layer, x = LAYERS[kind]
     prepared = prepare(layer, QATConfig(QuantSpec(scale="learned"), QuantSpec.activation(scale="learned")))
@@ -143,6 +152,17 @@ def test_the_encoders_fused_kernel_does_not_bypass_the_quantizers():
     with torch.no_grad():
         torch.testing.assert_close(prepared.eval()(x), trained.detach())
         assert (prepared(x) - encoder.eval()(x)).abs().max() > 0.01
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_the_encoder_does_not_pack_padded_sequences_for_its_fused_kernel():
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)
+    prepared, x = prepare(encoder), torch.randn(2, 5, 8)
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    trained = prepared(x, src_key_padding_mask=padding)
+    with torch.no_grad():
+        torch.testing.assert_close(prepared.eval()(x, src_key_padding_mask=padding), trained.detach())
 
 
 def test_tied_weights_are_quantized_once_and_stay_tied():

@@ -41,9 +41,65 @@ def test_calibration_takes_the_extremes_and_forgets_what_was_before():
     model = prepare(nn.Linear(2, 1), W4A8)
     model(torch.full((1, 2), 1000.0))
     was_training = model.training
-    calibrate(model, [torch.tensor([[-1.0, 2.0]]), (torch.tensor([[0.0, 5.0]]),), {"x": torch.tensor([[1.0, 1.0]])}])
+    calibrate(
+        model, [torch.tensor([[-1.0, 2.0]]), (torch.tensor([[0.0, 5.0]]),), {"input": torch.tensor([[1.0, 1.0]])}]
+    )
     assert (model.input_quantizer.source.low.item(), model.input_quantizer.source.high.item()) == (-1, 5)
     assert model.training == was_training
+
+
+def test_calibration_leaves_each_module_in_its_own_mode():
+    model = prepare(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 1)), W4A8).train()
+    model[1].eval()  # statistics that are to stay
+    calibrate(model, [torch.randn(4, 2)])
+    assert [module.training for module in model] == [True, False, True]
+
+
+@pytest.mark.parametrize("scale", ["minmax", "mse"])
+def test_a_batch_without_rows_says_nothing_about_a_range(scale):
+    model = prepare(nn.Linear(2, 1), QATConfig(activation=QuantSpec.activation(scale=scale)))
+    model(torch.tensor([[-1.0, 2.0]]))
+    seen = model.input_quantizer.source.low.clone(), model.input_quantizer.source.high.clone()
+    assert model(torch.empty(0, 2)).shape == (0, 1)
+    assert (model.input_quantizer.source.low, model.input_quantizer.source.high) == seen
+    dynamic = QuantSpec(bits=8, granularity="per_group", group_size=2, dynamic=True)
+    assert prepare(nn.Linear(2, 1), QATConfig(activation=dynamic))(torch.empty(0, 2)).shape == (0, 1)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_ranges_follow_a_model_of_another_precision(dtype, after):
+    model = prepare(nn.Linear(2, 1), W4A8).to(dtype) if after else prepare(nn.Linear(2, 1).to(dtype), W4A8)
+    for high in (2.0, 4.0):
+        assert model(torch.tensor([[-1.0, high]], dtype=dtype)).dtype == dtype
+    assert model.input_quantizer.source.high.item() == pytest.approx(2 + MOMENTUM * 2, rel=0.01)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_numbers_that_are_not_finite_are_refused_by_the_name_of_the_layer(value):
+    model = prepare(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1)), W4A8)
+    batch, refused = (
+        torch.tensor([[1.0, value]]),
+        r"the \w+ end of the input of layer '0' has 1 values that are NaN or inf",
+    )
+    with pytest.raises(ValueError, match=refused):
+        calibrate(model, [torch.ones(1, 2), batch])
+    calibrate(model, [torch.ones(1, 2)]).train()(batch)
+    with pytest.raises(ValueError, match=refused):
+        convert(model)
+
+
+def test_a_learned_scale_that_is_not_finite_is_refused():
+    model = prepare(nn.Linear(2, 1), QATConfig(QuantSpec(scale="learned")))
+    with torch.no_grad():
+        model.weight_quantizer.source.log2_scale.fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"weight_quantizer.source.scale of layer 'model' has 1 values that are NaN"):
+        convert(model)
+
+
+def test_one_batch_is_not_taken_for_many():
+    with pytest.raises(ValueError, match=r"batches is a dict; expected an iterable of batches, such as \[batch\]"):
+        calibrate(prepare(nn.Linear(2, 1), W4A8), {"input": torch.ones(1, 2)})
 
 
 @pytest.mark.parametrize("scale", ["mse", "learned"])

@@ -1,17 +1,62 @@
 """plan says what prepare does, and why not."""
 
+import copy
+import re
+
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from qat_core import QATConfig, QuantSpec, plan, prepare
+from qat_core.fold import fold_batch_norm
 from qat_core.prepare import quantized_layers
 
 
 class Squared(nn.Linear):
     def forward(self, x):
         return super().forward(x) ** 2
+
+
+class Standardized(nn.Conv2d):
+    """Keeps forward, and replaces what forward calls."""
+
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight - weight.mean(), bias)
+
+
+class Probabilities:
+    def probabilities(self, x):
+        return self(x).softmax(-1)
+
+
+class Head(nn.Linear, Probabilities):
+    """Adds a method that the model around it calls."""
+
+
+def doubled():
+    layer = nn.Linear(2, 2)
+    layer.forward = lambda x: 2 * nn.Linear.forward(layer, x)
+    return layer
+
+
+def kept_in_a_buffer():
+    layer = nn.Linear(2, 2)
+    weight = layer.weight.detach()
+    del layer.weight
+    layer.register_buffer("weight", weight)
+    return layer
+
+
+@torch.no_grad()  # else torch would refuse to copy it
+def pruned():
+    return prune.l1_unstructured(nn.Linear(2, 2), "weight", 0.5)
+
+
+def recurrence_with_one_weight():
+    layer = nn.LSTM(2, 2)
+    layer.weight_hh_l0 = layer.weight_ih_l0
+    return layer
 
 
 def everything():
@@ -27,6 +72,13 @@ def everything():
             "renormed": nn.Embedding(5, 2, max_norm=1.0),
             "attention": nn.MultiheadAttention(4, 2, kdim=3),
             "projected": nn.LSTM(4, 4, proj_size=2),
+            "standardized": Standardized(2, 2, 1),
+            "head": Head(2, 2),
+            "patched": doubled(),
+            "pruned": pruned(),
+            "buffered": kept_in_a_buffer(),
+            "one_weight": recurrence_with_one_weight(),
+            "empty": nn.Linear(2, 0),
         }
     )
 
@@ -43,6 +95,13 @@ def test_what_stays_in_float_has_a_reason():
         "renormed": "max_norm",
         "attention": "kdim",
         "projected": "proj_size",
+        "standardized": "Standardized adds to Conv2d or replaces: _conv_forward",
+        "head": "Head adds to Linear or replaces: probabilities",
+        "patched": "the forward of this Linear was replaced",
+        "pruned": "'weight' is not a parameter of its own",
+        "buffered": "'weight' is not a parameter of its own",
+        "one_weight": "'weight_hh_l0' is not a parameter of its own",
+        "empty": "its weight has no elements",
     }
     for name, reason in reasons.items():
         assert reason in layers[name].reason, name
@@ -53,6 +112,13 @@ def test_prepare_does_what_plan_says():
     planned = plan(everything())
     prepared = prepare(everything())
     assert [name for name, _ in quantized_layers(prepared)] == [layer.name for layer in planned.quantized]
+
+
+@pytest.mark.parametrize("config", [QuantSpec(), {"weight": QuantSpec()}], ids=["spec", "dict"])
+def test_what_is_no_config_is_refused(config):
+    for function in (plan, prepare):
+        with pytest.raises(ValueError, match=f"config={re.escape(repr(config))}; expected a QATConfig"):
+            function(nn.Linear(2, 2), config)
 
 
 def test_the_table_has_a_line_for_each_layer_and_a_total():
@@ -146,6 +212,80 @@ def test_a_batch_norm_with_another_reader_between_is_not_folded():
             return self.norm(y) + y
 
     assert isinstance(prepare(Shared(), fold=True).norm, nn.BatchNorm1d)
+
+
+def batch_norm(channels):
+    norm = nn.BatchNorm2d(channels)
+    with torch.no_grad():
+        norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2), norm.weight.normal_(), norm.bias.normal_()
+    return norm
+
+
+class Around(nn.Module):
+    """A convolution and a BatchNorm, called by a function."""
+
+    def __init__(self, call, conv=None, norm=None):
+        super().__init__()
+        self.conv, self.norm, self.call = conv or nn.Conv2d(4, 4, 1), norm or batch_norm(4), call
+
+    def forward(self, x):
+        return self.call(self, x)
+
+
+class Weighted(nn.Conv2d):
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight / weight.norm(), bias)
+
+
+class Rectified(nn.BatchNorm2d):
+    def _check_input_dim(self, x):
+        pass
+
+    def forward(self, x):
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var).relu()
+
+
+def hooked():
+    conv = nn.Conv2d(4, 4, 1)
+    conv.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return conv
+
+
+FOLDS = {
+    "by keyword": (Around(lambda m, x: m.norm(input=m.conv(x))), True),
+    "norm called twice": (Around(lambda m, x: m.norm(m.norm(m.conv(x)).relu())), False),
+    "weight read elsewhere": (
+        Around(lambda m, x: m.norm(m.conv(x)) + nn.functional.conv2d(x, m.conv.weight)),
+        False,
+    ),
+    "grouped transposed": (Around(lambda m, x: m.norm(m.conv(x)), nn.ConvTranspose2d(4, 4, 2, groups=4)), False),
+    "another convolution": (Around(lambda m, x: m.norm(m.conv(x)), Weighted(4, 4, 1)), False),
+    "another norm": (Around(lambda m, x: m.norm(m.conv(x)), norm=Rectified(4)), False),
+    "hook": (Around(lambda m, x: m.norm(m.conv(x)), hooked()), False),
+    "parametrized": (
+        Around(lambda m, x: m.norm(m.conv(x)), parametrizations.weight_norm(nn.Conv2d(4, 4, 1))),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_folding_changes_no_answer(name):
+    model, folds = FOLDS[name]
+    x = torch.randn(2, 4, 3, 3)
+    folded = fold_batch_norm(copy.deepcopy(model).eval())
+    torch.testing.assert_close(folded(x), model.eval()(x))
+    assert isinstance(folded.norm, nn.Identity) == folds
+
+
+def test_a_norm_without_weights_is_folded_into_a_linear_layer():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False))
+    model(torch.randn(64, 3) + 1)
+    x = torch.randn(5, 3)
+    folded = fold_batch_norm(copy.deepcopy(model).eval())
+    torch.testing.assert_close(folded(x), model.eval()(x))
+    assert isinstance(folded[1], nn.Identity)
 
 
 def test_folding_what_cannot_be_traced_says_so():

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from qat_core import QATConfig, QuantLinear, QuantSpec, convert, prepare
 from qat_core.affine import dequantize, minmax_qparams, quantize
@@ -34,6 +35,56 @@ def test_inplace_returns_the_same_module_with_the_same_parameters():
 
 def test_a_single_layer_is_a_model():
     assert isinstance(prepare(nn.Linear(4, 2)), QuantLinear)
+    layer = nn.Linear(4, 2)
+    assert prepare(layer, inplace=True) is layer
+
+
+class InAList(nn.Module):
+    """Calls its layers through a list that is not a ModuleList."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.order = [self.a, self.b]
+
+    def forward(self, x):
+        for layer in self.order:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_whoever_holds_a_layer_holds_the_quantized_one(inplace):
+    model, x = InAList(), torch.randn(3, 4)
+    expected = x
+    with torch.no_grad():
+        for layer in model.order:
+            scale, _ = minmax_qparams(layer.weight, QuantSpec())
+            on_grid = dequantize(quantize(layer.weight, scale, None, -8, 7), scale, None)
+            expected = nn.functional.linear(expected, on_grid, layer.bias)
+    prepared = prepare(model, inplace=inplace)
+    assert prepared.order == [prepared.a, prepared.b]
+    assert torch.equal(prepared(x), expected)
+
+
+def test_what_is_refused_in_place_is_left_as_it_was():
+    model = make_model()
+    with torch.no_grad():
+        model[2][0].weight[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="NaN"):
+        prepare(model, inplace=True)
+    assert type(model[0]) is nn.Linear
+
+
+def test_a_model_that_cannot_be_copied_gets_a_sentence():
+    model = make_model()
+    prune.l1_unstructured(model[0], "weight", 0.5)
+    model(torch.randn(2, 6))  # the masked weight is now a part of a graph, which torch does not copy
+    with pytest.raises(
+        ValueError, match=r"Sequential cannot be copied: .*; expected a model that can, or inplace=True"
+    ):
+        prepare(model)
+    assert isinstance(prepare(model, inplace=True)[2][0], QuantLinear)
 
 
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])

@@ -8,7 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from qat_core import QATConfig, QuantSpec, SensitivityRow, frontier, prepare, sensitivity, suggest
+from qat_core import (
+    Mix,
+    QATConfig,
+    QuantLinear,
+    QuantSpec,
+    SensitivityRow,
+    frontier,
+    plan,
+    prepare,
+    sensitivity,
+    suggest,
+)
 from qat_core.sensitivity import scan
 
 
@@ -36,9 +47,12 @@ def test_each_row_is_the_model_with_that_layer_alone_quantized():
 
 
 def test_a_name_that_looks_like_a_glob_is_taken_literally():
-    model = nn.ModuleDict({"a[0]": nn.Linear(2, 2), "a0": nn.Linear(2, 2)})
-    rows = sensitivity(model, lambda m: float(isinstance(m["a0"], nn.Linear)), bits=(4,))
-    assert [row.name for row in rows] == ["a[0]", "a0"]
+    model = nn.ModuleDict({"a[0]": nn.Linear(2, 2), "a0": nn.Linear(2, 2), "a*": nn.Linear(2, 2)})
+    rows = sensitivity(model, lambda m: float(sum(isinstance(layer, QuantLinear) for layer in m.values())), bits=(2, 4))
+    assert [row.name for row in rows] == ["a[0]", "a0", "a*"]
+    assert [row.metric for row in rows] == [1, 1, 1]
+    config = Mix((2, 4, 2), 0, 0.0).config(rows)
+    assert [layer.config.weight.bits for layer in plan(model, config).layers] == [2, 4, 2]
 
 
 def rows_of(*damages):
