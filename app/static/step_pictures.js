@@ -1,7 +1,7 @@
 /** The pictures of the step: the stairs with one weight on them, and three curves over the training points. */
 
 import { svgElement } from "./dom.js";
-import { readable } from "./format.js";
+import { readable, signed } from "./format.js";
 import { Plot } from "./plot.js";
 
 const HEIGHT = 300;
@@ -95,10 +95,10 @@ class Stairs {
     const inStairs = !["latent", "scale"].includes(stage);
     const { scaled, code, scaled_after: after, s } = values;
     const span = [Math.min(code - REACH, scaled - 0.5), Math.max(code + REACH, scaled + 0.5)];
-    const x = { domain: span, ticks: whole(span), format: inStairs ? tick : (k) => tick(k * s), title: inStairs ? "w / s" : "w" };
+    const x = { domain: span, ticks: whole(span), format: inStairs ? tick : (k) => multiple(k * s, s), title: inStairs ? "w / s" : "w" };
     const up = ["dequantize", "layer"].includes(stage);
     const rise = [code - REACH, code + REACH];
-    const y = { domain: rise, ticks: whole(rise).filter((k) => k >= values.quant_min && k <= values.quant_max), format: up ? (k) => tick(k * s) : tick };
+    const y = { domain: rise, ticks: whole(rise).filter((k) => k >= values.quant_min && k <= values.quant_max), format: up ? (k) => multiple(k * s, s) : tick };
     Object.assign(plot.x, x);
     Object.assign(plot.y, y);
     plot.drawAxes();
@@ -209,6 +209,11 @@ function whole([low, high]) {
 /** Three digits for an axis. */
 export function tick(value) {
   return String(Number(value.toPrecision(3))).replace("-", "−");
+}
+
+/** A multiple of the scale for an axis: all have as many digits after the point as it takes to tell two apart. */
+export function multiple(value, scale) {
+  return signed(value, Math.max(0, 1 - Math.floor(Math.log10(scale))));
 }
 
 /** A domain with four or five round ticks that holds both ends. */
