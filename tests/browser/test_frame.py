@@ -158,6 +158,7 @@ def test_a_link_for_a_class_fixes_and_hides_settings(tab: Page, server: str) -> 
     tab.get_by_role("button", name="Link for a class").click()
     dialog = tab.get_by_role("dialog")
     dialog.get_by_role("checkbox", name="bits").check()
+    expect(dialog.get_by_role("checkbox", name="bits")).to_have_css("appearance", "auto")  # a tick that is seen
     dialog.get_by_role("checkbox", name="seed").check()
     link = dialog.locator("input.address").input_value()
     query = parse_qs(urlsplit(link).query)
