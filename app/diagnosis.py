@@ -5,6 +5,7 @@ from app.lab.fit import Settings, StepRecord
 DEAD_GRADIENT = 1e-6  # of the loss by all latent weights; a network that learns has 0.1 or more
 MOSTLY = 0.5
 RESTLESS = 0.01
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def diagnose(record: StepRecord, settings: Settings) -> str:
@@ -54,4 +55,10 @@ def percent(share: float) -> str:
 
 
 def number(value: float) -> str:
-    return "0" if value == 0 else f"{value:.2g}"
+    """Two digits are enough to compare; `short` in format.js writes the same."""
+    if value == 0:
+        return "0"
+    if value >= 99.5:
+        return f"{value:,.0f}"
+    digits, _, power = f"{value:#.2g}".partition("e")
+    return f"{digits} · 10{str(int(power)).translate(RAISED)}" if power else digits.rstrip(".")

@@ -5,13 +5,14 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from app.diagnosis import diagnose
+from app.diagnosis import diagnose, number
 from app.lab.data import Sine
 from app.lab.fit import MODELS, Settings, StepRecord
 from app.lab.weights import WeightRecord
 from app.progress import Progress
 from app.view import rounded, to_json
 
+HARDLY_LEARNED = 0.45  # the mean square of the sine is 0.5
 STEPS_A_MAP = 50  # the map of flips is the largest part of a frame, and changes slowly
 
 # What the chapter "QAT" breaks on purpose, as changes to the settings on the page.
@@ -109,15 +110,15 @@ def fp32_in_words(record: StepRecord, settings: Settings) -> str:
     if record.step == 0:
         return "Nothing is learned yet: the weights are random. Press Run."
     loss, error, floor = record.mse_train["fp32"], record.mse_clean["fp32"], noise_floor(settings.noise, settings.seed)
-    begin = f"At step {record.step:,} the loss on the noisy points is {short(loss)}"
+    begin = f"At step {record.step:,} the loss on the noisy points is {number(loss)}"
     if floor == 0:
         return f"{begin}. Without noise the points are the sine, so the loss has no floor above 0."
     if loss < floor:
         return (
-            f"{begin}: below {short(floor)}, which the true sine itself would score. The network has begun to learn "
-            f"the noise; it is {short(error)} away from the sine."
+            f"{begin}: below {number(floor)}, which the true sine itself would score. The network has begun to learn "
+            f"the noise; its error against the sine is {number(error)}."
         )
-    return f"{begin}; the true sine itself would score {short(floor)}. The error against that sine is {short(error)}."
+    return f"{begin}; the true sine itself would score {number(floor)}. The error against that sine is {number(error)}."
 
 
 def qat_in_words(record: StepRecord, bits: float) -> str:
@@ -127,19 +128,16 @@ def qat_in_words(record: StepRecord, bits: float) -> str:
     error = record.mse_clean
     ratio = error["ptq"] / max(error["qat"], 1e-12)
     verdict = "about the same"
-    if ratio > 1.5:
-        verdict = f"{short(ratio)} times less"
-    elif ratio < 1 / 1.5:
-        verdict = f"for now {short(1 / ratio)} times more"
+    if error["qat"] > HARDLY_LEARNED:
+        verdict = "hardly better than to answer 0 for every x, which gives 0.50"
+    elif ratio > 1.2:
+        verdict = f"{number(ratio)} times less"
+    elif ratio < 1 / 1.2:
+        verdict = f"for now {number(1 / ratio)} times more"
     return (
         f"At step {record.step:,}, rounding the FP32 network to {bits:g} bits (PTQ) gives an error of "
-        f"{short(error['ptq'])}; training with the rounding (QAT) gives {short(error['qat'])}: {verdict}."
+        f"{number(error['ptq'])}; training with the rounding (QAT) gives {number(error['qat'])}: {verdict}."
     )
-
-
-def short(value: float) -> str:
-    """Two digits are enough to compare."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def significant(value: float) -> float:

@@ -119,7 +119,8 @@ class ParityReport:
             return f"broken: {worst.code_mismatches} of {worst.outputs} outputs differ at level {worst.level}"
         if worst.code_mismatches:
             return f"equal up to rounding ties: {worst.code_mismatches} of {worst.outputs} outputs differ"
-        return f"equal up to float rounding: {max(level.max_ulps for level in self.levels):.2g} ulps at most"
+        ulps = f"{max(level.max_ulps for level in self.levels):.2g}"
+        return f"equal up to float rounding: {ulps} {'ulp' if ulps == '1' else 'ulps'} at most"
 
     @property
     def evidence(self) -> str:

@@ -78,7 +78,9 @@ def export_file(exported: Exported | None, progress: Progress, *settings: Any) -
 def frame(exported: Exported, path: Path) -> str:
     """What `export.js` draws."""
     sizes, places = audit(path), offsets(exported.model)
-    words = f"{exported.name} is of {exported.label}."
+    words = f"{exported.name}: {exported.label}."
+    if not exported.step:
+        words += " It has learned nothing yet: press Run in the chapter QAT, then export again."
     if exported.quick:
         words += f" Its twin for quick kernels, the flavour ort, takes {len(exported.quick):,} bytes."
     elif exported.why_not_quick:

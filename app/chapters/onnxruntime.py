@@ -131,7 +131,7 @@ def measure_speed(exported: Exported | None) -> Iterator[tuple[str, Any]]:
         words = f"The large network could not be measured here: {error}."
         yield to_json({"words": words, "groups": [own], "problem": True}), gr.Button(interactive=True)
         return
-    large = group(f"{LAYERS} layers of {WIDTH} x {WIDTH}, INT4, a scale for {GROUP_SIZE} weights", speeds)
+    large = group(f"{LAYERS} layers of {WIDTH} by {WIDTH} weights, INT4, a scale for {GROUP_SIZE} weights", speeds)
     words = "For one input, on one thread of the machine that serves this page; other machines differ."
     yield to_json({"words": words, "groups": [own, large]}), gr.Button(interactive=True)
 
@@ -170,6 +170,7 @@ def ask_file(text: str, exported: Exported | None, progress: Progress) -> str:
         return answer_frame(exported, f"{error}.", problem=True)
     (y,) = exported.answer([x])
     words = f"For x = {x:g} the file answers {y:.6g}; the sine without noise is {math.sin(2 * x):.6g}."
+    words = words.replace("-", "\N{MINUS SIGN}")
     if abs(x) > math.pi:
         words += " That x is beyond the chart and beyond all it was trained on."
     return answer_frame(exported, f"{words} {exported.moved_on(progress)}".strip(), point={"x": x, "y": y})

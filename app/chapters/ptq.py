@@ -6,8 +6,8 @@ import gradio as gr
 import torch
 
 from app import training
-from app.diagnosis import percent
-from app.frames import short, significant
+from app.diagnosis import number, percent
+from app.frames import significant
 from app.handlers import QUIET
 from app.lab.fit import Experiment
 from app.lab.weights import largest_layer
@@ -89,11 +89,11 @@ def crushed(progress: Progress) -> dict[str, Any]:
 
 def in_words(bits: int, granularity: str, steps: torch.Tensor, zeros: float, error: float) -> str:
     """What one rounding does to the hidden layer, and what comes of it."""
-    finest, coarsest = short(steps.min().item()), short(steps.max().item())
+    finest, coarsest = number(steps.min().item()), number(steps.max().item())
     size = f"one step of the grid is {coarsest}"
     if granularity == "per_channel":
         size = f"one step is {finest} in the finest channel and {coarsest} in the coarsest"
     return (
         f"With {bits} bits {size}; {percent(zeros)} of the hidden layer's weights become 0. "
-        f"Error against the sine: {short(error)}."
+        f"Error against the sine: {number(error)}."
     )

@@ -19,6 +19,7 @@ from app.view import coloured, listing, module_view, prose, rounded, to_json
 from qat_core import Mix, PlannedLayer, frontier, suggest
 
 KEY, TITLE = "sensitive", "Sensitive layers"
+USES = ("granularity", "scale", "noise", "seed", "width", "learning_rate")  # every width of WIDTHS is measured
 
 IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
 SECONDS_A_FRAME = 0.1
@@ -233,7 +234,8 @@ def progress_of(case: Case, healing: Healing | None, layers: int) -> tuple[int, 
     network = "sine network" if case.settings.task == "sine" else "digits network"
     if healing is not None:
         what = f"layer {healing.layer} at {healing.bits[0]:g} bits" if healing.layer else "the mix"
-        return healing.step, healing.steps, f"Healing {what}: step {healing.step:,} of {healing.steps:,}."
+        doing = "Healed" if healing.finished else "Healing"
+        return healing.step, healing.steps, f"{doing} {what}: step {healing.step:,} of {healing.steps:,}."
     if case.weights is None:
         if case.training is None:
             return 0, 1, f"Not scanned yet. Scan first trains the {network} in float, then rounds one layer at a time."

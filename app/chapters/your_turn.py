@@ -13,13 +13,14 @@ from typing import Any
 import gradio as gr
 
 import export
+from app.diagnosis import number
 from app.handlers import QUIET, Handlers, buttons
 from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
 from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
 from app.progress import DEVICE, Progress
 from app.running import is_running, running, stop
 from app.shared import HOUR, Shared, parse_settings
-from app.snippets import config_source
+from app.snippets import spec_source
 from app.turns import turn
 from app.view import coloured, module_view, prose, rounded, to_json
 from export import ParityError, audit
@@ -189,7 +190,7 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
         apart = max(level.max_abs_diff for level in report.levels)
         words = (
             f"{path.name}: {sizes.file_bytes:,} bytes, {sizes.fp32_bytes:,} in FP32. At all {len(report.levels)} "
-            f"optimization levels onnxruntime answers within {apart:.1g} of PyTorch."
+            f"optimization levels onnxruntime answers within {number(apart)} of PyTorch."
         )
         yield *page(own, words=words), gr.DownloadButton(value=path, interactive=True)
 
@@ -241,8 +242,8 @@ def in_words(own: Progress | None, points: Points | None) -> str:
     fp32, ptq, qat = (math.sqrt(own.record.mse_train[name]) for name in MODELS)
     bits = f"{own.settings.bits:g} bits"
     return (
-        f"At step {own.step:,} FP32 is off by {fp32:.2g}, rounded to {bits} (PTQ) by {ptq:.2g}; "
-        f"trained at {bits} (QAT) by {qat:.2g}."
+        f"At step {own.step:,} FP32 is off by {number(fp32)}, rounded to {bits} (PTQ) by {number(ptq)}; "
+        f"trained at {bits} (QAT) by {number(qat)}."
     )
 
 
@@ -272,7 +273,8 @@ x = torch.randn(512, 8)  # <- your data
 y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].sin()], dim=1)
 
 model = Yours()  # <- load your trained weights here
-config = $config
+spec = $spec
+config = QATConfig(weight=spec)
 print(plan(model, config))
 model = prepare(model, config)
 
@@ -294,7 +296,7 @@ def module_source(settings: Settings) -> str:
         width=settings.width,
         seed=settings.seed,
         learning_rate=f"{settings.learning_rate:g}",
-        config=config_source(settings.config),
+        spec=spec_source(settings.config.weight),
     )
 
 

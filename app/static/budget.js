@@ -2,7 +2,7 @@
 
 import { copyable } from "./copyable.js";
 import { element } from "./dom.js";
-import { grouped, short } from "./format.js";
+import { grouped, percent, short } from "./format.js";
 import { WIDTHS } from "./layer_table.js";
 import { Plot, decades } from "./plot.js";
 import { numbersTable } from "./table.js";
@@ -38,7 +38,10 @@ export function budget(parent, choose) {
     range.max = Math.max(0, mixes.length - 1);
     range.disabled = number.disabled = !chosen;
     words.textContent = chosen ? bought(frame, chosen) : "Once the layers are scanned, a budget buys the mix of widths that costs least.";
-    if (!chosen) return;
+    if (!chosen) {
+      number.value = "";
+      return;
+    }
     range.value = mix;
     range.setAttribute("aria-valuetext", `${grouped(chosen.bytes)} bytes: ${chosen.bits.join(", ")} bits`);
     number.min = mixes[0].bytes;
@@ -50,9 +53,9 @@ export function budget(parent, choose) {
 /** One sentence: what the mix is expected to do, what it does, and what the same width everywhere would. */
 function bought(frame, { bytes, bits, expected, measured, accuracy }) {
   const found = measured === null ? "not measured yet" : `measured ${short(measured)}`;
-  const right = accuracy === null ? "" : `, ${(100 * accuracy).toFixed(1)} % of unseen images right`;
+  const right = accuracy === null ? "" : `, ${percent(accuracy)} of unseen images right`;
   const same = frame.uniform.find(({ bits: width }) => width === frame.bits);
-  const beside = same ? ` ${same.bits} bits everywhere: ${grouped(same.bytes)} bytes, ${short(same.measured)}.` : "";
+  const beside = same ? ` ${same.bits} bits everywhere take ${grouped(same.bytes)} bytes and measure ${short(same.measured)}.` : "";
   return `${grouped(bytes)} bytes as ${bits.join(", ")} bits: ${frame.metric.toLowerCase()} expected ${short(expected)}, ${found}${right}.${beside}`;
 }
 

@@ -2,8 +2,19 @@
 
 /** Two digits are enough to compare. */
 export function short(value) {
-  if (value >= 100) return grouped(Math.round(value));
-  return value >= 1e-6 || value === 0 ? value.toPrecision(2) : value.toExponential(1);
+  if (value === 0) return "0";
+  if (value >= 99.5) return grouped(Math.round(value));
+  return value >= 1e-6 ? value.toPrecision(2) : powerOfTen(value);
+}
+
+/** Two digits and a power of ten: 3.0 · 10⁻⁸. */
+export function powerOfTen(value) {
+  const [digits, power] = value.toExponential(1).split("e");
+  return `${minus(digits)} · ${tenTo(Number(power))}`;
+}
+
+export function tenTo(power) {
+  return `10${String(power).replace(/./g, (sign) => (sign === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[sign]))}`;
 }
 
 /** Four digits are enough to read; whole numbers stay whole. */

@@ -93,7 +93,7 @@ function bitsSlider(parent, set) {
 
 function figures(parent) {
   const list = element("dl", "figures");
-  const cells = ["", "smaller than FP32", "rounding error (RMS)"].map((name) => {
+  const cells = ["", "smaller than FP32", "relative rounding error"].map((name) => {
     const cell = element("div");
     const about = element("dt", "", name);
     const value = element("dd");

@@ -2,7 +2,7 @@
 
 import { choice } from "./controls.js";
 import { element } from "./dom.js";
-import { grouped, short } from "./format.js";
+import { grouped, percent, short } from "./format.js";
 import { headCell, headed, numbersTable } from "./table.js";
 
 export const WIDTHS = [2, 3, 4, 8];
@@ -39,12 +39,12 @@ export function layerTable(parent, choose) {
     const chosen = frame.mixes[mix];
     rows.forEach((row, i) => {
       drawBar(row, found[i], frame.baseline, reach, i === worst);
-      drawHealed(row, frame, i);
+      drawHealed(row, frame, i, bits);
       drawBits(row, chosen?.bits[i]);
       row.bytes.textContent = chosen ? grouped(Math.ceil((frame.layers[i].elements * chosen.bits[i]) / 8)) : "–";
     });
     total.textContent = chosen ? grouped(chosen.bytes) : "–";
-    share.textContent = chosen ? `${((100 * chosen.bytes) / frame.layers.reduce((sum, { elements }) => sum + 4 * elements, 0)).toFixed(0)} % of FP32` : "";
+    share.textContent = chosen ? `${percent(chosen.bytes / frame.layers.reduce((sum, { elements }) => sum + 4 * elements, 0), 2)} of FP32` : "";
     table.style.setProperty("--decades", reach);
     scale.replaceChildren(...ticks(frame.baseline, reach));
   };
@@ -82,8 +82,8 @@ function drawBar({ row, fill, amount }, metric, baseline, reach, isWorst) {
   row.classList.toggle("worst", isWorst);
 }
 
-function drawHealed({ healed, amount }, { healing, baseline, layers, ...frame }, i) {
-  const isHealed = healing && healing.layer === layers[i].name && healing.step > 0;
+function drawHealed({ healed, amount }, { healing, baseline, layers, ...frame }, i, bits) {
+  const isHealed = healing && healing.layer === layers[i].name && healing.bits[0] === bits && healing.step > 0;
   healed.style.width = isHealed ? `${(100 * decadesAbove(healing.history.at(-1)[1], baseline)) / farthest({ baseline, layers, ...frame })}%` : "0";
   healed.hidden = !isHealed;
   if (isHealed) amount.textContent += ` · healed to ${short(healing.history.at(-1)[1])}`;

@@ -1,5 +1,6 @@
 /** Losses over the steps of a run, on a log scale. */
 
+import { grouped } from "./format.js";
 import { Plot, decades } from "./plot.js";
 
 export class LossPlot extends Plot {
@@ -38,5 +39,5 @@ export class LossPlot extends Plot {
 
 /** An axis from 0 in four equal parts. */
 function quarters(end) {
-  return { domain: [0, end], ticks: [0, 1, 2, 3, 4].map((i) => (i * end) / 4) };
+  return { domain: [0, end], ticks: [0, 1, 2, 3, 4].map((i) => (i * end) / 4), format: grouped };
 }

@@ -50,7 +50,7 @@ export function mount(root, props, watch, trigger) {
 
   const update = () => {
     const open = place();
-    menu.textContent = `${open + 1} of ${CHAPTERS.length}: ${CHAPTERS[open].title}`;
+    menu.textContent = `${open} of ${CHAPTERS.length - 1}: ${CHAPTERS[open].title}`; // 0 is the first, as in the list
     for (const [i, { key, anchor, tick }] of links.entries()) {
       anchor.href = link(key);
       if (i === open) anchor.setAttribute("aria-current", "page");

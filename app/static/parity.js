@@ -5,6 +5,7 @@ import { chapterLink } from "./chapter_link.js";
 import { element } from "./dom.js";
 import { chapterDone } from "./done.js";
 import { follow } from "./follow.js";
+import { powerOfTen } from "./format.js";
 import { headCell, headed } from "./table.js";
 
 const MARKS = { exact: "✓", rounding: "✓", broken: "✗" };
@@ -66,7 +67,7 @@ function table(frame) {
     const ok = level.code_mismatches === 0 || frame.outcome === "rounding";
     row.append(
       name,
-      element("td", "", exact ? "0" : level.max_abs_diff.toExponential(1)),
+      element("td", "", exact ? "0" : powerOfTen(level.max_abs_diff)),
       element("td", "", exact ? "0" : level.max_ulps.toPrecision(2)),
       element("td", "", `${level.code_mismatches} of ${level.outputs}`),
       element("td", ok ? "verdict ok" : "verdict problem", exact ? "✓ exact" : ok ? "✓ rounding" : "✗ broken"),

@@ -1,7 +1,7 @@
 /** A small SVG chart: axes that follow the width of the page, lines that are clipped to the plot. */
 
 import { element, setAll, svgElement } from "./dom.js";
-import { grouped } from "./format.js";
+import { grouped, tenTo } from "./format.js";
 import { swatch } from "./models.js";
 
 const MARGIN = { top: 8, right: 20, bottom: 40, left: 48 };
@@ -128,7 +128,7 @@ export function decades(values, low, high) {
 }
 
 function decade(value) {
-  return value >= 1e-3 && value <= 1000 ? grouped(value) : value.toExponential(0);
+  return value >= 1e-3 && value <= 1000 ? grouped(value) : tenTo(Math.round(Math.log10(value)));
 }
 
 function scale(axis, value, from, to) {

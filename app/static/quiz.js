@@ -45,18 +45,18 @@ function ask(parent, { question, options }, number) {
     input.setAttribute("aria-describedby", why.id);
     input.addEventListener("change", clear);
     const words = element("span", "", `${text} `);
-    const mark = element("span", "mark");
-    words.append(mark);
+    const grading = element("span", "grading");
+    words.append(grading);
     label.append(input, words);
-    return { label, input, mark };
+    return { label, input, grading };
   });
   box.append(title, ...choices.map(({ label }) => label), why);
   parent.append(box);
 
   function clear() {
     why.textContent = "";
-    for (const { label, mark } of choices) {
-      mark.textContent = "";
+    for (const { label, grading } of choices) {
+      grading.textContent = "";
       label.classList.remove("right", "wrong");
     }
   }
@@ -66,7 +66,7 @@ function ask(parent, { question, options }, number) {
     const chosen = choices.findIndex(({ input }) => input.checked);
     if (chosen < 0) return null;
     const isRight = Boolean(options[chosen].right);
-    choices[chosen].mark.textContent = isRight ? "✓ right" : "✗ not this one";
+    choices[chosen].grading.textContent = isRight ? "✓ right" : "✗ not this one";
     choices[chosen].label.classList.add(isRight ? "right" : "wrong");
     why.textContent = options[chosen].why;
     return isRight;

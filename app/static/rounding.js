@@ -4,7 +4,7 @@ import { choice, slider } from "./controls.js";
 import { element, svgElement } from "./dom.js";
 import { chapterDone } from "./done.js";
 import { DragPlot, oncePerFrame, within } from "./drag.js";
-import { grouped, signed } from "./format.js";
+import { grouped, short, signed } from "./format.js";
 import { loadWeights } from "./pretrained.js";
 import { dequantize, fakeQuantize, qparamsOfRange, quantSpec, quantize, roundToCodes } from "./quantize.js";
 import { spoken } from "./spoken.js";
@@ -187,7 +187,7 @@ function errorChart(parent, state, set) {
     });
     plot.describe(
       `Error against weight: a saw of ± ${half.toFixed(3)} in range, a straight line beyond. Over the matrix, rounding ` +
-        `makes a mean squared error of ${small(mse.rounding)}, clipping one of ${small(mse.clipping)}.`,
+        `makes a mean squared error of ${short(mse.rounding)}, clipping one of ${short(mse.clipping)}.`,
     );
   };
 }
@@ -288,7 +288,7 @@ function sentence(parent) {
     const error = signed(fakeQuantize(w, grid) - w, 3);
     say(
       `The ${kind} error of this weight is ${error}. Of the ${grouped(count)} weights of the matrix ${grouped(clamped)} are clamped; ` +
-        `mean squared error: ${small(mse.rounding)} from rounding, ${small(mse.clipping)} from clipping.`,
+        `mean squared error: ${short(mse.rounding)} from rounding, ${short(mse.clipping)} from clipping.`,
     );
   };
 }
@@ -297,8 +297,4 @@ function table(parent) {
   const update = numbersTable(parent, "The levels", ["Code", "Value", "Weights of the matrix"]);
   return ({ grid, landed: { codes } }) =>
     update(() => Array.from(codes, (n, i) => [signed(grid.quantMin + i, 0), signed(dequantize(grid.quantMin + i, grid), 3), grouped(n)]));
-}
-
-function small(value) {
-  return value === 0 ? "0" : value.toPrecision(2).replace(/e-(\d+)/, " · 10^−$1");
 }

@@ -2,7 +2,7 @@
 
 import { element } from "./dom.js";
 import { follow } from "./follow.js";
-import { grouped } from "./format.js";
+import { grouped, short } from "./format.js";
 import { headCell } from "./table.js";
 
 const FLAVORS = {
@@ -45,10 +45,6 @@ function table({ title, rows }) {
     body.insertRow().append(head, time, amount);
   }
   return table;
-}
-
-function short(value) {
-  return value >= 10 ? Math.round(value) : Number(value.toPrecision(2));
 }
 
 /** @param {number} times  as fast as float32 */

@@ -1,10 +1,11 @@
 /** The pictures of the step: the stairs with one weight on them, and three curves over the training points. */
 
 import { svgElement } from "./dom.js";
-import { readable } from "./format.js";
+import { minus, readable, signed } from "./format.js";
 import { Plot } from "./plot.js";
 
 const HEIGHT = 300;
+const MARGIN = { left: 60 }; // for labels such as −0.144
 const REACH = 2.3; // stairs shown on either side
 const X = { domain: [-Math.PI, Math.PI], ticks: [-Math.PI, -Math.PI / 2, 0, Math.PI / 2, Math.PI] };
 const X_NAMES = ["−π", "−π/2", "0", "π/2", "π"];
@@ -37,6 +38,7 @@ class Curves {
     this.plot = new Plot(parent, {
       title,
       height: HEIGHT,
+      margin: MARGIN,
       x: { ...X, format: (v) => X_NAMES[X.ticks.indexOf(v)], title: "x" },
       y: { domain: [-1, 1], ticks: [], format: tick },
       legend,
@@ -69,6 +71,7 @@ class Stairs {
     this.plot = new Plot(parent, {
       title: "The stairs, and this weight on them",
       height: HEIGHT,
+      margin: MARGIN,
       x: { domain: [-2, 2], ticks: [] },
       y: { domain: [-2, 2], ticks: [] },
       legend: [["stair", "round, clamp"], ["identity", "straight line"], ["gradient", "gradient"]],
@@ -95,10 +98,10 @@ class Stairs {
     const inStairs = !["latent", "scale"].includes(stage);
     const { scaled, code, scaled_after: after, s } = values;
     const span = [Math.min(code - REACH, scaled - 0.5), Math.max(code + REACH, scaled + 0.5)];
-    const x = { domain: span, ticks: whole(span), format: inStairs ? tick : (k) => tick(k * s), title: inStairs ? "w / s" : "w" };
+    const x = { domain: span, ticks: few(whole(span)), format: inStairs ? tick : (k) => multiple(k * s, s), title: inStairs ? "w / s" : "w" };
     const up = ["dequantize", "layer"].includes(stage);
     const rise = [code - REACH, code + REACH];
-    const y = { domain: rise, ticks: whole(rise).filter((k) => k >= values.quant_min && k <= values.quant_max), format: up ? (k) => tick(k * s) : tick };
+    const y = { domain: rise, ticks: whole(rise).filter((k) => k >= values.quant_min && k <= values.quant_max), format: up ? (k) => multiple(k * s, s) : tick };
     Object.assign(plot.x, x);
     Object.assign(plot.y, y);
     plot.drawAxes();
@@ -206,9 +209,21 @@ function whole([low, high]) {
   return ks;
 }
 
-/** Three digits for an axis. */
+/** As many of them as have room for their labels. */
+function few(ks) {
+  const apart = Math.ceil(ks.length / 5);
+  return ks.filter((_, i) => i % apart === 0);
+}
+
+/** Three digits for an axis; what is small would not fit beside it as a decimal. */
 export function tick(value) {
-  return String(Number(value.toPrecision(3))).replace("-", "−");
+  const short = Number(value.toPrecision(3));
+  return minus(short !== 0 && Math.abs(short) < 1e-3 ? short.toExponential() : String(short));
+}
+
+/** A multiple of the scale for an axis: all have as many digits after the point as it takes to tell two apart. */
+export function multiple(value, scale) {
+  return signed(value, Math.max(0, 1 - Math.floor(Math.log10(scale))));
 }
 
 /** A domain with four or five round ticks that holds both ends. */

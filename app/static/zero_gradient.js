@@ -8,7 +8,7 @@ import { readable, short } from "./format.js";
 import { Heatmap } from "./heatmap.js";
 import { Plot } from "./plot.js";
 import { spoken } from "./spoken.js";
-import { nice, tick } from "./step_pictures.js";
+import { multiple, nice, tick } from "./step_pictures.js";
 import { headCell, headed, numbersTable, thinned } from "./table.js";
 
 const PATIENCE = 150; // milliseconds without a further arrow key before the server is asked
@@ -171,9 +171,9 @@ function slice(parent) {
   const box = element("div", "slice");
   const chart = element("div");
   const plot = new Plot(chart, {
-    title: "The loss along the chosen weight",
+    title: "The loss along the chosen weight of torch.round()",
     height: 300,
-    x: { domain: [0, 1], ticks: [], format: tick, title: "latent weight w" },
+    x: { domain: [0, 1], ticks: [], title: "latent weight w" },
     y: { domain: [0, 1], ticks: [], format: tick },
     legend: [["stair", "rounded"], ["smooth", "not rounded"], ["secant", "difference"], ["slope", "STE"]],
   });
@@ -244,7 +244,7 @@ function slice(parent) {
     slider.max = cut.widths.length - 1;
     if (isFirst) slider.value = 20;
     const codes = [-2, -1, 0, 1, 2].map((k) => (Math.round(cut.weight / cut.scale) + k) * cut.scale);
-    plot.setAxis("x", { domain: [cut.at[0], cut.at.at(-1)], ticks: codes });
+    plot.setAxis("x", { domain: [cut.at[0], cut.at.at(-1)], ticks: codes, format: (w) => multiple(w, cut.scale) });
     const values = [...cut.rounded, ...cut.smooth];
     plot.setAxis("y", between(Math.min(...values), Math.max(...values)));
     const points = cut.at.map((w, i) => [w, cut.rounded[i], cut.smooth[i]]);

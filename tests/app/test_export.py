@@ -86,7 +86,9 @@ def test_the_quick_twin_comes_second_with_a_report_of_its_own(outputs: tuple[Any
     assert exported.quick_report.ok
     operators = {node.op_type for node in onnx.load_model_from_string(exported.quick).graph.node}
     assert operators == {"MatMulNBits", "Relu"}
-    assert f"takes {len(exported.quick):,} bytes" in json.loads(outputs[0])["words"]
+    words = json.loads(outputs[0])["words"]
+    assert words.startswith(f"{exported.name}: {exported.label}. It has learned nothing yet: press Run")
+    assert f"takes {len(exported.quick):,} bytes" in words
     assert outputs[4].interactive
 
 
@@ -155,7 +157,7 @@ def test_all_four_levels_are_shown_with_an_outcome(exported: Exported) -> None:
     assert [level["level"] for level in shown["levels"]] == ["disable_all", "basic", "extended", "all"]
     assert {level["outputs"] for level in shown["levels"]} == {384}
     assert shown["outcome"] in ("exact", "rounding")
-    said = {"exact": "Exact: 384 outputs are equal bit for bit", "rounding": r"Equal up to float rounding: [\d.]+ ulps"}
+    said = {"exact": "Exact: 384 outputs are equal bit for bit", "rounding": r"Equal up to float rounding: [\d.]+ ulp"}
     assert re.match(said[shown["outcome"]], shown["verdict"])
     assert shown["evidence"].startswith("Not proven: ")  # activations are in float
     assert dict(shown["receipt"])["Layers"].startswith("0, 2, 4: ")

@@ -186,6 +186,7 @@ def test_healing_starts_crushed_and_recovers(case: Case, monkeypatch: pytest.Mon
         *_, outputs = sensitive.heal_network(visitor("healing"), json.dumps(choice), case, None, None)  # type: ignore[arg-type]
         healing = outputs[2]
         assert healing.finished
+        assert json.loads(outputs[0])["words"].startswith("Healed ")
         errors = [metrics["mse_clean"] for _, metrics in healing.history]
         worst = max(case.rows, key=lambda row: row.damage)
         crushed = worst.metric if choice["heal"] == "worst" else case.measured[0]["mse_clean"]

@@ -11,8 +11,8 @@ import gradio as gr
 import pytest
 
 from app import training
-from app.diagnosis import diagnose
-from app.frames import PRESETS, broken, fp32_in_words, frame
+from app.diagnosis import diagnose, number
+from app.frames import PRESETS, broken, fp32_in_words, frame, qat_in_words
 from app.handlers import pause
 from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
 from app.progress import STEPS_A_FRAME, Progress
@@ -64,6 +64,28 @@ def test_the_floor_is_the_loss_of_the_sine_itself(fresh: Progress) -> None:
     floor = json.loads(frame(Progress.start(Settings(noise=0.3, seed=2))))["floor"]
     assert floor == pytest.approx(((data.y - data.clean) ** 2).mean().item(), rel=1e-3)
     assert floor == pytest.approx(0.09, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("ptq", "qat", "verdict"),
+    [
+        (1.2, 0.004, "gives 0.0040: 300 times less."),
+        (0.012, 0.011, "gives 0.011: about the same."),
+        (0.01, 0.02, "gives 0.020: for now 2.0 times more."),
+        (1.6, 0.498, "gives 0.50: hardly better than to answer 0 for every x, which gives 0.50."),
+    ],
+)
+def test_words_compare_training_with_rounding_afterwards(late: Progress, ptq: float, qat: float, verdict: str) -> None:
+    metrics = {**late.record.metrics, "mse_clean": {"fp32": 0.001, "ptq": ptq, "qat": qat}}
+    assert qat_in_words(replace(late.record, metrics=metrics), bits=4).endswith(verdict)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (0.5, "0.50"), (12.0, "12"), (99.7, "100"), (1234.5, "1,234"), (2.8e-8, "2.8 · 10⁻⁸")],
+)
+def test_numbers_in_words_have_two_digits(value: float, text: str) -> None:
+    assert number(value) == text
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,14 @@ def test_every_chapter_is_reached_and_left_with_the_keyboard(tab: Page, server: 
     title(tab, CHAPTERS[-2].TITLE)
 
 
+def test_the_menu_counts_as_the_list_does(tab: Page, server: str) -> None:
+    tab.goto(server)
+    tab.locator("#chapter-list").wait_for(state="attached")
+    for number, chapter in enumerate(CHAPTERS):
+        tab.evaluate("key => document.querySelector(`#chapter-list a[href*='chapter=${key}']`).click()", chapter.KEY)
+        assert tab.locator("#nav .menu").text_content() == f"{number} of {len(CHAPTERS) - 1}: {chapter.TITLE}"
+
+
 def test_the_first_stop_of_the_keyboard_skips_to_the_chapter(tab: Page, server: str) -> None:
     tab.goto(server)
     title(tab, FIRST.TITLE)
@@ -150,6 +158,7 @@ def test_a_link_for_a_class_fixes_and_hides_settings(tab: Page, server: str) -> 
     tab.get_by_role("button", name="Link for a class").click()
     dialog = tab.get_by_role("dialog")
     dialog.get_by_role("checkbox", name="bits").check()
+    expect(dialog.get_by_role("checkbox", name="bits")).to_have_css("appearance", "auto")  # a tick that is seen
     dialog.get_by_role("checkbox", name="seed").check()
     link = dialog.locator("input.address").input_value()
     query = parse_qs(urlsplit(link).query)

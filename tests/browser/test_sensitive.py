@@ -43,6 +43,7 @@ def test_scan_spend_and_heal(tab: Page, server: str) -> None:
     total = number(tab.locator(".layers tfoot .bytes").inner_text())
     assert 1056 <= total <= 1100
     assert the_code_is_the_mix(tab)
+    expect(tab.locator("#sensitive .bought")).to_contain_text("4 bits everywhere take 2,112 bytes and measure ")
     tab.locator("#sensitive").get_by_label("2 bits", exact=True).check()
     expect(tab.locator(".layers thead")).to_contain_text("only this layer at 2 bits")
     assert len(requests) == asked  # all of that in the browser
@@ -54,6 +55,12 @@ def test_scan_spend_and_heal(tab: Page, server: str) -> None:
     expect(tab.locator("#sensitive .view")).to_have_attribute("data-running", "false", timeout=SCANNED)
     expect(tab.get_by_role("img", name=re.compile(r"with layer \d at 4 bits: .* crushed, .* in FP32"))).to_be_visible()
     fits_the_width(tab)
+
+    tab.locator("#sensitive").get_by_label("2 bits", exact=True).check()
+    expect(tab.locator(".layers")).not_to_contain_text("healed to")  # that was at 4 bits
+    tab.get_by_label("a CNN for handwritten digits").check()
+    expect(words).to_contain_text("Not scanned yet.")
+    expect(tab.locator("#budget-bytes")).to_have_value("")
 
 
 def width(page: Page, row: int) -> float:

@@ -113,6 +113,9 @@ def test_the_questions_are_answered_with_the_keyboard(tab: Page, server: str) ->
         "The loss is the same, and it is that of the rounded network."
     )
     assert done(tab) == "your_turn"
+    for grading in tab.locator(".quiz .grading:not(:empty)").all():
+        grading.scroll_into_view_if_needed()
+        expect(grading).to_be_in_viewport(ratio=1)
     for i, right in enumerate((1, 2, 0, 1, 0, 2)):
         questions.nth(i).locator("input").nth(right).check()
     tab.locator("button.check").click()
@@ -122,9 +125,9 @@ def test_the_questions_are_answered_with_the_keyboard(tab: Page, server: str) ->
 def test_the_listing_follows_the_settings(tab: Page, server: str) -> None:
     open_chapter(tab, server, "your_turn")
     code = tab.locator("#your-module code")
-    expect(code).to_contain_text('QATConfig(weight=QuantSpec(bits=4, granularity="per_tensor"))')
+    expect(code).to_contain_text('spec = QuantSpec(bits=4, granularity="per_tensor")\n')
     tab.locator("#bits").get_by_label("2", exact=True).check()
-    expect(code).to_contain_text('QATConfig(weight=QuantSpec(bits=2, granularity="per_tensor"))')
+    expect(code).to_contain_text('spec = QuantSpec(bits=2, granularity="per_tensor")\n')
 
 
 def points(page: Page) -> list[list[float]]:
