@@ -207,8 +207,10 @@ def test_pause_keeps_what_is_healed_and_the_next_run_goes_on(case: Case, monkeyp
     monkeypatch.setitem(cases.HEAL_STEPS, "sine", 60)
     choice = json.dumps({"heal": "worst", "bits": 4, "mix": 0})
     request = visitor("pausing")
-    frames = sensitive.heal_network(request, choice, case, None, None)  # type: ignore[arg-type]
-    next(frames), next(frames)
+    with monkeypatch.context() as slow:
+        slow.setattr(sensitive, "SECONDS_A_FRAME", 60)  # however late the pause comes, the run has not ended
+        frames = sensitive.heal_network(request, choice, case, None, None)  # type: ignore[arg-type]
+        next(frames), next(frames)
     asking = threading.Thread(target=pause, args=(request,))
     asking.start()
     *_, last = frames
