@@ -11,9 +11,9 @@ from torch import Tensor
 from app.view import STATIC
 
 # Every view is a module of its own, so they are drawn in any order, and the frame asks for its settings meanwhile.
-# The feed has nothing to draw.
-READY = """() => window.settingsAreKnown && [...document.querySelectorAll(".view:not(#feed *)")]
-    .filter((view) => view.offsetWidth).every((view) => view.childElementCount)"""
+# The feed draws nothing, but tells of the network.
+READY = """() => window.settingsAreKnown && window.networkIsKnown &&
+    [...document.querySelectorAll(".view:not(#feed *)")].every((view) => !view.offsetWidth || view.childElementCount)"""
 MINUS, SUFFIXES = "\N{MINUS SIGN}", "%\N{MULTIPLICATION SIGN}"
 
 

@@ -33,6 +33,7 @@ expect.set_options(timeout=PATIENCE)
 # Kept from the start, since a test cannot know when it comes.
 KEPT = """
 window.addEventListener("settings", () => (window.settingsAreKnown = true));
+window.addEventListener("network", () => (window.networkIsKnown = true));
 window.addEventListener("chapter-done", (event) => (window.chapterDone = event.detail));
 """
 
