@@ -21,7 +21,7 @@ class Run:
     """One generator at work; of the chapter that its frames are for."""
 
     def __init__(self, chapter: str) -> None:
-        self._chapter = chapter
+        self.chapter = chapter
         self._asked_to_stop = threading.Event()
         self._ended = threading.Event()
         self._offered: Any = None
@@ -51,9 +51,9 @@ class Run:
         self._shown = self._offered or own
         return self._shown
 
-    def stop(self, last_frame: Any = None, chapter: str = "") -> bool:
+    def stop(self, last_frame: Any = None) -> bool:
         """Ask, and wait until the run has ended; whether it showed the frame offered to it."""
-        if chapter == self._chapter and last_frame is not None:
+        if last_frame is not None:
             self._offered = last_frame
         self._asked_to_stop.set()
         self._ended.wait(PATIENCE)
@@ -80,9 +80,13 @@ def running(session: str | None, chapter: str = "") -> Iterator[Run]:
 
 
 def stop(session: str | None, last_frame: Any = None, chapter: str = "") -> bool:
-    """End the visitor's run, if there is one; whether it showed the frame offered to it, being of that chapter."""
+    """End the visitor's run, if there is one; whether it showed the frame offered to it.
+
+    A frame is of a chapter, and the run of another goes on: several chapters follow a setting, and the one that the
+    run belongs to has the frame that fits.
+    """
     run = _runs.get(session)
-    return run.stop(last_frame, chapter) if run else False
+    return run.stop(last_frame) if run and chapter in ("", run.chapter) else False
 
 
 def is_running(session: str | None) -> bool:

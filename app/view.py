@@ -22,6 +22,15 @@ const at = (path) => new URL('gradio_api/file=' + path, document.baseURI);
 import(at('{view}')).then((view) => view.mount(at('{module}'), element, props, watch, trigger));
 """
 
+# A click may come before the view is drawn, and waits for it then. A view that is out of sight is not waited for.
+FROM_VIEW = """
+async (_, ...others) => {{
+  const view = document.querySelector('#{elem_id} .view');
+  while (view?.offsetWidth && !view.dataset.{name}) await new Promise(requestAnimationFrame);
+  return [view?.dataset.{name} ?? '', ...others];
+}}
+"""
+
 
 def module_view(module: str, value: str, elem_id: str, **props: Any) -> gr.HTML:
     """A place on the page that `static/<module>` draws, given JSON strings; not before it is first seen.
@@ -37,6 +46,11 @@ def module_view(module: str, value: str, elem_id: str, **props: Any) -> gr.HTML:
         elem_id=elem_id,
         **props,
     )
+
+
+def from_view(elem_id: str, name: str) -> str:
+    """What `Handlers` puts in the place of the first input: what a view keeps in `data-<name>` until a click asks."""
+    return FROM_VIEW.format(elem_id=elem_id, name=name)
 
 
 def static_path(name: str) -> str:

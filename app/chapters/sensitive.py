@@ -15,7 +15,7 @@ from app.progress import Progress
 from app.running import running, stop
 from app.shared import HOUR, Shared, parse_settings
 from app.snippets import config_source
-from app.view import coloured, listing, module_view, prose, rounded, to_json
+from app.view import coloured, from_view, listing, module_view, prose, rounded, to_json
 from qat_core import Mix, PlannedLayer, frontier, suggest
 
 KEY, TITLE = "sensitive", "Sensitive layers"
@@ -23,9 +23,6 @@ USES = ("granularity", "scale", "noise", "seed", "width", "learning_rate")  # ev
 
 IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
 SECONDS_A_FRAME = 0.1
-
-# The browser knows which width, mix and patient are on screen; without a click it tells nobody.
-WITH_CHOICE = f"(_, ...others) => [document.querySelector('#{KEY} .view')?.dataset.choice ?? '', ...others]"
 
 
 def build(shared: Shared) -> None:
@@ -49,7 +46,7 @@ def build(shared: Shared) -> None:
             listing(suggest, frontier)
 
     inputs = [view, case, healing, shared.progress, task, *shared.settings]
-    common = Handlers(KEY, inputs, [view, case, healing], js=WITH_CHOICE)
+    common = Handlers(KEY, inputs, [view, case, healing], js=from_view(KEY, "choice"))
     common.run(examine, scan_layers)
     common.run(heal, heal_network)
     common.pause(pause)

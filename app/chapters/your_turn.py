@@ -22,16 +22,13 @@ from app.running import is_running, running, stop
 from app.shared import HOUR, Shared, parse_settings
 from app.snippets import spec_source
 from app.turns import turn
-from app.view import coloured, module_view, prose, rounded, to_json
+from app.view import coloured, from_view, module_view, prose, rounded, to_json
 from export import ParityError, audit
 
 KEY, TITLE = "your_turn", "Your turn"
 USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate")
 
 SECONDS_A_FRAME = 0.04  # ten steps; the 2,000 take eight seconds
-
-# The curve is in the browser; without a click it tells nobody.
-WITH_POINTS = "(_, ...others) => [document.querySelector('#your-turn .view')?.dataset.points ?? '', ...others]"
 
 
 def build(shared: Shared) -> None:
@@ -53,7 +50,7 @@ def build(shared: Shared) -> None:
     prose(str(beside("questions.md")))
     module_view("quiz.js", beside("questions.json").read_text(encoding="utf-8"), elem_id="quiz")
 
-    common = Handlers(KEY, [view, own, *shared.settings], [view, own], js=WITH_POINTS)
+    common = Handlers(KEY, [view, own, *shared.settings], [view, own], js=from_view("your-turn", "points"))
     common.run(run, train)
     common.pause(pause)
     common.change([reset.click], start_anew)

@@ -126,7 +126,8 @@ def build(shared: Shared) -> None:
     common.run(run, train)
     common.pause(pause)
     common.after_the_run(step, train_one_step, "step")
-    common.change([reset.click, free.change], start_anew)
+    common.change([reset.click], start_anew)
+    common.change([free.change], follow_choice)
     common.change([view.select], cut)
 
 
@@ -164,6 +165,11 @@ def start_anew(request: gr.Request, lesson: Lesson, free: Any) -> tuple[Any, ...
     except ValueError as error:
         fresh = page(lesson, problem=str(error))
     return unchanged() if stop(request.session_hash, fresh, KEY) else fresh
+
+
+def follow_choice(request: gr.Request, lesson: Lesson, free: Any) -> tuple[Any, ...]:
+    """Step 0 of what may learn now, unless a click that came after the choice has begun it."""
+    return unchanged() if lesson.free == free else start_anew(request, lesson, free)
 
 
 def cut(request: gr.Request, event: gr.EventData, lesson: Lesson, free: Any) -> tuple[Any, ...]:

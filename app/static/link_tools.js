@@ -54,19 +54,18 @@ function classDialog() {
   node.append(title, about, fields, text, line);
 
   const update = () => {
+    for (const { name, value } of boxes) value.textContent = String(settings()[name]).replace("_", " ");
     const chosen = boxes.filter(({ box }) => box.checked).map(({ name }) => name);
     text.value = link(CHAPTERS[place()].key, chosen).href;
     said.textContent = "";
   };
   const open = () => {
     const hidden = hiddenNames();
-    for (const { name, box, value } of boxes) {
-      box.checked = hidden.has(name);
-      value.textContent = String(settings()[name]).replace("_", " ");
-    }
+    for (const { name, box } of boxes) box.checked = hidden.has(name);
     update();
     node.showModal();
   };
+  window.addEventListener("settings", update); // which the page may learn after the dialog was opened
   return { node, open };
 }
 

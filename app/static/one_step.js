@@ -1,5 +1,6 @@
 /** Chapter "one step": pick a weight, then follow it through one optimizer step, a stage at a time. */
 
+import { settings } from "./address.js";
 import { button, element } from "./dom.js";
 import { chapterDone } from "./done.js";
 import { follow } from "./follow.js";
@@ -78,14 +79,14 @@ export function mount(root, props, watch, trigger) {
 /** The training may have moved on, or begun anew, while this chapter was out of sight or the settings changed. */
 function keepUpToDate(view, ask, hold) {
   let seen = true; // what was drawn first is up to date
-  let known = null;
+  let known = String(Object.values(settings())); // those of the network that was drawn first
   new ResizeObserver(([{ contentRect }]) => {
     const visible = contentRect.width > 0;
     if (visible && !seen) ask();
     seen = visible;
   }).observe(view);
   window.addEventListener("settings", ({ detail }) => {
-    const isOther = known !== null && String(detail) !== known;
+    const isOther = String(detail) !== known;
     known = String(detail);
     if (seen && isOther) hold();
     if (seen) ask();

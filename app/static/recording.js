@@ -16,7 +16,7 @@ const listeners = new Set();
 
 /** Take in a frame: it follows those of earlier steps, and replaces those of later ones. */
 export function add(frame) {
-  if (frame.aside && own()?.frames.at(-1).running) return; // a run has begun since it was asked for
+  if (frame.aside && isOutdated(frame)) return;
   const run = runs.get(frame.key) ?? { frames: [], noisy: [], floor: 0 };
   const { frames } = run;
   while (frames.length && frames.at(-1).step >= frame.step) frames.pop();
@@ -30,6 +30,12 @@ export function add(frame) {
   const isBrokenShown = last()?.frames.at(-1).preset;
   if (!(frame.aside && isBrokenShown)) newest.set("shown", run);
   for (const listener of listeners) listener();
+}
+
+/** A run has begun or a step was taken since the frame was asked for. */
+function isOutdated({ key, step }) {
+  const now = own()?.frames.at(-1);
+  return Boolean(now) && (now.running || (now.key === key && now.step > step));
 }
 
 /** The run of the visitor's own network. @returns {Run | undefined} */

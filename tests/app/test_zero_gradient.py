@@ -82,6 +82,13 @@ def test_step_is_one_step_and_what_may_learn_starts_anew(fresh: Lesson) -> None:
     assert (other.step, other.free) == (1, "scales")
 
 
+def test_a_step_may_overtake_the_choice_before_it(fresh: Lesson) -> None:
+    _, after = zero_gradient.train_one_step(fresh, "biases")
+    assert zero_gradient.follow_choice(visitor("overtaken"), after, "biases") == zero_gradient.unchanged()
+    _, other = zero_gradient.follow_choice(visitor("choosing"), after, "scales")
+    assert (other.step, other.free) == (0, "scales")
+
+
 def test_reset_is_shown_by_the_run_that_it_stops(fresh: Lesson) -> None:
     request = visitor("resetting zero")
     frames = zero_gradient.train(request, fresh, "weights")

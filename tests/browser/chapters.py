@@ -10,6 +10,10 @@ from torch import Tensor
 
 from app.view import STATIC
 
+# Every view is a module of its own, so they are drawn in any order, and the frame asks for its settings meanwhile.
+# The feed draws nothing, but tells of the network.
+READY = """() => window.settingsAreKnown && window.networkIsKnown &&
+    [...document.querySelectorAll(".view:not(#feed *)")].every((view) => !view.offsetWidth || view.childElementCount)"""
 MINUS, SUFFIXES = "\N{MINUS SIGN}", "%\N{MULTIPLICATION SIGN}"
 
 
@@ -20,12 +24,16 @@ def hidden_weights() -> Tensor:
     return torch.from_numpy(flat.reshape(layer["shape"]).copy())
 
 
+def open_page(page: Page, address: str) -> None:
+    """Open an address, and wait until all that is seen is drawn and in its place, and the frame has no more to ask."""
+    page.goto(address)
+    page.wait_for_function(READY)
+    drawn(page)
+
+
 def open_chapter(page: Page, server: str, key: str) -> list[str]:
     """Open a chapter, and collect what it asks of the server from then on."""
-    page.goto(f"{server}/?chapter={key}")
-    page.locator(f"#{key.replace('_', '-')} .view > *").first.wait_for()
-    page.wait_for_timeout(500)  # the frame's own questions
-    page.evaluate("window.addEventListener('chapter-done', (event) => (window.chapterDone = event.detail))")
+    open_page(page, f"{server}/?chapter={key}")
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url) if is_question(request.url) else None)
     return requests

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.browser.chapters import open_page
 from tests.browser.chromium import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,13 @@ QUIET = (
 START_SECONDS = 90
 PATIENCE = 30_000  # milliseconds
 expect.set_options(timeout=PATIENCE)
+
+# Kept from the start, since a test cannot know when it comes.
+KEPT = """
+window.addEventListener("settings", () => (window.settingsAreKnown = true));
+window.addEventListener("network", () => (window.networkIsKnown = true));
+window.addEventListener("chapter-done", (event) => (window.chapterDone = event.detail));
+"""
 
 
 @pytest.fixture(scope="session")
@@ -84,15 +92,16 @@ def scheme() -> str:
 
 @pytest.fixture(params=[1280, 390], ids=lambda width: f"{width}px")
 def tab(request: pytest.FixtureRequest, server: str, chromium: Browser, scheme: str) -> Iterator[Page]:
-    """An empty tab. Afterwards nothing may have gone wrong in it or left the machine."""
+    """An empty tab. Afterwards nothing may have gone wrong in it, or in one beside it, or left the machine."""
     size = {"width": request.param, "height": 900}
     context = chromium.new_context(viewport=size, color_scheme=scheme, accept_downloads=True)
+    context.add_init_script(KEPT)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
     problems: list[str] = []
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda sent: problems.append(f"asks {sent.url}") if is_foreign(sent.url, server) else None)
+    context.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    context.on("weberror", lambda error: problems.append(str(error.error)))
+    context.on("request", lambda sent: problems.append(f"asks {sent.url}") if is_foreign(sent.url, server) else None)
     yield page
     ARTIFACTS.mkdir(exist_ok=True)
     page.screenshot(path=ARTIFACTS / f"{request.node.name}.png", full_page=True)
@@ -103,8 +112,7 @@ def tab(request: pytest.FixtureRequest, server: str, chromium: Browser, scheme: 
 @pytest.fixture
 def page(tab: Page, server: str) -> Page:
     """The page, open at the training and drawn."""
-    tab.goto(f"{server}/?chapter=qat")
-    tab.locator("#qat .status").wait_for()
+    open_page(tab, f"{server}/?chapter=qat")
     return tab
 
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from export import check
 from export.codes import packed_tensors
 from export.nibbles import offsets
-from tests.browser.chapters import MINUS, done
+from tests.browser.chapters import MINUS, done, open_page
 from tests.browser.test_page import button, fits_the_width, open_chapter
 
 PATIENCE = 60_000  # an export on a busy machine
@@ -22,8 +22,8 @@ PATIENCE = 60_000  # an export on a busy machine
 @pytest.fixture
 def page(tab: Page, server: str) -> Page:
     """The chapter "Export", drawn, with nothing exported."""
-    tab.goto(f"{server}/?chapter=export")
-    expect(tab.locator("#exported .words")).to_contain_text("No file yet", timeout=PATIENCE)
+    open_page(tab, f"{server}/?chapter=export")
+    expect(tab.locator("#exported .words")).to_contain_text("No file yet")
     return tab
 
 
@@ -31,7 +31,6 @@ def test_a_visit_from_the_export_to_the_answer(page: Page, tmp_path: Path) -> No
     open_chapter(page, "onnxruntime")
     button(page, "ask").click()
     expect(page.locator("#answer .words")).to_contain_text("press Export in the chapter before", timeout=PATIENCE)
-    page.evaluate("window.addEventListener('chapter-done', (event) => (window.chapterDone = event.detail))")
     open_chapter(page, "export")
     button(page, "export").click()
     expect(page.locator("#exported .onnx-graph")).to_be_visible(timeout=PATIENCE)

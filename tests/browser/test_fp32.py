@@ -4,11 +4,11 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.chapters import fits_the_width
+from tests.browser.chapters import fits_the_width, open_page
 
 
 def test_the_network_learns_and_the_floor_is_named(tab: Page, server: str) -> None:
-    tab.goto(f"{server}/?chapter=fp32&noise=0.3")
+    open_page(tab, f"{server}/?chapter=fp32&noise=0.3")
     view = tab.locator("#fp32 .view")
     tab.wait_for_function("document.querySelector('#fp32 .view')?.dataset.label?.includes('noise 0.3')")
     charts = tab.locator("#fp32 svg.plot-svg")

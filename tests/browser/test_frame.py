@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, Request, expect
 
 from app.shared import NAMES
 from app.ui import CHAPTERS, KEYS, TITLE
+from tests.browser.chapters import open_page
 from tests.browser.conftest import ARTIFACTS
 
 FIRST, LAST = CHAPTERS[0], CHAPTERS[-1]
@@ -26,7 +27,7 @@ DRAWN = """key => [...document.querySelectorAll(`#page-${key} .view`)]
 def test_every_chapter_is_drawn_fits_and_is_accessible(tab: Page, server: str, scheme: str) -> None:
     width = tab.viewport_size["width"]
     ARTIFACTS.mkdir(exist_ok=True)
-    tab.goto(server)
+    open_page(tab, server)
     found = []
     for key in KEYS:
         open_chapter(tab, key)
@@ -40,7 +41,7 @@ def test_every_chapter_is_drawn_fits_and_is_accessible(tab: Page, server: str, s
 
 @pytest.mark.timeout(600)
 def test_every_chapter_is_reached_and_left_with_the_keyboard(tab: Page, server: str) -> None:
-    tab.goto(server)
+    open_page(tab, server)
     title(tab, FIRST.TITLE)
     for chapter, following in pairwise(CHAPTERS):
         tab.wait_for_function(DRAWN, arg=chapter.KEY)
@@ -62,9 +63,7 @@ def test_the_menu_counts_as_the_list_does(tab: Page, server: str) -> None:
 
 
 def test_the_first_stop_of_the_keyboard_skips_to_the_chapter(tab: Page, server: str) -> None:
-    tab.goto(server)
-    title(tab, FIRST.TITLE)
-    tab.locator(".skip").wait_for(state="attached")  # heading and list are drawn in either order
+    open_page(tab, server)
     tab.keyboard.press("Tab")
     expect(tab.locator(".skip")).to_be_focused()
     expect(tab.locator(".skip")).to_be_in_viewport()
@@ -160,18 +159,20 @@ def test_a_link_for_a_class_fixes_and_hides_settings(tab: Page, server: str) -> 
     dialog.get_by_role("checkbox", name="bits").check()
     expect(dialog.get_by_role("checkbox", name="bits")).to_have_css("appearance", "auto")  # a tick that is seen
     dialog.get_by_role("checkbox", name="seed").check()
-    link = dialog.locator("input.address").input_value()
+    address = dialog.locator("input.address")
+    expect(address).to_have_value(re.compile("seed=0"))  # as soon as the page knows its settings
+    link = address.input_value()
     query = parse_qs(urlsplit(link).query)
     assert (query["hide"], query["bits"], query["seed"]) == (["bits,seed"], ["2"], ["0"])
     tab.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
 
-    tab.goto(link)
-    title(tab, WITH_SETTINGS.TITLE)
-    expect(tab.locator("#granularity")).to_be_visible()
-    expect(tab.locator("#bits")).to_be_hidden()
-    expect(tab.locator("#seed")).to_be_hidden()
-    expect(tab.locator("#bits").get_by_label("2", exact=True)).to_be_checked()
+    page = beside(tab, link)
+    title(page, WITH_SETTINGS.TITLE)
+    expect(page.locator("#granularity")).to_be_visible()
+    expect(page.locator("#bits")).to_be_hidden()
+    expect(page.locator("#seed")).to_be_hidden()
+    expect(page.locator("#bits").get_by_label("2", exact=True)).to_be_checked()
 
 
 @pytest.mark.parametrize(
@@ -191,9 +192,14 @@ def test_a_hostile_address_is_answered_with_sentences(tab: Page, server: str, ho
 
 
 def again(tab: Page) -> Page:
-    """The same address in the same browser. (A reload would abort Gradio's requests, which it reports as errors.)"""
+    """The same address in the same browser."""
+    return beside(tab, tab.url)
+
+
+def beside(tab: Page, address: str) -> Page:
+    """An address in the same browser. (To leave the page would abort Gradio's requests, which it reports as errors.)"""
     page = tab.context.new_page()
-    page.goto(tab.url)
+    page.goto(address)
     page.locator("#chapter-list").wait_for(state="attached")
     return page
 

@@ -5,6 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from tests.browser.chapters import open_page
+
 STAGES = ["latent", "scale", "divide", "round", "clamp", "dequantize", "layer", "loss", "gradient", "ste"]
 STAGES += ["averages", "update", "flip"]
 
@@ -23,8 +25,8 @@ CROWDED = """() => [...document.querySelectorAll("#one-step .shown .plot-svg")].
 
 @pytest.fixture
 def chapter(tab: Page, server: str) -> Page:
-    tab.goto(f"{server}/?chapter=one_step")
-    tab.locator("#one-step .stage .number").first.wait_for()
+    open_page(tab, f"{server}/?chapter=one_step")
+    settled(tab)
     return tab
 
 

@@ -5,13 +5,12 @@ import re
 from playwright.sync_api import Page, expect
 
 from app.view import static_path
-from tests.browser.chapters import fits_the_width
+from tests.browser.chapters import fits_the_width, open_page
 
 
 def trained(tab: Page, server: str) -> None:
     """An untrained network is offered training first."""
-    tab.goto(f"{server}/?chapter=ptq")
-    tab.locator("#ptq .words").wait_for()
+    open_page(tab, f"{server}/?chapter=ptq")
     expect(tab.locator("#ptq .words")).to_contain_text("Train it first")
     expect(tab.locator("#crush")).to_be_hidden()
     tab.locator("#train-first").click()

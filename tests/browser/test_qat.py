@@ -4,7 +4,8 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.chapters import fits_the_width
+from app.view import static_path
+from tests.browser.chapters import fits_the_width, open_page
 
 CELLS = "[...document.querySelector('#qat canvas').getContext('2d').getImageData(0, 0, 64, 64).data]"
 
@@ -76,6 +77,19 @@ def test_what_another_chapter_trained_is_shown(page: Page) -> None:
     leave_for(page, "qat")
     page.locator("#qat .view[data-step='2']").wait_for()
     expect(page.locator("#scrubber")).to_have_attribute("max", "2")  # the frames of both chapters are one recording
+
+
+def test_what_is_caught_up_on_never_goes_back_behind_a_step(tab: Page, server: str) -> None:
+    open_page(tab, server)
+    address = f"new URL('gradio_api/file={static_path('recording.js')}', document.baseURI)"
+    ask = f"""async (late) => {{
+        const {{ add, own }} = await import({address});
+        const frame = own().frames.at(-1);
+        add({{ ...frame, step: 2 }});
+        add({{ ...frame, step: late, aside: true }});
+        return own().frames.at(-1).step;
+    }}"""
+    assert [tab.evaluate(ask, late) for late in (1, 3)] == [2, 3]
 
 
 def leave_for(page: Page, key: str) -> None:

@@ -21,7 +21,11 @@ def test_scan_spend_and_heal(tab: Page, server: str) -> None:
 
     tab.locator("#sensitive-scan").click()
     expect(words).to_contain_text("All 3 layers of the sine network scanned", timeout=SCANNED)
+    expect(tab.locator("#sensitive .view")).to_have_attribute("data-running", "false")
     assert done(tab) == "sensitive"
+    tab.evaluate(
+        "Promise.all(document.querySelector('.layers').getAnimations({ subtree: true }).map((a) => a.finished))"
+    )
     bars = [width(tab, i) for i in range(3)]
     worst = tab.locator(".layers tr.worst")
     expect(worst).to_have_count(1)

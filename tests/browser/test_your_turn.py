@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.chapters import done, drawn, fits_the_width, open_chapter
 
@@ -58,6 +58,18 @@ def test_a_curve_is_drawn_learned_and_taken_home(tab: Page, server: str, tmp_pat
     (answers,) = session.run(None, {session.get_inputs()[0].name: np.array([[-1.0], [1.0]], np.float32)})
     assert np.isfinite(answers).all()
     fits_the_width(tab)
+
+
+def test_a_click_waits_for_the_curve_to_be_drawn(tab: Page, server: str) -> None:
+    held: list[Route] = []
+    tab.route("**/your_turn.js", lambda route: held.append(route))
+    with tab.expect_request("**/your_turn.js"):
+        tab.goto(f"{server}/?chapter=your_turn")
+    tab.locator("#your-train").click()
+    held[0].continue_()
+    tab.wait_for_function("() => Number(document.querySelector('#your-turn .view').dataset.step) > 0", timeout=TRAINED)
+    tab.locator("#your-pause").click()
+    expect(tab.locator("#your-turn .view")).to_have_attribute("data-running", "false", timeout=TRAINED)
 
 
 def test_points_are_brought_or_refused_with_a_sentence(tab: Page, server: str, tmp_path: Path) -> None:

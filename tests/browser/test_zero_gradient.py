@@ -5,11 +5,12 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.chapters import open_page
+
 
 @pytest.fixture
 def chapter(tab: Page, server: str) -> Page:
-    tab.goto(f"{server}/?chapter=zero_gradient")
-    tab.locator("#zero-gradient .slice dd").first.wait_for()
+    open_page(tab, f"{server}/?chapter=zero_gradient")
     return tab
 
 
