@@ -45,11 +45,12 @@ def _setup(contender: Contender) -> dict[str, str]:
 
 
 def _machine() -> str:
-    """Processor, cores and GPU."""
+    """Processor, its instructions, cores and GPU. Names do not tell processors with and without VNNI apart."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    machine = f"{next(names, platform.processor() or platform.machine())}, {os.cpu_count()} cores"
+    text = info.read_text() if info.exists() else ""
+    names = (line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    instructions = torch.backends.cpu.get_cpu_capability() + (" VNNI" if "vnni" in text else "")
+    machine = f"{next(names, platform.processor() or platform.machine())} ({instructions}), {os.cpu_count()} cores"
     return f"{machine}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else machine
 
 
