@@ -147,7 +147,7 @@ class Healing:
     def of_worst(cls, case: Case, bits: float) -> "Healing":
         """The layer that does most damage at that width; all others in float."""
         worst = max(case.rows, key=lambda row: row.damage_at(bits))
-        config = only(worst.name, QATConfig(replace(case.config.weight, bits=bits)))
+        config = only(worst.names, QATConfig(replace(case.config.weight, bits=bits)))
         return cls._start(case, config, worst.name, (bits,))
 
     @classmethod

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from qat_core.plan import plan
+from qat_core.plan import PlannedLayer, plan
 from qat_core.prepare import prepare
 from qat_core.spec import QATConfig
 
@@ -29,6 +29,7 @@ class SensitivityRow:
         metric: the metric with this layer alone quantized as the config says.
         by_bits: width -> the metric with this layer alone quantized to that width.
         config: what applied to the layer.
+        tied: names of the layers that share its weight, and so are quantized with it.
     """
 
     name: str
@@ -37,6 +38,12 @@ class SensitivityRow:
     metric: float
     by_bits: dict[float, float]
     config: QATConfig
+    tied: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All layers that the row is about."""
+        return (self.name, *self.tied)
 
     @property
     def damage(self) -> float:
@@ -68,8 +75,9 @@ class Mix:
     def config(self, rows: Sequence[SensitivityRow]) -> QATConfig:
         """For `prepare`: an override for each layer."""
         overrides = {
-            _literal(row.name) or "*": replace(row.config, weight=replace(row.config.weight, bits=bits), overrides={})
+            _literal(name) or "*": replace(row.config, weight=replace(row.config.weight, bits=bits), overrides={})
             for row, bits in zip(rows, self.bits, strict=True)
+            for name in row.names
         }
         return QATConfig(weight=rows[0].config.weight, activation=rows[0].config.activation, overrides=overrides)
 
@@ -93,7 +101,7 @@ def sensitivity(
         progress: show a bar on stderr when that is a terminal.
 
     Returns:
-        One row a layer, in the order of the model.
+        One row a layer, in the order of the model; one for all layers that share a weight.
 
     Raises:
         ValueError: nothing in the model can be quantized, or the metric is not a finite number.
@@ -118,21 +126,37 @@ def scan(
     if not layers:
         prepare(model, config)
     baseline = _finite(evaluate(copy.deepcopy(model).eval()), "the FP32 model")
-    for layer in layers:
+    groups = _by_weight(model, layers)
+    for layer, *others in groups:
         assert layer.config is not None
+        names = (layer.name, *(other.name for other in others))
         by_bits = {}
         for width in sorted({*bits, layer.config.weight.bits}):
             spec = replace(layer.config.weight, bits=width)
-            one = prepare(model, only(layer.name, QATConfig(spec))).eval()
+            one = prepare(model, only(names, QATConfig(spec))).eval()
             by_bits[width] = _finite(evaluate(one), f"layer {layer.name!r} at {width:g} bits")
         elements = sum(math.prod(shape) for shape in layer.shapes)
         metric = by_bits[layer.config.weight.bits]
-        yield SensitivityRow(layer.name, elements, baseline, metric, by_bits, layer.config), len(layers)
+        yield SensitivityRow(layer.name, elements, baseline, metric, by_bits, layer.config, names[1:]), len(groups)
 
 
-def only(name: str, config: QATConfig) -> QATConfig:
-    """That config for the layer of this name, float for all others."""
-    return QATConfig(overrides={_literal(name): config, "*": None}) if name else config
+def only(names: Sequence[str], config: QATConfig) -> QATConfig:
+    """That config for the layers of these names, float for all others."""
+    return QATConfig(overrides={**{_literal(name): config for name in names}, "*": None}) if names[0] else config
+
+
+def _by_weight(model: nn.Module, layers: Sequence[PlannedLayer]) -> list[list[PlannedLayer]]:
+    """The layers that share a weight together, each at the place of the first of them."""
+    groups: list[tuple[set[int], list[PlannedLayer]]] = []
+    for layer in layers:
+        weights = {id(p) for p in model.get_submodule(layer.name).parameters(recurse=False) if p.dim() > 1}
+        found = next((group for group in groups if group[0] & weights), None)
+        if found is None:
+            groups.append((weights, [layer]))
+        else:
+            found[0].update(weights)
+            found[1].append(layer)
+    return [tied for _, tied in groups]
 
 
 def suggest(rows: Sequence[SensitivityRow], budget_bytes: int) -> QATConfig:

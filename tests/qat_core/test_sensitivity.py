@@ -55,6 +55,33 @@ def test_a_name_that_looks_like_a_glob_is_taken_literally():
     assert [layer.config.weight.bits for layer in plan(model, config).layers] == [2, 4, 2]
 
 
+class Tied(nn.Module):
+    """Words in, words out, through one table."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.middle, self.out = nn.Embedding(9, 6), nn.Linear(6, 6), nn.Linear(6, 9)
+        self.out.weight = self.words.weight
+
+    def forward(self, x):
+        return self.out(self.middle(self.words(x)))
+
+
+def test_layers_that_share_a_weight_are_measured_and_widened_together():
+    model, words = Tied(), torch.arange(9)
+    target = model(words).detach()
+
+    def loss(candidate):
+        return (candidate(words) - target).square().mean().item()
+
+    rows = sensitivity(model, loss, bits=(2, 8))
+    assert [(row.name, row.tied, row.elements) for row in rows] == [("words", ("out",), 54), ("middle", (), 36)]
+    assert rows[0].by_bits[2] == loss(prepare(model, QATConfig(QuantSpec(2), overrides={"middle": None})))
+    for budget in range(sum(row.bytes_at(2) for row in rows), sum(row.bytes_at(8) for row in rows) + 1):
+        mixed = prepare(model, suggest(rows, budget))
+        assert mixed.words.weight_quantizer is mixed.out.weight_quantizer
+
+
 def rows_of(*damages):
     """Layers of 80 weights each with the damages given at 2, 4 and 8 bits."""
     config = QATConfig()
