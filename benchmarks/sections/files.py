@@ -27,6 +27,10 @@ NOTES = """\
 - Two sums of the same numbers in another order differ in their last bits, and where a sum lies on a rounding tie, so
   does its code. One such code in a hidden layer moves all 1,024 outputs of its row. With powers of two for scales the
   sums are exact, and the order does not matter.
+- From `extended` on, layers with 8-bit inputs run in integer kernels. On x86 processors without VNNI these cut the sum
+  of two products off at 16 bits where weights are INT8, and outputs are wrong by much more than one code; with UINT8
+  weights they do not. Ours writes 8-bit weights of such layers as UINT8, with zero point 128, so that a file answers
+  the same on both kinds of processor. The line below the table says which kind this was.
 - torchao and PARQ have no export to ONNX.
 """
 WIDTH, LAYERS, ROWS = 1024, 4, 64
