@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from export import ParityError, Setup, check_parity, export_onnx
+from export.proof import prove
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 
 LEVELS = ["disable_all", "basic", "extended", "all"]
@@ -231,6 +232,31 @@ def test_power_of_two_scales_are_proven_exact_and_are(tmp_path):
         unit = scale * layer.weight_quantizer.source.qparams(layer.weight)[0].flatten()
         sums = layer.weight.double().abs().flatten(1).sum(1) * largest_input + layer.bias.double().abs()
         assert report.proof.bounds[node] == (sums / unit).max()
+
+
+def powers(bits):
+    return QATConfig(QuantSpec(bits, power_of_two=True), QuantSpec.activation(power_of_two=True))
+
+
+def test_products_that_overflow_on_some_processors_are_no_proof(tmp_path):
+    model, x = nn.Sequential(nn.Linear(2, 3)), torch.randn(50, 2)
+    model = calibrate(prepare(model, powers(8)), [x]).eval()
+    export_onnx(model, x, tmp_path / "model.onnx")
+    proto = onnx.load(tmp_path / "model.onnx")
+    assert prove(proto).proven
+    for tensor in proto.graph.initializer:
+        if tensor.name in ("0.weight", "0.weight_zero_point"):  # INT8, as others write eight bits
+            signed = numpy_helper.to_array(tensor).astype(np.int16) - 128
+            tensor.CopyFrom(numpy_helper.from_array(signed.astype(np.int8), tensor.name))
+    largest = int(model[0].weight_quantizer.codes(model[0].weight).short().abs().max())
+    assert largest > 64
+    assert prove(proto).reason.startswith(f"two products of 0/Gemm can add up to {2 * 255 * largest:,}, above 2^15")
+
+
+def test_narrow_codes_in_int8_are_proven_as_well(tmp_path):
+    model, x = nn.Sequential(nn.Linear(2, 3)), torch.randn(50, 2)
+    model = calibrate(prepare(model, powers(4)), [x]).eval()
+    assert export_onnx(model, x, tmp_path / "model.onnx", storage="int8").proof.proven
 
 
 @pytest.mark.parametrize(
