@@ -52,8 +52,8 @@ class QuantLayer(nn.Module):
             return None
         return config.activation
 
-    def weight_names(self) -> tuple[str, ...]:
-        """The parameters that are quantized."""
+    def weight_names(self: nn.Module) -> tuple[str, ...]:
+        """The parameters that are quantized; asked of the FP32 layer as well, before it has become this one."""
         return ("weight",)
 
     def quantized_weights(self) -> list[tuple[str, Tensor, FakeQuantize]]:

@@ -44,6 +44,7 @@ class PlannedLayer:
 
     Attributes:
         name: in the model; "" is the model itself.
+        owner: the first layer that has its weight, where layers share one; else its own name.
         kind: its class.
         shapes: of the weights that are quantized, or of all its parameters where none is.
         config: what applies to it, or None when it stays in float.
@@ -53,6 +54,7 @@ class PlannedLayer:
     """
 
     name: str
+    owner: str
     kind: str
     shapes: tuple[tuple[int, ...], ...]
     config: QATConfig | None
@@ -99,12 +101,13 @@ def plan(model: nn.Module, config: QATConfig | None = None) -> Plan:
     config = QATConfig() if config is None else config
     if not isinstance(config, QATConfig):
         raise ValueError(f"config={config!r}; expected a QATConfig, such as QATConfig(weight=QuantSpec(bits=4))")
-    layers, shared = [], set[int]()
+    layers, owners = [], dict[int, str]()
     for name, module in model.named_modules():
         own = list(module.parameters(recurse=False))
         if own or _is_container_with_weights(module):
-            layers.append(_plan_layer(name, module, config, shared))
-            shared.update(map(id, own))
+            layers.append(_plan_layer(name, module, config, owners))
+            for parameter in own:
+                owners.setdefault(id(parameter), name)
     for pattern in config.overrides:
         if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in layers):
             names = ", ".join(layer.name for layer in layers)
@@ -128,22 +131,23 @@ def twin_of(module: nn.Module) -> type[QuantLayer] | None:
     return None
 
 
-def _plan_layer(name: str, module: nn.Module, config: QATConfig, shared: set[int]) -> PlannedLayer:
+def _plan_layer(name: str, module: nn.Module, config: QATConfig, owners: dict[int, str]) -> PlannedLayer:
     own = dict(module.named_parameters(recurse=False))
     chosen, pattern = config_for(name, config)
     reason = f"left in float by override {pattern!r}" if chosen is None else _obstacle(module)
     twin = twin_of(module)
     lazy = any(isinstance(p, nn.parameter.UninitializedParameter) for p in own.values())
-    weights = () if reason or twin is None else twin.weight_names(module)  # type: ignore[arg-type]
-    before = 0 if lazy else sum(p.numel() * p.element_size() for p in own.values() if id(p) not in shared)
+    weights = () if reason or twin is None else twin.weight_names(module)
+    before = 0 if lazy else sum(p.numel() * p.element_size() for p in own.values() if id(p) not in owners)
     after, input_spec = before, None
     if chosen is not None and not reason and twin is not None:
         input_spec = twin.input_spec(chosen)
-        for weight in (own[w] for w in weights if id(own[w]) not in shared):
+        for weight in (own[w] for w in weights if id(own[w]) not in owners):
             after += weight_bytes(weight, chosen.weight, twin.axis) - weight.numel() * weight.element_size()
     shapes = () if lazy else tuple(tuple(own[w].shape) for w in (weights or own))
     chosen = None if reason else chosen
-    return PlannedLayer(name, type(module).__name__, shapes, chosen, input_spec, reason, before, after)
+    owner = next((owners[id(own[w])] for w in weights if id(own[w]) in owners), name)
+    return PlannedLayer(name, owner, type(module).__name__, shapes, chosen, input_spec, reason, before, after)
 
 
 def weight_bytes(weight: Tensor, spec: QuantSpec, axis: int) -> int:
@@ -184,7 +188,7 @@ def _obstacle(module: nn.Module) -> str:
             return "bias_k, bias_v and add_zero_attn are not supported"
     if isinstance(module, nn.RNNBase) and module.proj_size:
         return "proj_size is not supported"
-    for name in twin.weight_names(module):  # type: ignore[arg-type]
+    for name in twin.weight_names(module):
         if name not in parameters:  # pruning, the older weight_norm and spectral_norm compute it before each call
             return f"its {name!r} is not a parameter of its own: make what computes it permanent first"
         if not parameters[name].numel():

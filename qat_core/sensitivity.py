@@ -121,13 +121,14 @@ def scan(
     bits: Sequence[float] = (2, 3, 4, 8),
 ) -> Iterator[tuple[SensitivityRow, int]]:
     """`sensitivity`, layer by layer: each row as soon as it is measured, and how many there will be."""
-    config = config or QATConfig()
     layers = plan(model, config).quantized
     if not layers:
         prepare(model, config)
     baseline = _finite(evaluate(copy.deepcopy(model).eval()), "the FP32 model")
-    groups = _by_weight(model, layers)
-    for layer, *others in groups:
+    groups: dict[str, list[PlannedLayer]] = {}
+    for layer in layers:
+        groups.setdefault(layer.owner, []).append(layer)
+    for layer, *others in groups.values():
         assert layer.config is not None
         names = (layer.name, *(other.name for other in others))
         by_bits = {}
@@ -143,20 +144,6 @@ def scan(
 def only(names: Sequence[str], config: QATConfig) -> QATConfig:
     """That config for the layers of these names, float for all others."""
     return QATConfig(overrides={**{_literal(name): config for name in names}, "*": None}) if names[0] else config
-
-
-def _by_weight(model: nn.Module, layers: Sequence[PlannedLayer]) -> list[list[PlannedLayer]]:
-    """The layers that share a weight together, each at the place of the first of them."""
-    groups: list[tuple[set[int], list[PlannedLayer]]] = []
-    for layer in layers:
-        weights = {id(p) for p in model.get_submodule(layer.name).parameters(recurse=False) if p.dim() > 1}
-        found = next((group for group in groups if group[0] & weights), None)
-        if found is None:
-            groups.append((weights, [layer]))
-        else:
-            found[0].update(weights)
-            found[1].append(layer)
-    return [tied for _, tied in groups]
 
 
 def suggest(rows: Sequence[SensitivityRow], budget_bytes: int) -> QATConfig:
