@@ -38,7 +38,7 @@ def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
         onnx.checker.check_model(os.fspath(path), full_check=True)
         onnx.load_external_data_for_model(model, os.fspath(path.parent))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError) as error:
-        raise FileError(f"{path} is not a valid ONNX model: {str(error).strip().splitlines()[0]}") from error
+        raise FileError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
     return model
 
 
@@ -95,3 +95,8 @@ def file_bytes(path: str | os.PathLike[str]) -> int:
     path = Path(path)
     data = path.with_name(f"{path.name}.data")
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of onnx or onnxruntime says, without the details below it."""
+    return str(error).strip().partition("\n")[0]

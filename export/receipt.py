@@ -10,7 +10,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,11 +109,9 @@ def read(model: onnx.ModelProto) -> dict[str, Any]:
     text = next((p.value for p in model.metadata_props if p.key == KEY), None)
     if text is None:
         raise ReceiptError("the file has no receipt: it was not made by export_onnx, or its metadata was removed")
-    try:
+    with _understanding():
         receipt = dict(json.loads(text))
         found, promised = receipt["format"], receipt.pop("sha256", None)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ReceiptError(f"the receipt cannot be understood: {error}") from error
     if found != FORMAT:
         raise ReceiptError(f"the receipt has format {found!r}; expected {FORMAT}")
     if _hash(receipt) != promised:
@@ -128,10 +127,8 @@ def sample_inputs(receipt: Mapping[str, Any]) -> list[NDArray[np.generic]]:
     Raises:
         ReceiptError: they cannot be understood.
     """
-    try:
+    with _understanding():
         return Sample(receipt["inputs"]).arrays()
-    except (TypeError, ValueError, KeyError, MemoryError) as error:
-        raise ReceiptError(f"the receipt cannot be understood: {error}") from error
 
 
 def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityReport:
@@ -157,7 +154,7 @@ def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityRep
         hash_graph(model),
         receipt.get("graph_sha256"),
     )
-    try:
+    with _understanding():
         outputs = [_from_json(a) for a in receipt["outputs"]]
         tolerances, every = [float(t) for t in receipt["tolerances"]], [int(step) for step in receipt["every"]]
         promised = dict(receipt["kernels"])
@@ -167,14 +164,21 @@ def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityRep
             raise ValueError(f"{found}; expected {promises} of each")
         if not all(0 <= t < math.inf for t in tolerances) or min(every) < 1:
             raise ValueError(f"{tolerances=}, {every=}; expected finite tolerances and strides of at least 1")
-    except (TypeError, ValueError, KeyError, MemoryError) as error:
-        raise ReceiptError(f"the receipt cannot be understood: {error}") from error
     try:
         report = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
     except InputsError as error:
         raise ReceiptError(f"the receipt's inputs are not the model's: {error}") from error
     kernels = find_kernels(path, promised, setup=setup) if promised else None
     return replace(report, proof=prove(model), kernels=kernels)
+
+
+@contextmanager
+def _understanding() -> Iterator[None]:
+    """Reading what anybody may have written."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        raise ReceiptError(f"the receipt cannot be understood: {error}") from error
 
 
 def stride(output: NDArray[np.generic]) -> int:

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from export.files import FileError, fits_one_file, write_in_two
+from export.files import FileError, first_line, fits_one_file, write_in_two
 
 LEVELS = {
     "disable_all": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -97,7 +97,7 @@ def _session(
         return ort.InferenceSession(source, options, providers=list(setup.providers))
     except Exception as error:  # onnxruntime's own errors have no common type
         where = "the model" if isinstance(model, bytes) else os.fspath(model)
-        raise FileError(f"onnxruntime cannot load {where}: {str(error).strip().splitlines()[0]}") from error
+        raise FileError(f"onnxruntime cannot load {where}: {first_line(error)}") from error
 
 
 def run(session: ort.InferenceSession, inputs: Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
@@ -111,4 +111,4 @@ def run(session: ort.InferenceSession, inputs: Sequence[NDArray[np.generic]]) ->
         return list(session.run(None, {node.name: value for node, value in zip(nodes, inputs, strict=True)}))
     except Exception as error:  # onnxruntime's own errors have no common type
         takes, given = [(n.type, n.shape) for n in nodes], [(x.dtype.name, x.shape) for x in inputs]
-        raise InputsError(f"the file takes {takes}, given {given}: {str(error).strip().splitlines()[0]}") from error
+        raise InputsError(f"the file takes {takes}, given {given}: {first_line(error)}") from error
