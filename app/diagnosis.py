@@ -1,5 +1,7 @@
 """What is wrong with a quantized network in training, or that nothing is, in words, from what was measured."""
 
+from decimal import Decimal
+
 from app.lab.fit import Settings, StepRecord
 
 DEAD_GRADIENT = 1e-6  # of the loss by all latent weights; a network that learns has 0.1 or more
@@ -60,5 +62,8 @@ def number(value: float) -> str:
         return "0"
     if value >= 99.5:
         return f"{value:,.0f}"
-    digits, _, power = f"{value:#.2g}".partition("e")
-    return f"{digits} · 10{str(int(power)).translate(RAISED)}" if power else digits.rstrip(".")
+    two_digits = f"{value:.1e}"
+    if value >= 1e-6:
+        return f"{Decimal(two_digits):f}"
+    digits, _, power = two_digits.partition("e")
+    return f"{digits} · 10{str(int(power)).translate(RAISED)}"

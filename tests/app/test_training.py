@@ -82,7 +82,15 @@ def test_words_compare_training_with_rounding_afterwards(late: Progress, ptq: fl
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0"), (0.5, "0.50"), (12.0, "12"), (99.7, "100"), (1234.5, "1,234"), (2.8e-8, "2.8 · 10⁻⁸")],
+    [
+        (0.0, "0"),
+        (0.5, "0.50"),
+        (12.0, "12"),
+        (99.7, "100"),
+        (1234.5, "1,234"),
+        (5e-5, "0.000050"),
+        (2.8e-8, "2.8 · 10⁻⁸"),
+    ],
 )
 def test_numbers_in_words_have_two_digits(value: float, text: str) -> None:
     assert number(value) == text

@@ -4,6 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
+from app.diagnosis import number
 from app.view import static_path
 from tests.browser.chapters import fits_the_width, open_page
 
@@ -90,6 +91,14 @@ def test_what_is_caught_up_on_never_goes_back_behind_a_step(tab: Page, server: s
         return own().frames.at(-1).step;
     }}"""
     assert [tab.evaluate(ask, late) for late in (1, 3)] == [2, 3]
+
+
+def test_the_table_writes_numbers_as_the_sentences_do(tab: Page, server: str) -> None:
+    open_page(tab, server)
+    address = f"new URL('gradio_api/file={static_path('format.js')}', document.baseURI)"
+    values = [0, 2.8e-8, 9.97e-7, 1e-6, 5.04e-5, 0.0996, 0.5, 9.96, 42.3, 99.4, 99.5, 1234.6]
+    written = tab.evaluate(f"async (values) => values.map((await import({address})).short)", values)
+    assert written == [number(value) for value in values]
 
 
 def leave_for(page: Page, key: str) -> None:
