@@ -50,4 +50,4 @@ picture: $(VENV)/app.stamp
 	cp out/qat_success.png assets/
 
 pretrained: $(VENV)/app.stamp
-	$(BIN)/python -m app.lab.pretrained app/static/pretrained.json
+	$(BIN)/python -m app.lab.pretrained app/static/data/pretrained.json

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.running import stop
+from app.runs.run import stop
 
 VISITORS_AT_ONCE = 32  # each holds one of the server's 40 threads while it trains
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from app.frames import broken, frame
 from app.handlers import Handlers, buttons
 from app.lab.fit import Settings, TrainingDiverged
-from app.progress import Progress
-from app.running import is_running, running, stop
-from app.shared import Shared, parse_settings
+from app.runs.messages import broken, frame
+from app.runs.progress import Progress
+from app.runs.run import is_running, running, stop
+from app.session import Shared
+from app.settings import parse_settings
 
 SECONDS_A_FRAME = 0.05
 MINE = ""  # the preset that breaks nothing

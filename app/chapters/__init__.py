@@ -1,1 +1,1 @@
-"""One chapter a file; a chapter never imports another. Its prose lies beside it in Markdown."""
+"""One chapter a folder: its Python, prose, scripts and style. A chapter never imports another."""

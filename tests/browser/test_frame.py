@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Request, expect
 
-from app.shared import NAMES
+from app.settings import NAMES
 from app.ui import CHAPTERS, KEYS, TITLE
 from tests.browser.chapters import open_page
 from tests.browser.conftest import ARTIFACTS

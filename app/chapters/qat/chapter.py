@@ -1,0 +1,44 @@
+"""Chapter: three networks learn the same sine, and how the quantized one does it, and how to break it."""
+
+from pathlib import Path
+
+import gradio as gr
+
+from app import training
+from app.components.code import prose
+from app.components.module import module_view
+from app.handlers import QUIET
+from app.runs.messages import PRESETS
+from app.session import Shared
+
+HERE = Path(__file__).parent
+KEY, TITLE = "qat", "QAT"
+
+
+def build(shared: Shared) -> None:
+    """Draw the chapter."""
+    with gr.Column(elem_classes="chapter wide"):
+        preset = gr.Radio(
+            [(title, key) for key, (title, _) in PRESETS.items()],
+            value=training.MINE,
+            label="Break it on purpose",
+            elem_id="preset",
+            elem_classes="choice",
+            render=False,
+        )
+        with gr.Column(elem_classes="picture"):
+            common = training.build(shared, KEY, preset)
+            preset.render()  # type: ignore[no-untyped-call]
+            module_view(HERE / "qat.js", "", elem_id="qat")
+        with gr.Column(elem_classes="text"):
+            prose(HERE / "text.md")
+
+    common.change([preset.input], training.follow_preset)
+    gr.on(
+        shared.changes,
+        training.follow_settings,
+        [shared.progress, *shared.settings],
+        [*common.outputs, preset],
+        **QUIET,
+        trigger_mode="always_last",
+    )

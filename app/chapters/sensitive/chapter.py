@@ -1,0 +1,276 @@
+"""Chapter: which layers break first, what a budget buys, and healing by training."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app.chapters.sensitive.examination import DIGITS_SHOWN, METRIC, WIDTHS, Case, Healing
+from app.components.code import coloured, config_source, listing, prose
+from app.components.module import from_view, module_view
+from app.handlers import Handlers, buttons
+from app.lab.data import Digits
+from app.lab.fit import Settings, TrainingDiverged
+from app.runs.messages import rounded, to_json
+from app.runs.progress import Progress
+from app.runs.run import running, stop
+from app.session import HOUR, Shared
+from app.settings import parse_settings
+from qat_core import Mix, PlannedLayer, frontier, suggest
+
+HERE = Path(__file__).parent
+KEY, TITLE = "sensitive", "Sensitive layers"
+USES = ("granularity", "scale", "noise", "seed", "width", "learning_rate")  # every width of WIDTHS is measured
+
+IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
+SECONDS_A_FRAME = 0.1
+
+
+def build(shared: Shared) -> None:
+    """Draw the chapter."""
+    case, healing = gr.State(None, time_to_live=HOUR), gr.State(None, time_to_live=HOUR)
+    with gr.Row(elem_classes="chapter wide"):
+        with gr.Column(elem_classes="picture"):
+            with gr.Row(elem_id="sensitive-controls"):
+                task = gr.Radio(
+                    [("your sine network", "sine"), ("a CNN for handwritten digits", "digits")],
+                    value="sine",
+                    label="Network",
+                    elem_id="sensitive-task",
+                    elem_classes="choice",
+                )
+                with gr.Row(elem_classes="run-buttons"):
+                    examine, heal, pause = buttons(KEY, "Scan", "Heal", "Pause")
+            view = module_view(HERE / "sensitive.js", frame(Case(Settings())), elem_id=KEY)
+        with gr.Column(elem_classes="text"):
+            prose(HERE / "text.md")
+            listing(suggest, frontier)
+
+    inputs = [view, case, healing, shared.progress, task, *shared.settings]
+    common = Handlers(KEY, inputs, [view, case, healing], js=from_view(KEY, "choice"))
+    common.run(examine, scan_layers)
+    common.run(heal, heal_network)
+    common.pause(pause)
+    common.change([task.change, *shared.changes], follow_settings)
+
+
+def scan_layers(
+    request: gr.Request, _choice: str, case: Case | None, _healing: Any, progress: Progress, *chosen: Any
+) -> Iterator[tuple[Any, ...]]:
+    """Examine layer after layer; what was interrupted goes on."""
+    with running(request.session_hash, KEY) as run:
+        try:
+            fresh = Case.of_visitor(settings_of(*chosen), progress)
+        except ValueError as error:
+            yield run.last_frame(page(case or Case(Settings()), None, problem=str(error)))
+            return
+        if case is None or case.finished or not is_same(case, fresh):
+            case = fresh
+        try:
+            yield page(case, None, running=True)
+            work = case.advance(run.is_wanted)
+            for case in run.paced(work):
+                yield page(case, None, running=True)
+            last = page(case, None)
+        except (ValueError, TrainingDiverged) as error:
+            last = page(case, None, problem=str(error))
+        yield run.last_frame(last)
+
+
+def heal_network(
+    request: gr.Request, choice: str, case: Case | None, healing: Healing | None, _progress: Progress, *_chosen: Any
+) -> Iterator[tuple[Any, ...]]:
+    """Train the crushed network on screen; what was paused goes on."""
+    with running(request.session_hash, KEY) as run:
+        if case is None or not case.finished:
+            yield run.last_frame(page(case or Case(Settings()), None, problem="Nothing to heal yet: press Scan first."))
+            return
+        try:
+            chosen = parse_choice(choice, case)
+            started = Healing.of_mix(case, chosen) if isinstance(chosen, Mix) else Healing.of_worst(case, chosen)
+            if healing is None or healing.finished or healing.config != started.config:
+                healing = started
+            yield page(case, healing, running=True)
+            training = healing.advance(run.is_wanted)
+            for healing in run.paced(training, SECONDS_A_FRAME):
+                yield page(case, healing, running=True)
+            last = page(case, healing)
+        except (ValueError, TrainingDiverged) as error:
+            last = page(case, healing, problem=str(error))
+        yield run.last_frame(last)
+
+
+def follow_settings(
+    request: gr.Request, _choice: str, case: Case | None, _healing: Any, progress: Progress, *chosen: Any
+) -> tuple[Any, ...]:
+    """An examination of other settings than those on the page is put away."""
+    try:
+        fresh = Case.of_visitor(settings_of(*chosen), progress)
+    except ValueError as error:
+        outputs = page(case or Case(Settings()), None, problem=str(error))
+    else:
+        if case is not None and case.settings == fresh.settings:
+            return unchanged()
+        outputs = page(fresh, None)
+    return unchanged() if stop(request.session_hash, outputs, KEY) else outputs
+
+
+def settings_of(task: Any, *settings: Any) -> Settings:
+    """The settings on the page, for that task.
+
+    Raises:
+        ValueError: a value is not one that the page offers.
+    """
+    found = parse_settings(*settings)
+    if task == "sine":
+        return found
+    if task == "digits":
+        return Settings.of(task, bits=found.bits, granularity=found.granularity, scale=found.scale, seed=found.seed)
+    raise ValueError(f"network={task!r}; expected 'sine' or 'digits'")
+
+
+def is_same(case: Case, fresh: Case) -> bool:
+    """May what was begun go on? Not if the visitor has trained the network meanwhile."""
+    return case.settings == fresh.settings and (fresh.weights is None or case.step == fresh.step)
+
+
+def parse_choice(choice: Any, case: Case) -> Mix | int:
+    """What `sensitive.js` says is on screen: a mix, or the width at which the worst layer is looked for.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        chosen = json.loads(choice)
+        if chosen["heal"] == "mix" and chosen["mix"] >= 0:
+            return case.mixes[int(chosen["mix"])]
+        if chosen["heal"] == "worst":
+            return WIDTHS[WIDTHS.index(chosen["bits"])]
+    except (TypeError, LookupError, ValueError):
+        pass
+    raise ValueError(f"to heal: {choice!r:.80}; expected a width of {WIDTHS} or one of {len(case.mixes)} mixes")
+
+
+def page(case: Case, healing: Healing | None, running: bool = False, problem: str = "") -> tuple[Any, ...]:
+    """The outputs of every handler: the view and the states."""
+    return frame(case, healing, running, problem), case, healing
+
+
+def unchanged() -> tuple[Any, ...]:
+    """The outputs of a handler that leaves the page as it is."""
+    return gr.skip(), gr.skip(), gr.skip()
+
+
+def frame(case: Case, healing: Healing | None = None, running: bool = False, problem: str = "") -> str:
+    """What `sensitive.js` draws."""
+    layers = case.layers
+    done, total, doing = progress_of(case, healing, len(layers))
+    metric = METRIC[case.settings.task]
+    return to_json(
+        {
+            "metric": "Error against the sine" if case.settings.task == "sine" else "Training loss",
+            "label": f"{case.settings.task}, {case.settings.granularity.replace('_', ' ')}, seed {case.settings.seed}",
+            "running": running and ("heal" if healing else "scan"),
+            "problem": problem,
+            "words": doing,
+            "done": done,
+            "total": total,
+            "bits": case.settings.bits,
+            "baseline": case.rows[0].baseline if case.rows else None,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "about": about(layer),
+                    "elements": elements(layer),
+                    "metric": [row.by_bits[width] for width in WIDTHS] if row else None,
+                }
+                for layer, row in zip(layers, [*case.rows, *[None] * len(layers)], strict=False)
+            ],
+            "mixes": [
+                {
+                    "bits": mix.bits,
+                    "bytes": mix.bytes,
+                    "expected": case.rows[0].baseline + mix.damage,
+                    "measured": measured[metric] if measured else None,
+                    "accuracy": measured.get("accuracy") if measured else None,
+                }
+                for mix, measured in zip(case.mixes, [*case.measured, *[None] * len(case.mixes)], strict=False)
+            ],
+            "uniform": [
+                {"bits": width, "bytes": sum(row.bytes_at(width) for row in case.rows), "measured": metrics[metric]}
+                for width, metrics in zip(WIDTHS, case.uniform, strict=False)
+            ],
+            "code": code(case),
+            "digits": digits() if case.settings.task == "digits" and case.rows else [],
+            "healing": healing and healing_frame(healing, metric),
+        }
+    )
+
+
+def digits() -> list[dict[str, Any]]:
+    """The first unseen images, a letter a pixel from "a" (white) to "q" (black), and what they show."""
+    data = Digits.load()
+    images = (data.test_x[:DIGITS_SHOWN].flatten(1) * 16).int().tolist()
+    pixels = ("".join(chr(ord("a") + ink) for ink in image) for image in images)
+    return [{"pixels": p, "digit": d} for p, d in zip(pixels, data.test_y.tolist(), strict=False)]
+
+
+def healing_frame(healing: Healing, metric: str) -> dict[str, Any]:
+    return {
+        "layer": healing.layer,
+        "bits": healing.bits,
+        "step": healing.step,
+        "steps": healing.steps,
+        "history": [[step, *rounded([metrics[metric]], 6)] for step, metrics in healing.history],
+        "accuracy": healing.history[-1][1].get("accuracy"),
+        "answers": healing.answers,
+    }
+
+
+def progress_of(case: Case, healing: Healing | None, layers: int) -> tuple[int, int, str]:
+    """How much of how much is done, and a sentence about it."""
+    network = "sine network" if case.settings.task == "sine" else "digits network"
+    if healing is not None:
+        what = f"layer {healing.layer} at {healing.bits[0]:g} bits" if healing.layer else "the mix"
+        doing = "Healed" if healing.finished else "Healing"
+        return healing.step, healing.steps, f"{doing} {what}: step {healing.step:,} of {healing.steps:,}."
+    if case.weights is None:
+        if case.training is None:
+            return 0, 1, f"Not scanned yet. Scan first trains the {network} in float, then rounds one layer at a time."
+        return case.step, case.settings.steps, f"Training in float: step {case.step:,} of {case.settings.steps:,}."
+    if len(case.rows) < layers:
+        done = f"{len(case.rows)} of {layers} layers" if case.rows else "Nothing"
+        return len(case.rows), layers, f"{done} scanned of the {network} after {case.step:,} steps in float."
+    if not case.mixes:
+        return 0, 1, f"All {layers} layers scanned; now the mixes of widths that a budget can buy."
+    if not case.finished:
+        measured, mixes = len(case.measured), len(case.mixes)
+        return measured, mixes, f"All {layers} layers scanned; {measured} of {mixes} mixes measured."
+    return 1, 1, f"All {layers} layers of the {network} scanned, {len(case.mixes)} mixes measured."
+
+
+def code(case: Case) -> dict[str, Any]:
+    """The mixes as Python in colour: what comes before and after, and a line for each layer at each width."""
+    if not case.mixes:
+        return {}
+    layers = len(case.rows)
+    by_width = [config_source(Mix((w,) * layers, 0, 0.0).config(case.rows)).splitlines() for w in WIDTHS]
+    first = by_width[0].index("    overrides={") + 1
+    return {
+        "head": coloured("\n".join([IMPORTS, "", f"config = {by_width[0][0]}", *by_width[0][1:first]])),
+        "lines": [[coloured(lines[first + layer]) for lines in by_width] for layer in range(layers)],
+        "tail": coloured("\n".join([*by_width[0][first + layers :], "model = prepare(model, config)"])),
+    }
+
+
+def elements(layer: PlannedLayer) -> int:
+    return sum(math.prod(shape) for shape in layer.shapes)
+
+
+def about(layer: PlannedLayer) -> str:
+    """Such as "Conv2d 16 → 32, 3 by 3"."""
+    (outputs, inputs, *window) = layer.shapes[0]
+    return f"{layer.kind} {inputs} → {outputs}" + (f", {window[0]} by {window[1]}" if window else "")

@@ -1,0 +1,306 @@
+"""Chapter: your own curve, your own module, and six questions."""
+
+import json
+import math
+import tempfile
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Iterator
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import gradio as gr
+
+import export
+from app.components.code import coloured, prose, spec_source
+from app.components.module import from_view, module_view
+from app.handlers import QUIET, Handlers, buttons
+from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
+from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
+from app.runs.diagnosis import number
+from app.runs.messages import rounded, to_json
+from app.runs.progress import DEVICE, Progress
+from app.runs.queue import turn
+from app.runs.run import is_running, running, stop
+from app.session import HOUR, Shared
+from app.settings import parse_settings
+from export import ParityError, audit
+
+HERE = Path(__file__).parent
+KEY, TITLE = "your_turn", "Your turn"
+USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate")
+
+SECONDS_A_FRAME = 0.04  # ten steps; the 2,000 take eight seconds
+
+
+def build(shared: Shared) -> None:
+    """Draw the chapter."""
+    own = gr.State(None, time_to_live=HOUR)
+    with gr.Row(elem_classes="chapter"):
+        with gr.Column(elem_classes="text"):
+            prose(HERE / "text.md")
+        with gr.Column(elem_classes="picture"):
+            with gr.Row(elem_classes="run-buttons"):
+                run, pause, reset, take_home = buttons("your", "Train", "Pause", "Reset", "Export")
+                download = gr.DownloadButton("Download", interactive=False, elem_id="your-download")
+            view = module_view(HERE / "your_turn.js", frame(None), elem_id="your-turn")
+    with gr.Row(elem_classes="chapter"):
+        with gr.Column(elem_classes="text"):
+            prose(HERE / "module.md")
+        with gr.Column(elem_classes="picture"):
+            module = module_view(
+                HERE / "snippet.js", module_frame(*(s.value for s in shared.settings)), elem_id="your-module"
+            )
+    prose(HERE / "questions.md")
+    module_view(HERE / "quiz.js", (HERE / "questions.json").read_text(encoding="utf-8"), elem_id="quiz")
+
+    common = Handlers(KEY, [view, own, *shared.settings], [view, own], js=from_view("your-turn", "points"))
+    common.run(run, train)
+    common.pause(pause)
+    common.change([reset.click], start_anew)
+    common.after_the_run(
+        take_home, export_file, "export", outputs=[view, own, download], concurrency_id="export", concurrency_limit=1
+    )
+    view.upload(read_points, own, common.outputs, show_progress="hidden", api_visibility="private")
+    common.change(shared.changes, follow_settings)
+    gr.on(shared.changes, module_frame, [*shared.settings], module, **QUIET)
+
+
+# --- your own curve -------------------------------------------------------------------------------
+
+
+def train(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> Iterator[tuple[Any, ...]]:
+    """Train on the points to the end, or until asked to stop; a run that had ended begins again."""
+    with running(request.session_hash, KEY) as run:
+        try:
+            own = up_to_date(own, points, settings)
+            if own.finished:
+                own = Progress.start(own.settings)
+            yield page(own, running=True)
+            training = own.advance(is_wanted=run.is_wanted)
+            for own in run.paced(training, SECONDS_A_FRAME):
+                yield page(own, running=True)
+            last = page(own)
+        except (ValueError, TrainingDiverged) as error:
+            last = page(own, problem=str(error))
+        yield run.last_frame(last)
+
+
+def start_anew(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> tuple[Any, ...]:
+    """Nothing is trained yet; the points stay."""
+    fresh = page(None)
+    return unchanged() if stop(request.session_hash, fresh, KEY) else fresh
+
+
+def follow_settings(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> tuple[Any, ...]:
+    """What was trained with other settings is put away."""
+    try:
+        if own is None or own.settings == settings_of(own.settings.points, settings):
+            return unchanged()
+    except ValueError as error:
+        return unchanged() if is_running(request.session_hash) else page(own, problem=str(error))
+    return start_anew(request, points, own, *settings)
+
+
+def read_points(request: gr.Request, own: Progress | None, event: gr.EventData) -> tuple[Any, ...]:
+    """Points that were typed, or are in a file: the browser sends its name and its bytes."""
+    try:
+        outputs = page(None, points=parse_upload(event._data))
+    except ValueError as error:
+        outputs = page(own, problem=str(error))
+    return unchanged() if stop(request.session_hash, outputs, KEY) else outputs
+
+
+def parse_upload(sent: Any) -> Points:
+    """
+    Raises:
+        ValueError: it is not points; the message says what was found and what was expected.
+    """
+    if not (isinstance(sent, dict) and isinstance(sent.get("name"), str) and isinstance(sent.get("data"), str)):
+        raise ValueError("the browser sent no file; expected its name and its bytes")
+    if len(sent["data"]) > 2 * MOST_BYTES:
+        raise ValueError(f"{sent['name']:.80} is too large; expected at most {MOST_BYTES:,} bytes")
+    try:
+        data = b64decode(sent["data"], validate=True)
+    except NotBase64:
+        raise ValueError(f"{sent['name']:.80} did not arrive whole; try again") from None
+    return parse_csv(data, f"{sent['name']:.80}")
+
+
+def parse_points(text: Any) -> Points:
+    """The points in the browser.
+
+    Raises:
+        ValueError: they are none.
+    """
+    try:
+        points = tuple((float(x), float(y)) for x, y in json.loads(text))
+    except (TypeError, ValueError):
+        raise ValueError(f"the points are {text!r:.60}; expected pairs of numbers") from None
+    check_points(points)
+    return points
+
+
+def settings_of(points: Points, settings: Any) -> Settings:
+    """The settings on the page, for these points.
+
+    Raises:
+        ValueError: a value is not one that the page offers.
+    """
+    page = parse_settings(*settings)
+    kept = {name: getattr(page, name) for name in USES}
+    return Settings.of("points", points=points, **kept)
+
+
+def up_to_date(own: Progress | None, points: Any, settings: Any) -> Progress:
+    """What the visitor has trained, or step 0 if the points or the settings are others by now.
+
+    Raises:
+        ValueError: a point or a setting is not one that can be used.
+    """
+    wanted = settings_of(parse_points(points), settings)
+    return own if own is not None and own.settings == wanted else Progress.start(wanted)
+
+
+def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[tuple[Any, ...]]:
+    """The QAT network of this moment as a file. It lies in a folder of its own until Gradio has its copy."""
+    try:
+        is_trained = own is not None and own.settings == settings_of(parse_points(points), settings)
+    except ValueError as error:
+        yield *page(own, problem=str(error)), gr.skip()
+        return
+    if own is None or not own.step or not is_trained:
+        nothing = "Nothing is trained on these points with these settings yet: press Train first."
+        yield *page(own, problem=nothing), gr.skip()
+        return
+    yield *page(own, words="Exporting: this takes about three seconds."), gr.DownloadButton(interactive=False)
+    with tempfile.TemporaryDirectory(prefix="qat-") as folder:
+        path = Path(folder) / f"yours_int{own.settings.bits:g}_{own.settings.granularity}_step{own.step}.onnx"
+        try:
+            with turn():
+                experiment = Experiment.restore(own.snapshot, DEVICE)
+                report = export.export_onnx(experiment.models["qat"].eval(), experiment.task.examples, path)
+        except (ValueError, ParityError) as error:
+            yield *page(own, problem=f"Nothing was exported: {error}"), gr.skip()
+            return
+        sizes = audit(path)
+        apart = max(level.max_abs_diff for level in report.levels)
+        words = (
+            f"{path.name}: {sizes.file_bytes:,} bytes, {sizes.fp32_bytes:,} in FP32. At all {len(report.levels)} "
+            f"optimization levels onnxruntime answers within {number(apart)} of PyTorch."
+        )
+        yield *page(own, words=words), gr.DownloadButton(value=path, interactive=True)
+
+
+def page(
+    own: Progress | None,
+    running: bool = False,
+    problem: str = "",
+    words: str = "",
+    points: Points | None = None,
+) -> tuple[Any, ...]:
+    """The outputs of nearly every handler: the view and the state."""
+    return frame(own, running, problem, words, points), own
+
+
+def unchanged() -> tuple[Any, ...]:
+    """The outputs of a handler that leaves the page as it is."""
+    return gr.skip(), gr.skip()
+
+
+def frame(
+    own: Progress | None, running: bool = False, problem: str = "", words: str = "", points: Points | None = None
+) -> str:
+    """What `your_turn.js` draws."""
+    record = own.record if own else None
+    return to_json(
+        {
+            "running": running,
+            "problem": problem,
+            "words": words or in_words(own, points),
+            "step": record.step if record else 0,
+            "steps": record.steps if record else Settings.of("points", points=NO_MATTER).steps,
+            "points": points,
+            "curves": {name: rounded(record.curves[name], 6) for name in MODELS} if record else {},
+            "error": {name: math.sqrt(record.mse_train[name]) for name in MODELS} if record else {},
+        }
+    )
+
+
+NO_MATTER: Points = ((0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.0))
+
+
+def in_words(own: Progress | None, points: Points | None) -> str:
+    """One sentence about what there is to see now."""
+    if points is not None:
+        return f"{len(points):,} points read. Press Train."
+    if own is None or own.step == 0:
+        return "Draw over the curve, pick a shape or bring your own points; then press Train."
+    fp32, ptq, qat = (math.sqrt(own.record.mse_train[name]) for name in MODELS)
+    bits = f"{own.settings.bits:g} bits"
+    return (
+        f"At step {own.step:,} FP32 is off by {number(fp32)}, rounded to {bits} (PTQ) by {number(ptq)}; "
+        f"trained at {bits} (QAT) by {number(qat)}."
+    )
+
+
+# --- your own module ------------------------------------------------------------------------------
+
+MODULE = Template("""\
+import torch
+from torch import nn
+
+from export import check_parity, export_onnx
+from qat_core import QATConfig, QuantSpec, plan, prepare
+
+
+class Yours(nn.Module):  # <- your network
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(8, $width)
+        self.second = nn.Linear($width, $width)
+        self.head = nn.Linear($width, 2)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).relu()).relu())
+
+
+torch.manual_seed($seed)
+x = torch.randn(512, 8)  # <- your data
+y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].sin()], dim=1)
+
+model = Yours()  # <- load your trained weights here
+spec = $spec
+config = QATConfig(weight=spec)
+print(plan(model, config))
+model = prepare(model, config)
+
+optimizer = torch.optim.Adam(model.parameters(), lr=$learning_rate)
+for step in range(300):  # <- your training loop, as it is
+    optimizer.zero_grad()
+    loss = nn.functional.mse_loss(model(x), y)
+    loss.backward()
+    optimizer.step()
+
+export_onnx(model, x, "yours.onnx")  # or an error, and no file
+check_parity(model, "yours.onnx", x).raise_if_broken()
+""")
+
+
+def module_source(settings: Settings) -> str:
+    """The listing with the settings of the page."""
+    return MODULE.substitute(
+        width=settings.width,
+        seed=settings.seed,
+        learning_rate=f"{settings.learning_rate:g}",
+        spec=spec_source(settings.config.weight),
+    )
+
+
+def module_frame(*settings: Any) -> Any:
+    """What `snippet.js` draws; settings that the page does not offer leave it as it is."""
+    try:
+        return to_json({"title": "your_module.py", "code": coloured(module_source(parse_settings(*settings)))})
+    except ValueError:
+        return gr.skip()

@@ -1,0 +1,70 @@
+/** The chapters: a list at the side, a menu on a phone. Their links are real ones, but stay on the page. */
+
+import { element } from "../widgets/dom.js";
+import { CHAPTERS, link, place } from "./address.js";
+import { chapterLink, focusTitle } from "./chapter_link.js";
+import { isDone } from "./done.js";
+import { linkTools } from "./link_tools.js";
+
+export function mount(root, props, watch, trigger) {
+  const view = root.querySelector(".view");
+  const skip = element("a", "skip", "Skip to the chapter");
+  skip.href = "#chapter-title";
+  skip.addEventListener("click", (event) => {
+    event.preventDefault();
+    focusTitle();
+  });
+
+  const menu = element("button", "menu");
+  menu.type = "button";
+  menu.setAttribute("aria-controls", "chapter-list");
+  const list = element("ol");
+  list.id = "chapter-list";
+  const links = CHAPTERS.map(({ key, title }) => {
+    const item = element("li");
+    const anchor = element("a");
+    const tick = element("span", "tick", "✓");
+    tick.setAttribute("role", "img");
+    tick.setAttribute("aria-label", "done");
+    anchor.append(element("span", "", title), tick);
+    chapterLink(anchor, () => key);
+    item.append(anchor);
+    list.append(item);
+    return { key, anchor, tick };
+  });
+  const nav = element("nav");
+  nav.setAttribute("aria-label", "Chapters");
+  nav.append(element("h1", "", props.value), menu, list);
+  view.replaceChildren(skip, nav, linkTools());
+
+  const openMenu = (isOpen) => {
+    menu.setAttribute("aria-expanded", String(isOpen));
+    view.classList.toggle("open", isOpen);
+  };
+  menu.addEventListener("click", () => openMenu(menu.getAttribute("aria-expanded") !== "true"));
+  root.addEventListener("keydown", ({ key }) => {
+    if (key !== "Escape" || menu.getAttribute("aria-expanded") !== "true") return;
+    openMenu(false);
+    menu.focus();
+  });
+
+  const update = () => {
+    const open = place();
+    menu.textContent = `${open} of ${CHAPTERS.length - 1}: ${CHAPTERS[open].title}`; // 0 is the first, as in the list
+    for (const [i, { key, anchor, tick }] of links.entries()) {
+      anchor.href = link(key);
+      if (i === open) anchor.setAttribute("aria-current", "page");
+      else anchor.removeAttribute("aria-current");
+      tick.hidden = !isDone(key);
+    }
+  };
+  window.addEventListener("chapter", () => {
+    openMenu(false);
+    update();
+    trigger("select"); // a run that nobody sees any more ends
+  });
+  window.addEventListener("ticks", update);
+  window.addEventListener("settings", () => queueMicrotask(update));
+  openMenu(false);
+  update();
+}
