@@ -25,8 +25,7 @@ from export.qdq import FIRST_OPSET, INT2_OPSET, LAST_OPSET, to_qdq
 from export.receipt import Sample
 from export.tensors import as_inputs, to_numpy, torch_outputs
 from qat_core import FakeQuantize, convert
-from qat_core.layers import QuantLayer
-from qat_core.prepare import quantized_layers
+from qat_core.layers import QuantLayer, quantized_layers
 
 SAMPLE_ATTEMPTS = 8
 

@@ -19,8 +19,7 @@ from export.ort import QuickKernel, QuickLinear, StoredBlocks
 from export.recurrent import Recurrence, recurrence_onnx
 from qat_core import FakeQuantize, QuantSpec
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
-from qat_core.layers import QuantEmbeddingBag, QuantLayer
-from qat_core.prepare import quantized_layers
+from qat_core.layers import QuantEmbeddingBag, QuantLayer, quantized_layers
 from qat_core.sequence import QuantGRU, QuantLSTM
 
 op: Any = opset21

@@ -22,8 +22,7 @@ from torch.nn import functional as F
 
 from qat_core import FakeQuantize, QuantSpec
 from qat_core.affine import to_groups
-from qat_core.layers import QuantLayer, QuantLinear
-from qat_core.prepare import quantized_layers
+from qat_core.layers import QuantLayer, QuantLinear, quantized_layers
 
 DOMAIN, OP_TYPE = "com.microsoft", "MatMulNBits"
 BLOCK_SIZES = (16, 32, 64, 128, 256)

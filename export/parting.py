@@ -20,8 +20,7 @@ from export.compare import ParityReport, Parting, default_tolerance, distances, 
 from export.runtime import Setup, run, session
 from export.tensors import to_numpy
 from qat_core import FakeQuantize
-from qat_core.layers import QuantLayer, QuantLinear
-from qat_core.prepare import quantized_layers
+from qat_core.layers import QuantLayer, QuantLinear, quantized_layers
 
 TIE_ULPS = 16  # of the tensor's largest number: what a few hundred additions in another order can move a sum
 

@@ -10,7 +10,7 @@ from export.compare import output_range
 from export.tensors import torch_outputs
 from qat_core import QATConfig, QuantSpec, calibrate, convert, plan, prepare
 from qat_core.fold import fold_batch_norm
-from qat_core.prepare import quantized_layers
+from qat_core.layers import quantized_layers
 
 W4 = QATConfig()
 W4A8 = QATConfig(QuantSpec(power_of_two=True), QuantSpec.activation(power_of_two=True))

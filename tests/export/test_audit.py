@@ -11,7 +11,7 @@ from app.lab.models import cnn, mlp
 from export import audit, export_onnx
 from export.__main__ import main
 from qat_core import QATConfig, QuantSpec, convert
-from qat_core.prepare import quantized_layers
+from qat_core.layers import quantized_layers
 from tests.export.models import W4, W4A8, Residual, prepared
 
 TENSOR = QATConfig(QuantSpec(granularity="per_tensor"))

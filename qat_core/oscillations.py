@@ -1,4 +1,4 @@
-"""Aids for training: when quantization and observers switch, and which weights swing to and fro."""
+"""Which weights swing to and fro between two codes, and how to hold them."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -9,50 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.fake_quant import FakeQuantize
-from qat_core.lsq import LearnedScale
-from qat_core.observer import MovingRange
-from qat_core.prepare import quantized_layers, require_prepared
-
-
-class Schedule:
-    """Switch quantization on after some steps and observers off after some more; call `step()` after each step.
-
-    Early on, weights move far and ranges are those of an untrained network; late, a range that still moves keeps the
-    weights from settling. Learned scales begin when quantization sets in.
-
-    Args:
-        model: prepared.
-        quantize_after: steps in float before quantization sets in; observers watch all the while.
-        freeze_observers_after: steps after which the ranges of activations stay; None is never.
-
-    Source: Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference: A whitepaper",
-    section 3.2 (delayed quantization); Jacob et al. 2018, section 3.1.
-    """
-
-    def __init__(self, model: nn.Module, quantize_after: int = 0, freeze_observers_after: int | None = None) -> None:
-        for name, value in (("quantize_after", quantize_after), ("freeze_observers_after", freeze_observers_after)):
-            if value is not None and (not isinstance(value, int) or value < 0):
-                raise ValueError(f"{name}={value!r}; expected a whole number of steps")
-        require_prepared(model)
-        self.model, self.steps = model, 0
-        self.quantize_after, self.freeze_observers_after = quantize_after, freeze_observers_after
-        self._apply()
-
-    def step(self) -> None:
-        """One optimizer step is done."""
-        self.steps += 1
-        self._apply()
-
-    def _apply(self) -> None:
-        enabled = self.steps >= self.quantize_after
-        frozen = self.freeze_observers_after is not None and self.steps >= self.freeze_observers_after
-        for module in self.model.modules():
-            if isinstance(module, FakeQuantize):
-                if enabled and not module.enabled and isinstance(module.source, LearnedScale):
-                    module.source.restart()
-                module.enabled = enabled
-            elif isinstance(module, MovingRange):
-                module.observing = not frozen
+from qat_core.layers import quantized_layers, require_prepared
 
 
 @dataclass(frozen=True)
@@ -107,7 +64,7 @@ class Oscillations:
         require_prepared(model)
         self.threshold_at = threshold if callable(threshold) else lambda steps: threshold
         self.freeze, self.momentum, self.steps = freeze, momentum, 0
-        self.weights = {name: _Restless(weight, quantizer) for name, weight, quantizer in _distinct_weights(model)}
+        self.weights = {name: _WeightHistory(weight, quantizer) for name, weight, quantizer in _distinct_weights(model)}
 
     @torch.no_grad()
     def step(self) -> None:
@@ -146,7 +103,7 @@ class Oscillations:
                 setattr(weight, kind, state[name][kind].to(weight.weight.device, copy=True))
 
     def _kinds(self) -> tuple[str, ...]:
-        return _Restless.TRACKED + (_Restless.HELD if self.freeze else ())
+        return _WeightHistory.TRACKED + (_WeightHistory.HELD if self.freeze else ())
 
 
 def annealed_threshold(steps: int, begin: float = 0.25, high: float = 0.1, low: float = 0.02) -> Callable[[int], float]:
@@ -169,7 +126,7 @@ def annealed_threshold(steps: int, begin: float = 0.25, high: float = 0.1, low: 
     return threshold
 
 
-class _Restless:
+class _WeightHistory:
     """The averages of one weight."""
 
     TRACKED: ClassVar = ("codes", "direction", "frequency")
