@@ -132,7 +132,7 @@ def serve(host: str, port: int) -> None:
         prevent_thread_lock=True,
     )
     print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
-    importlib.import_module("export.exporter")  # so that the first to export need not wait for it
+    importlib.import_module("export.write.exporter")  # so that the first to export need not wait for it
     page.block_thread()
 
 

@@ -19,8 +19,8 @@ from app.lab.fit import TrainingDiverged, copy_tensors
 from app.lab.models import mlp
 from qat_core import QATConfig, QuantSpec, STEQuantize, prepare
 from qat_core.fake_quant import FakeQuantize
+from qat_core.layers import quantized_layers
 from qat_core.lsq import LSQuantize
-from qat_core.prepare import quantized_layers
 
 WIDTH = 16
 SEED = 5  # one with few neurons that are silent from the start

@@ -13,7 +13,7 @@ from app.lab.fit import Experiment, Settings
 from app.runs.progress import DEVICE, Progress
 from app.runs.queue import turn
 from export import KernelError, ParityError, ParityReport
-from export.runtime import run, session
+from export.read.runtime import run, session
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from app.runs.messages import to_json
 from app.runs.progress import Progress
 from app.session import Shared, up_to_date
 from export import ParityError, audit
-from export.codes import PackedTensor
-from export.nibbles import offsets, packed
-from export.picture import graph_svg
+from export.read.codes import PackedTensor
+from export.read.draw.nibbles import offsets, packed
+from export.read.draw.picture import graph_svg
 
 HERE = Path(__file__).parent
 KEY, TITLE = "export", "Export"

@@ -22,7 +22,7 @@ from app.runs.messages import rounded, to_json
 from app.runs.progress import Progress
 from app.session import Shared
 from export import FileError, KernelError, ParityError, ParityReport, ReceiptError, check
-from export.receipt import read
+from export.read.receipt import read
 
 HERE = Path(__file__).parent
 KEY, TITLE = "onnxruntime", "onnxruntime"
