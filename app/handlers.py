@@ -70,6 +70,16 @@ class Handlers:
         return {"inputs": self.inputs, "outputs": self.outputs, "js": self.js, **QUIET}
 
 
+def show(request: gr.Request, outputs: tuple[Any, ...], chapter: str) -> tuple[Any, ...]:
+    """Outputs for the page, unless a run of the chapter is at work: it shows them then as its last frame."""
+    return unchanged(len(outputs)) if stop(request.session_hash, outputs, chapter) else outputs
+
+
+def unchanged(outputs: int) -> tuple[Any, ...]:
+    """The outputs of a handler that leaves the page as it is, or to the run at work."""
+    return (gr.skip(),) * outputs
+
+
 def pause(request: gr.Request) -> None:
     """End the visitor's run; it shows its last frame itself."""
     stop(request.session_hash)

@@ -18,7 +18,7 @@ Setting = gr.Radio | gr.Slider | gr.Number
 
 
 @dataclass(frozen=True)
-class Shared:
+class Session:
     """Components that every chapter may read.
 
     Attributes:
@@ -41,7 +41,7 @@ class Shared:
         return [setting.change for setting in self.settings]
 
 
-def build() -> Shared:
+def build() -> Session:
     """Draw the settings; which of them are seen is up to the chapter and the address."""
     with gr.Row(elem_id="settings"):
         inputs: dict[str, Setting] = {
@@ -79,7 +79,7 @@ def build() -> Shared:
             "learning_rate": gr.Number(DEFAULTS["learning_rate"], label="Learning rate", elem_id="learning_rate"),
         }
     progress = Progress.start(Settings())
-    return Shared(
+    return Session(
         settings=[inputs[name] for name in NAMES],
         progress=gr.State(progress, time_to_live=HOUR),
         broken=gr.State(None, time_to_live=HOUR),

@@ -5,30 +5,31 @@ Every handler here gets both and answers for both, so that whatever ends a run c
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from app.handlers import Handlers, buttons
+from app.handlers import Handlers, buttons, show, unchanged
 from app.lab.fit import Settings, TrainingDiverged
 from app.runs.messages import broken, frame
 from app.runs.progress import Progress
-from app.runs.run import is_running, running, stop
-from app.session import Shared
+from app.runs.run import drive, is_running, stop
+from app.session import Session
 from app.settings import parse_settings
 
 SECONDS_A_FRAME = 0.05
 MINE = ""  # the preset that breaks nothing
 FEED = "feed"  # to `running`: a last frame fits every chapter that trains with these handlers
 
-Page = tuple[Any, Any, Any]
+Page = tuple[Any, ...]
 
 
-def build(shared: Shared, name: str, preset: gr.Radio | gr.State) -> Handlers:
+def build(session: Session, name: str, preset: gr.Radio | gr.State) -> Handlers:
     """Draw the four buttons of a chapter."""
     with gr.Row(elem_classes="run-buttons"):
         run, pause, step, reset = buttons(name, "Run", "Pause", "Step", "Reset")
-    common = handlers(shared, name, preset)
+    common = handlers(session, name, preset)
     common.run(run, train)
     common.pause(pause)
     common.after_the_run(step, train_one_step, "step")
@@ -36,22 +37,38 @@ def build(shared: Shared, name: str, preset: gr.Radio | gr.State) -> Handlers:
     return common
 
 
-def handlers(shared: Shared, name: str, preset: gr.Radio | gr.State) -> Handlers:
+def handlers(session: Session, name: str, preset: gr.Radio | gr.State) -> Handlers:
     """What all handlers here are given, and answer for."""
-    inputs = [shared.progress, shared.broken, preset, *shared.settings]
-    return Handlers(name, inputs, [shared.feed, shared.progress, shared.broken])
+    inputs = [session.progress, session.broken, preset, *session.settings]
+    return Handlers(name, inputs, [session.feed, session.progress, session.broken])
 
 
-def train(request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Iterator[Page]:
+def train(
+    request: gr.Request,
+    progress: Progress,
+    ill: Progress | None,
+    preset: str,
+    *settings: Any,
+    seconds: float = SECONDS_A_FRAME,
+) -> Iterator[Page]:
     """Train to the end, or until asked to stop, showing 20 frames a second; a run that had ended begins again."""
-    yield from _train(request, progress, ill, preset, settings, SECONDS_A_FRAME)
+
+    def start() -> Progress:
+        chosen = choose(progress, ill, preset, settings)
+        return Progress.start(chosen.settings) if chosen.finished else chosen
+
+    def shown(now: Progress | None, **about: Any) -> Page:
+        return page(now, preset, **about) if now else page(progress, MINE, **about)
+
+    lean = partial(page, preset=preset, running=True, whole=False)
+    yield from drive(request.session_hash, FEED, start, shown, seconds, lean)
 
 
 def train_quickly(
     request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any
 ) -> Iterator[Page]:
     """Train to the end as fast as the machine can."""
-    yield from _train(request, progress, ill, preset, settings, 0.0)
+    yield from train(request, progress, ill, preset, *settings, seconds=0.0)
 
 
 def train_one_step(progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Page:
@@ -71,10 +88,10 @@ def start_anew(request: gr.Request, progress: Progress, ill: Progress | None, pr
         fresh = page(Progress.start(wanted(preset, settings)), preset)
     except ValueError as error:
         fresh = page(progress, MINE, problem=str(error))
-    return unchanged() if stop(request.session_hash, fresh, FEED) else fresh
+    return show(request, fresh, FEED)
 
 
-def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> tuple[Any, ...]:
+def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> Page:
     """Step 0 of the new settings, with nothing broken, unless they are those of the network on the page."""
     try:
         is_new = parse_settings(*settings) != progress.settings
@@ -82,7 +99,7 @@ def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> 
         is_new = True
     if is_new:
         return *start_anew(request, progress, None, MINE, *settings), MINE
-    answer = unchanged() if is_running(request.session_hash) else page(progress, MINE)
+    answer = unchanged(3) if is_running(request.session_hash) else page(progress, MINE)
     return *answer, MINE
 
 
@@ -124,33 +141,3 @@ def page(progress: Progress, preset: str, **about: Any) -> Page:
     """The outputs of every handler: the frame, and the experiment in its place."""
     shown = frame(progress, preset=preset, **about)
     return (shown, gr.skip(), progress) if preset else (shown, progress, gr.skip())
-
-
-def unchanged() -> Page:
-    """The outputs of a handler that leaves the page to the run at work."""
-    return gr.skip(), gr.skip(), gr.skip()
-
-
-def _train(
-    request: gr.Request,
-    progress: Progress,
-    ill: Progress | None,
-    preset: str,
-    settings: tuple[Any, ...],
-    seconds_a_frame: float,
-) -> Iterator[Page]:
-    with running(request.session_hash, FEED) as run:
-        try:
-            progress = choose(progress, ill, preset, settings)
-            if progress.finished:
-                progress = Progress.start(progress.settings)
-            yield page(progress, preset, running=True)
-            training = progress.advance(is_wanted=run.is_wanted)
-            for progress in run.paced(training, seconds_a_frame):
-                yield page(progress, preset, running=True, whole=False)
-            last = page(progress, preset)
-        except TrainingDiverged as error:
-            last = page(progress, preset, problem=str(error))
-        except ValueError as error:
-            last = page(progress, MINE, problem=str(error))
-        yield run.last_frame(last)

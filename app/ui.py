@@ -4,7 +4,6 @@ import html
 import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gradio as gr
@@ -13,18 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from app import session, training
-from app.chapters.export import chapter as export
-from app.chapters.four_bits import chapter as four_bits
-from app.chapters.fp32 import chapter as fp32
-from app.chapters.one_step import chapter as one_step
-from app.chapters.onnxruntime import chapter as onnxruntime
-from app.chapters.ptq import chapter as ptq
-from app.chapters.qat import chapter as qat
-from app.chapters.rounding import chapter as rounding
-from app.chapters.sensitive import chapter as sensitive
-from app.chapters.ste import chapter as ste
-from app.chapters.your_turn import chapter as your_turn
-from app.chapters.zero_gradient import chapter as zero_gradient
+from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC, module_view, static_path
 from app.lab.points import MOST_BYTES
 from app.runs.messages import to_json
@@ -32,23 +20,8 @@ from app.runs.run import stop
 from app.settings import DEFAULTS, NAMES, parse_address
 
 PAGE = STATIC / "page"
-CHAPTERS_FOLDER = Path(__file__).resolve().parent / "chapters"
 TITLE = "Quantization-aware training, step by step"
-CHAPTERS: tuple[ModuleType, ...] = (
-    four_bits,
-    rounding,
-    zero_gradient,
-    ste,
-    one_step,
-    fp32,
-    ptq,
-    qat,
-    sensitive,
-    export,
-    onnxruntime,
-    your_turn,
-)
-KEYS = tuple(chapter.KEY for chapter in CHAPTERS)
+KEYS = tuple(chapter.key for chapter in CHAPTERS)
 VISITORS_IN_LINE = 100
 DAY = 24 * 3600
 
@@ -58,7 +31,7 @@ MONO = ("SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 def build() -> gr.Blocks:
     """The whole page."""
-    gr.set_static_paths([STATIC, *CHAPTERS_FOLDER.glob("*/*.js")])  # file by file: no Python is served
+    gr.set_static_paths([STATIC, *FOLDER.glob("*/*.js")])  # file by file: no Python is served
     page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY, DAY))
     with page, gr.Row(elem_id="frame"):
         nav = module_view(PAGE / "nav.js", TITLE, elem_id="nav")
@@ -67,7 +40,7 @@ def build() -> gr.Blocks:
             common = session.build()
             module_view(PAGE / "more_settings.js", to_json(DEFAULTS), elem_id="more-settings")
             for chapter in CHAPTERS:
-                with gr.Column(elem_id=f"page-{chapter.KEY}", elem_classes="page"):
+                with gr.Column(elem_id=f"page-{chapter.key}", elem_classes="page"):
                     chapter.build(common)
             module_view(PAGE / "pager.js", "", elem_id="pager")
 
@@ -102,7 +75,7 @@ def leave_chapter(request: gr.Request) -> None:
 def head() -> str:
     """What the page needs before Gradio is there: the list of chapters, and the module that opens one of them."""
     catalogue = {
-        "chapters": [{"key": c.KEY, "title": c.TITLE, "uses": getattr(c, "USES", NAMES)} for c in CHAPTERS],
+        "chapters": [{"key": c.key, "title": c.title, "uses": c.uses} for c in CHAPTERS],
         "defaults": DEFAULTS,
     }
     return f"""
@@ -138,7 +111,7 @@ def serve(host: str, port: int) -> None:
 
 def style_sheets() -> list[Path]:
     """What chapters share comes first, so that a chapter may say otherwise."""
-    return [*sorted(STATIC.glob("*/*.css")), *sorted(CHAPTERS_FOLDER.glob("*/*.css"))]
+    return [*sorted(STATIC.glob("*/*.css")), *sorted(FOLDER.glob("*/*.css"))]
 
 
 def theme() -> gr.themes.Base:

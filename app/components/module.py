@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
-STATIC = Path(__file__).resolve().parents[1] / "static"
+STATIC = Path(__file__).parents[1] / "static"
 
 # Resolved against the page's own address, so that it also works below a prefix.
 MOUNT = """

@@ -1,4 +1,4 @@
-"""Asking a visitor's run to stop, and knowing that it has.
+"""A visitor's run: driving it, asking it to stop, and knowing that it has.
 
 While a run is at work, it alone writes to the page. Gradio's `cancels=` drops the frame in flight, so the
 picture and the state could be a frame apart; and when a generator ends, Gradio sends its last frame once
@@ -8,9 +8,11 @@ whoever asks may hand it the last frame to show.
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from app.lab.fit import TrainingDiverged
 
 T = TypeVar("T")
 
@@ -61,6 +63,45 @@ class Run:
 
     def end(self) -> None:
         self._ended.set()
+
+
+class Work(Protocol):
+    """An experiment as it is now."""
+
+    def advance(self, *, is_wanted: Callable[[], bool]) -> Iterator[Any]:
+        """As it is later and later, until it ends or is no longer wanted."""
+
+
+def drive(
+    session: str | None,
+    chapter: str,
+    start: Callable[[], Work],
+    page: Callable[..., T],
+    seconds: float = 0.0,
+    between: Callable[[Any], T] | None = None,
+) -> Iterator[T]:
+    """All that a run shows: `start()`, then what comes of it, and what it ends with.
+
+    Args:
+        session, chapter: as `running` takes them.
+        start: what is to go on; its ValueError is shown, and nothing runs.
+        page: the outputs for what `start` gave and what follows, or for None where it gave nothing;
+            `running=True` while more follows, `problem="..."` when something went wrong.
+        seconds: that a frame stays at least.
+        between: the outputs for what follows, where `page` sends more than a frame in passing needs.
+    """
+    with running(session, chapter) as run:
+        now = None
+        try:
+            now = start()
+            yield page(now, running=True)
+            later = now.advance(is_wanted=run.is_wanted)
+            for now in run.paced(later, seconds):
+                yield between(now) if between else page(now, running=True)
+            last = page(now)
+        except (ValueError, TrainingDiverged) as error:
+            last = page(now, problem=str(error))
+        yield run.last_frame(last)
 
 
 _runs: dict[str | None, Run] = {}

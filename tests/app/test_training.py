@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 
 from app import training
-from app.handlers import pause
+from app.handlers import pause, unchanged
 from app.lab.fit import Experiment, Settings, TrainingDiverged
 from app.runs.messages import PRESETS, broken
 from app.runs.progress import STEPS_A_FRAME, Progress
@@ -109,7 +109,7 @@ def test_a_run_shows_what_ends_it_as_its_last_frame(
     asking.start()
     *_, last = frames
     asking.join(5)
-    assert answers == [training.unchanged()]
+    assert answers == [unchanged(3)]
     found = json.loads(last[0])
     assert found["problem"].startswith(shown["problem"])
     assert not found["running"]

@@ -15,18 +15,20 @@ from app.components.module import module_view
 from app.runs.exported import Exported, export_now, with_quick
 from app.runs.messages import to_json
 from app.runs.progress import Progress
-from app.session import Shared, up_to_date
+from app.session import Session, up_to_date
+from app.settings import NAMES
 from export import ParityError, audit
 from export.read.codes import PackedTensor
 from export.read.draw.nibbles import offsets, packed
 from export.read.draw.picture import graph_svg
 
 HERE = Path(__file__).parent
-KEY, TITLE = "export", "Export"
+TITLE = "Export"
+USES = NAMES
 CODES_SHOWN = 4096  # of one weight: a map of 64 x 64
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     with gr.Row(elem_classes="chapter wide"):
         with gr.Column(elem_classes="text"):
@@ -40,8 +42,8 @@ def build(shared: Shared) -> None:
 
     export.click(
         export_file,
-        [shared.exported, shared.progress, *shared.settings],
-        [view, shared.exported, export, download, quick],
+        [session.exported, session.progress, *session.settings],
+        [view, session.exported, export, download, quick],
         show_progress="hidden",
         preprocess=False,  # `Settings` checks the values
         concurrency_id="export",

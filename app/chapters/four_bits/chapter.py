@@ -6,19 +6,17 @@ import gradio as gr
 
 from app.components.code import prose
 from app.components.module import module_view
-from app.runs.messages import to_json
-from app.session import Shared
+from app.session import Session
 
 HERE = Path(__file__).parent
-KEY = "four_bits"
 TITLE = "Why four bits"
 USES = ()  # no setting of the page
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     with gr.Row(elem_classes="chapter"):
         with gr.Column(elem_classes="text"):
             prose(HERE / "text.md")
         with gr.Column(elem_classes="picture"):
-            module_view(HERE / "four_bits.js", to_json({}), elem_id="four-bits")
+            module_view(HERE / "four_bits.js", "{}", elem_id="four-bits")

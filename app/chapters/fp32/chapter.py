@@ -7,18 +7,19 @@ import gradio as gr
 from app import training
 from app.components.code import prose
 from app.components.module import module_view
-from app.session import Shared
+from app.session import Session
 
 HERE = Path(__file__).parent
-KEY, TITLE = "fp32", "The FP32 baseline"
+KEY = HERE.name
+TITLE = "The FP32 baseline"
 USES = ("noise", "seed", "width", "learning_rate")
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     with gr.Row(elem_classes="chapter"):
         with gr.Column(elem_classes="text"):
             prose(HERE / "text.md")
         with gr.Column(elem_classes="picture"):
-            training.build(shared, KEY, gr.State(training.MINE))
+            training.build(session, KEY, gr.State(training.MINE))
             module_view(HERE / "fp32.js", "", elem_id="fp32")

@@ -2,7 +2,7 @@
 
 import { FitPlot, sine } from "../../static/charts/fit_plot.js";
 import { LossPlot } from "../../static/charts/loss_plot.js";
-import { follow, own } from "../../static/data/recording.js";
+import { eachFrame, own } from "../../static/data/recording.js";
 import { chapterDone } from "../../static/page/done.js";
 import { element } from "../../static/widgets/dom.js";
 import { grouped, short } from "../../static/widgets/format.js";
@@ -32,7 +32,7 @@ export function mount(root) {
   view.append(words);
   const table = numbersTable(view, "The losses", ["Step", "On the points", "Against the sine"]);
 
-  follow(root, () => {
+  eachFrame(root, () => {
     const run = own();
     if (!run) return;
     const { frames, noisy, floor } = run;

@@ -22,7 +22,7 @@ from app.runs.messages import to_json
 from app.runs.progress import DEVICE, Progress
 from app.runs.queue import turn
 from app.runs.run import is_running
-from app.session import Shared, up_to_date
+from app.session import Session, up_to_date
 from qat_core.affine import dequantize_, minmax_qparams, mse_qparams, round_to_codes
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLayer, QuantLinear
@@ -30,7 +30,6 @@ from qat_core.lsq import LearnedScale, LSQuantize
 from qat_core.ste import STEQuantize, ste_round
 
 HERE = Path(__file__).parent
-KEY = "one_step"
 TITLE = "One step, taken apart"
 USES = ("bits", "granularity", "scale")
 
@@ -47,19 +46,19 @@ class Choice:
     col: int | None = None
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     with gr.Row(elem_classes="chapter wide"):
         with gr.Column(elem_classes="picture"):
-            first = frame(shared.progress.value, Choice())
+            first = frame(session.progress.value, Choice())
             view = module_view(HERE / "one_step.js", first, "one-step", sources=to_json(sources()))
         with gr.Column(elem_classes="text"):
             prose(HERE / "text.md")
 
-    inputs = [shared.progress, *shared.settings]
+    inputs = [session.progress, *session.settings]
     quiet: dict[str, Any] = {"show_progress": "hidden", "preprocess": False}
-    view.select(look, inputs, [view, shared.progress], **quiet, trigger_mode="always_last")
-    outputs = [view, shared.feed, shared.progress]
+    view.select(look, inputs, [view, session.progress], **quiet, trigger_mode="always_last")
+    outputs = [view, session.feed, session.progress]
     view.submit(take_steps, inputs, outputs, **quiet, trigger_mode="multiple", concurrency_limit=1)
 
 

@@ -1,8 +1,9 @@
 /** Chapter "one step": pick a weight, then follow it through one optimizer step, a stage at a time. */
 
 import { Heatmap } from "../../static/charts/heatmap.js";
+import { SETTINGS, when } from "../../static/data/events.js";
 import { follow } from "../../static/data/follow.js";
-import { follow as eachFrame } from "../../static/data/recording.js";
+import { eachFrame } from "../../static/data/recording.js";
 import { settings } from "../../static/page/address.js";
 import { chapterDone } from "../../static/page/done.js";
 import { button, element } from "../../static/widgets/dom.js";
@@ -85,9 +86,9 @@ function keepUpToDate(view, ask, hold) {
     if (visible && !seen) ask();
     seen = visible;
   }).observe(view);
-  window.addEventListener("settings", ({ detail }) => {
-    const isOther = String(detail) !== known;
-    known = String(detail);
+  when(SETTINGS, (values) => {
+    const isOther = String(values) !== known;
+    known = String(values);
     if (seen && isOther) hold();
     if (seen) ask();
   });

@@ -20,19 +20,19 @@ from app.lab.fit import Settings
 from app.runs.exported import Exported
 from app.runs.messages import rounded, to_json
 from app.runs.progress import Progress
-from app.session import Shared
+from app.session import Session
 from export import FileError, KernelError, ParityError, ParityReport, ReceiptError, check
 from export.read.receipt import read
 
 HERE = Path(__file__).parent
-KEY, TITLE = "onnxruntime", "onnxruntime"
+TITLE = "onnxruntime"
 USES = ()  # no setting of the page
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 NOTHING_YET = "There is no file yet: press Export in the chapter before this one."
 NO_CURVE_YET = "Once there is a file, this is what it answers."
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     with gr.Row(elem_classes="chapter"):
         with gr.Column(elem_classes="text"):
@@ -51,15 +51,15 @@ def build(shared: Shared) -> None:
     listing(answer)
 
     hidden: dict[str, Any] = {"show_progress": "hidden"}
-    shared.exported.change(show_file, shared.exported, [parity, curve, again, measure], **hidden)
-    again.click(check_receipt, shared.exported, parity, **hidden)
+    session.exported.change(show_file, session.exported, [parity, curve, again, measure], **hidden)
+    again.click(check_receipt, session.exported, parity, **hidden)
     measure.click(
-        measure_speed, shared.exported, [speed, measure], concurrency_id="speed", concurrency_limit=1, **hidden
+        measure_speed, session.exported, [speed, measure], concurrency_id="speed", concurrency_limit=1, **hidden
     )
     gr.on(
         [ask.click, x.submit],
         ask_file,
-        [x, shared.exported, shared.progress],
+        [x, session.exported, session.progress],
         curve,
         trigger_mode="always_last",
         **hidden,

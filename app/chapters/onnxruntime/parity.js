@@ -1,5 +1,6 @@
 /** Chapter "onnxruntime": the verdict, the four optimization levels, and the receipt. */
 
+import { NETWORK, when } from "../../static/data/events.js";
 import { follow } from "../../static/data/follow.js";
 import { link } from "../../static/page/address.js";
 import { chapterLink } from "../../static/page/chapter_link.js";
@@ -25,8 +26,8 @@ export function mount(root, props, watch) {
   const compare = () => {
     moved.textContent = exported && onPage && exported !== onPage ? `Since then the page has moved on to ${onPage}.` : "";
   };
-  window.addEventListener("network", (event) => {
-    onPage = event.detail;
+  when(NETWORK, (label) => {
+    onPage = label;
     compare();
   });
 

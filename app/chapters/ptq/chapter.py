@@ -16,18 +16,19 @@ from app.runs.diagnosis import number, percent
 from app.runs.messages import rounded, significant, to_json
 from app.runs.progress import DEVICE, Progress
 from app.runs.queue import turn
-from app.session import Shared, up_to_date
+from app.session import Session, up_to_date
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 
 HERE = Path(__file__).parent
-KEY, TITLE = "ptq", "Naive PTQ"
+KEY = HERE.name
+TITLE = "Naive PTQ"
 USES = ("noise", "seed", "width", "learning_rate")
 
 BITS = (8, 4, 3, 2)
 GRIDS = (("per_tensor", "minmax"), ("per_tensor", "mse"), ("per_channel", "minmax"), ("per_channel", "mse"))
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     with gr.Row(elem_classes="chapter"):
         with gr.Column(elem_classes="text"):
@@ -38,8 +39,8 @@ def build(shared: Shared) -> None:
                 crush = gr.Button("Round it and show the truth", variant="primary", elem_id="crush")
             view = module_view(HERE / "ptq.js", "{}", elem_id="ptq")
 
-    training.handlers(shared, KEY, gr.State(training.MINE)).run(first, training.train_quickly)
-    crush.click(crush_network, [shared.progress, *shared.settings], view, **QUIET)
+    training.handlers(session, KEY, gr.State(training.MINE)).run(first, training.train_quickly)
+    crush.click(crush_network, [session.progress, *session.settings], view, **QUIET)
 
 
 def crush_network(progress: Progress, *settings: Any) -> str:

@@ -1,7 +1,7 @@
 /** Chapter "ptq": guess what rounding does to the curve, see it, then see which roundings the network survives. */
 
 import { FitPlot, sine } from "../../static/charts/fit_plot.js";
-import { follow, own } from "../../static/data/recording.js";
+import { eachFrame, own } from "../../static/data/recording.js";
 import { chapterDone } from "../../static/page/done.js";
 import { element, svgElement } from "../../static/widgets/dom.js";
 import { grouped, percent, short } from "../../static/widgets/format.js";
@@ -126,7 +126,7 @@ export function mount(root, props, watch) {
       draw();
     }
   };
-  follow(root, draw);
+  eachFrame(root, draw);
   watch("value", take);
   take();
 }

@@ -9,13 +9,16 @@ from app.components.code import prose
 from app.components.module import module_view
 from app.handlers import QUIET
 from app.runs.messages import PRESETS
-from app.session import Shared
+from app.session import Session
+from app.settings import NAMES
 
 HERE = Path(__file__).parent
-KEY, TITLE = "qat", "QAT"
+KEY = HERE.name
+TITLE = "QAT"
+USES = NAMES
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     with gr.Column(elem_classes="chapter wide"):
         preset = gr.Radio(
@@ -27,7 +30,7 @@ def build(shared: Shared) -> None:
             render=False,
         )
         with gr.Column(elem_classes="picture"):
-            common = training.build(shared, KEY, preset)
+            common = training.build(session, KEY, preset)
             preset.render()  # type: ignore[no-untyped-call]
             module_view(HERE / "qat.js", "", elem_id="qat")
         with gr.Column(elem_classes="text"):
@@ -35,9 +38,9 @@ def build(shared: Shared) -> None:
 
     common.change([preset.input], training.follow_preset)
     gr.on(
-        shared.changes,
+        session.changes,
         training.follow_settings,
-        [shared.progress, *shared.settings],
+        [session.progress, *session.settings],
         [*common.outputs, preset],
         **QUIET,
         trigger_mode="always_last",

@@ -3,7 +3,7 @@
 import { FitPlot, sine } from "../../static/charts/fit_plot.js";
 import { LossPlot } from "../../static/charts/loss_plot.js";
 import { MODELS, modelsTable, perModel } from "../../static/charts/models.js";
-import { follow, last } from "../../static/data/recording.js";
+import { eachFrame, last } from "../../static/data/recording.js";
 import { chapterDone } from "../../static/page/done.js";
 import { element } from "../../static/widgets/dom.js";
 import { grouped, percent, short } from "../../static/widgets/format.js";
@@ -46,7 +46,7 @@ export function mount(root) {
     status(newest, shown.words.qat);
     for (const update of parts) update(shown, run);
   };
-  follow(root, draw);
+  eachFrame(root, draw);
 }
 
 // Each part of the view builds its nodes once and returns the function that updates them.

@@ -6,16 +6,14 @@ import gradio as gr
 
 from app.components.code import prose
 from app.components.module import module_view
-from app.runs.messages import to_json
-from app.session import Shared
+from app.session import Session
 
 HERE = Path(__file__).parent
-KEY = "rounding"
 TITLE = "Rounding"
 USES = ()  # no setting of the page
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter: a weight on the stairs, a matrix on its levels, and a question."""
     for text, module, elem_id in (
         ("text.md", "rounding.js", "rounding"),
@@ -26,4 +24,4 @@ def build(shared: Shared) -> None:
             with gr.Column(elem_classes="text"):
                 prose(HERE / text)
             with gr.Column(elem_classes="picture"):
-                module_view(HERE / module, to_json({}), elem_id=elem_id)
+                module_view(HERE / module, "{}", elem_id=elem_id)

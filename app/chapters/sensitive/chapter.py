@@ -11,25 +11,26 @@ import gradio as gr
 from app.chapters.sensitive.examination import DIGITS_SHOWN, METRIC, WIDTHS, Case, Healing
 from app.components.code import coloured, config_source, listing, prose
 from app.components.module import from_view, module_view
-from app.handlers import Handlers, buttons
+from app.handlers import Handlers, buttons, show, unchanged
 from app.lab.data import Digits
-from app.lab.fit import Settings, TrainingDiverged
+from app.lab.fit import Settings
 from app.runs.messages import rounded, to_json
 from app.runs.progress import Progress
-from app.runs.run import running, stop
-from app.session import HOUR, Shared
+from app.runs.run import drive
+from app.session import HOUR, Session
 from app.settings import parse_settings
 from qat_core import Mix, PlannedLayer, frontier, suggest
 
 HERE = Path(__file__).parent
-KEY, TITLE = "sensitive", "Sensitive layers"
+KEY = HERE.name
+TITLE = "Sensitive layers"
 USES = ("granularity", "scale", "noise", "seed", "width", "learning_rate")  # every width of WIDTHS is measured
 
 IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
 SECONDS_A_FRAME = 0.1
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     case, healing = gr.State(None, time_to_live=HOUR), gr.State(None, time_to_live=HOUR)
     with gr.Row(elem_classes="chapter wide"):
@@ -49,58 +50,45 @@ def build(shared: Shared) -> None:
             prose(HERE / "text.md")
             listing(suggest, frontier)
 
-    inputs = [view, case, healing, shared.progress, task, *shared.settings]
+    inputs = [view, case, healing, session.progress, task, *session.settings]
     common = Handlers(KEY, inputs, [view, case, healing], js=from_view(KEY, "choice"))
     common.run(examine, scan_layers)
     common.run(heal, heal_network)
     common.pause(pause)
-    common.change([task.change, *shared.changes], follow_settings)
+    common.change([task.change, *session.changes], follow_settings)
 
 
 def scan_layers(
     request: gr.Request, _choice: str, case: Case | None, _healing: Any, progress: Progress, *chosen: Any
 ) -> Iterator[tuple[Any, ...]]:
     """Examine layer after layer; what was interrupted goes on."""
-    with running(request.session_hash, KEY) as run:
-        try:
-            fresh = Case.of_visitor(settings_of(*chosen), progress)
-        except ValueError as error:
-            yield run.last_frame(page(case or Case(Settings()), None, problem=str(error)))
-            return
-        if case is None or case.finished or not is_same(case, fresh):
-            case = fresh
-        try:
-            yield page(case, None, running=True)
-            work = case.advance(run.is_wanted)
-            for case in run.paced(work):
-                yield page(case, None, running=True)
-            last = page(case, None)
-        except (ValueError, TrainingDiverged) as error:
-            last = page(case, None, problem=str(error))
-        yield run.last_frame(last)
+
+    def start() -> Case:
+        fresh = Case.of_visitor(settings_of(*chosen), progress)
+        return fresh if case is None or case.finished or not is_same(case, fresh) else case
+
+    def shown(now: Case | None, **about: Any) -> tuple[Any, ...]:
+        return page(now or case, None, **about)
+
+    yield from drive(request.session_hash, KEY, start, shown)
 
 
 def heal_network(
     request: gr.Request, choice: str, case: Case | None, healing: Healing | None, _progress: Progress, *_chosen: Any
 ) -> Iterator[tuple[Any, ...]]:
     """Train the crushed network on screen; what was paused goes on."""
-    with running(request.session_hash, KEY) as run:
+
+    def start() -> Healing:
         if case is None or not case.finished:
-            yield run.last_frame(page(case or Case(Settings()), None, problem="Nothing to heal yet: press Scan first."))
-            return
-        try:
-            chosen = parse_choice(choice, case)
-            started = Healing.of_mix(case, chosen) if isinstance(chosen, Mix) else Healing.of_worst(case, chosen)
-            if healing is None or healing.finished or healing.config != started.config:
-                healing = started
-            yield page(case, healing, running=True)
-            training = healing.advance(run.is_wanted)
-            for healing in run.paced(training, SECONDS_A_FRAME):
-                yield page(case, healing, running=True)
-            last = page(case, healing)
-        except (ValueError, TrainingDiverged) as error:
-            last = page(case, healing, problem=str(error))
-        yield run.last_frame(last)
+            raise ValueError("Nothing to heal yet: press Scan first.")
+        chosen = parse_choice(choice, case)
+        started = Healing.of_mix(case, chosen) if isinstance(chosen, Mix) else Healing.of_worst(case, chosen)
+        return started if healing is None or healing.finished or healing.config != started.config else healing
+
+    def shown(now: Healing | None, **about: Any) -> tuple[Any, ...]:
+        return page(case, now or healing, **about)
+
+    yield from drive(request.session_hash, KEY, start, shown, SECONDS_A_FRAME)
 
 
 def follow_settings(
@@ -110,12 +98,10 @@ def follow_settings(
     try:
         fresh = Case.of_visitor(settings_of(*chosen), progress)
     except ValueError as error:
-        outputs = page(case or Case(Settings()), None, problem=str(error))
-    else:
-        if case is not None and case.settings == fresh.settings:
-            return unchanged()
-        outputs = page(fresh, None)
-    return unchanged() if stop(request.session_hash, outputs, KEY) else outputs
+        return show(request, page(case, None, problem=str(error)), KEY)
+    if case is not None and case.settings == fresh.settings:
+        return unchanged(3)
+    return show(request, page(fresh, None), KEY)
 
 
 def settings_of(task: Any, *settings: Any) -> Settings:
@@ -154,14 +140,10 @@ def parse_choice(choice: Any, case: Case) -> Mix | int:
     raise ValueError(f"to heal: {choice!r:.80}; expected a width of {WIDTHS} or one of {len(case.mixes)} mixes")
 
 
-def page(case: Case, healing: Healing | None, running: bool = False, problem: str = "") -> tuple[Any, ...]:
+def page(case: Case | None, healing: Healing | None, running: bool = False, problem: str = "") -> tuple[Any, ...]:
     """The outputs of every handler: the view and the states."""
+    case = case or Case(Settings())
     return frame(case, healing, running, problem), case, healing
-
-
-def unchanged() -> tuple[Any, ...]:
-    """The outputs of a handler that leaves the page as it is."""
-    return gr.skip(), gr.skip(), gr.skip()
 
 
 def frame(case: Case, healing: Healing | None = None, running: bool = False, problem: str = "") -> str:

@@ -15,26 +15,27 @@ import gradio as gr
 import export
 from app.components.code import coloured, prose, spec_source
 from app.components.module import from_view, module_view
-from app.handlers import QUIET, Handlers, buttons
-from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
+from app.handlers import QUIET, Handlers, buttons, show, unchanged
+from app.lab.fit import MODELS, Experiment, Settings
 from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
 from app.runs.diagnosis import number
 from app.runs.messages import rounded, to_json
 from app.runs.progress import DEVICE, Progress
 from app.runs.queue import turn
-from app.runs.run import is_running, running, stop
-from app.session import HOUR, Shared
+from app.runs.run import drive, is_running
+from app.session import HOUR, Session
 from app.settings import parse_settings
 from export import ParityError, audit
 
 HERE = Path(__file__).parent
-KEY, TITLE = "your_turn", "Your turn"
+KEY = HERE.name
+TITLE = "Your turn"
 USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate")
 
 SECONDS_A_FRAME = 0.04  # ten steps; the 2,000 take eight seconds
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     own = gr.State(None, time_to_live=HOUR)
     with gr.Row(elem_classes="chapter"):
@@ -50,12 +51,12 @@ def build(shared: Shared) -> None:
             prose(HERE / "module.md")
         with gr.Column(elem_classes="picture"):
             module = module_view(
-                HERE / "snippet.js", module_frame(*(s.value for s in shared.settings)), elem_id="your-module"
+                HERE / "snippet.js", module_frame(*(s.value for s in session.settings)), elem_id="your-module"
             )
     prose(HERE / "questions.md")
     module_view(HERE / "quiz.js", (HERE / "questions.json").read_text(encoding="utf-8"), elem_id="quiz")
 
-    common = Handlers(KEY, [view, own, *shared.settings], [view, own], js=from_view("your-turn", "points"))
+    common = Handlers(KEY, [view, own, *session.settings], [view, own], js=from_view("your-turn", "points"))
     common.run(run, train)
     common.pause(pause)
     common.change([reset.click], start_anew)
@@ -63,8 +64,8 @@ def build(shared: Shared) -> None:
         take_home, export_file, "export", outputs=[view, own, download], concurrency_id="export", concurrency_limit=1
     )
     view.upload(read_points, own, common.outputs, show_progress="hidden", api_visibility="private")
-    common.change(shared.changes, follow_settings)
-    gr.on(shared.changes, module_frame, [*shared.settings], module, **QUIET)
+    common.change(session.changes, follow_settings)
+    gr.on(session.changes, module_frame, [*session.settings], module, **QUIET)
 
 
 # --- your own curve -------------------------------------------------------------------------------
@@ -72,34 +73,29 @@ def build(shared: Shared) -> None:
 
 def train(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> Iterator[tuple[Any, ...]]:
     """Train on the points to the end, or until asked to stop; a run that had ended begins again."""
-    with running(request.session_hash, KEY) as run:
-        try:
-            own = up_to_date(own, points, settings)
-            if own.finished:
-                own = Progress.start(own.settings)
-            yield page(own, running=True)
-            training = own.advance(is_wanted=run.is_wanted)
-            for own in run.paced(training, SECONDS_A_FRAME):
-                yield page(own, running=True)
-            last = page(own)
-        except (ValueError, TrainingDiverged) as error:
-            last = page(own, problem=str(error))
-        yield run.last_frame(last)
+
+    def start() -> Progress:
+        chosen = up_to_date(own, points, settings)
+        return Progress.start(chosen.settings) if chosen.finished else chosen
+
+    def shown(now: Progress | None, **about: Any) -> tuple[Any, ...]:
+        return page(now or own, **about)
+
+    yield from drive(request.session_hash, KEY, start, shown, SECONDS_A_FRAME)
 
 
 def start_anew(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> tuple[Any, ...]:
     """Nothing is trained yet; the points stay."""
-    fresh = page(None)
-    return unchanged() if stop(request.session_hash, fresh, KEY) else fresh
+    return show(request, page(None), KEY)
 
 
 def follow_settings(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> tuple[Any, ...]:
     """What was trained with other settings is put away."""
     try:
         if own is None or own.settings == settings_of(own.settings.points, settings):
-            return unchanged()
+            return unchanged(2)
     except ValueError as error:
-        return unchanged() if is_running(request.session_hash) else page(own, problem=str(error))
+        return unchanged(2) if is_running(request.session_hash) else page(own, problem=str(error))
     return start_anew(request, points, own, *settings)
 
 
@@ -109,7 +105,7 @@ def read_points(request: gr.Request, own: Progress | None, event: gr.EventData) 
         outputs = page(None, points=parse_upload(event._data))
     except ValueError as error:
         outputs = page(own, problem=str(error))
-    return unchanged() if stop(request.session_hash, outputs, KEY) else outputs
+    return show(request, outputs, KEY)
 
 
 def parse_upload(sent: Any) -> Points:
@@ -202,11 +198,6 @@ def page(
 ) -> tuple[Any, ...]:
     """The outputs of nearly every handler: the view and the state."""
     return frame(own, running, problem, words, points), own
-
-
-def unchanged() -> tuple[Any, ...]:
-    """The outputs of a handler that leaves the page as it is."""
-    return gr.skip(), gr.skip()
 
 
 def frame(

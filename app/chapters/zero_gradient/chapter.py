@@ -1,7 +1,7 @@
 """Chapter: round() has no slope, and what that does to training."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from app.components.code import listing, prose
 from app.components.module import module_view
-from app.handlers import Handlers, buttons
+from app.handlers import Handlers, buttons, show, unchanged
 from app.lab.data import Sine
 from app.lab.estimators import (
     FREE,
@@ -27,12 +27,12 @@ from app.lab.estimators import (
 from app.lab.fit import TrainingDiverged
 from app.runs.messages import rounded, to_json
 from app.runs.queue import turn
-from app.runs.run import Run, is_running, running, stop
-from app.session import HOUR, Shared
+from app.runs.run import drive, is_running
+from app.session import HOUR, Session
 from qat_core.ste import STEQuantize
 
 HERE = Path(__file__).parent
-KEY = "zero_gradient"
+KEY = HERE.name
 TITLE = "The zero gradient"
 USES = ()  # a small network of its own, always the same
 
@@ -66,12 +66,12 @@ class Lesson(NamedTuple):
             estimators = Estimators(free)
             return cls._of(estimators, (), slice_along(estimators))
 
-    def advance(self, until: int, run: Run | None = None) -> Iterator["Lesson"]:
-        """Train on to step `until` while it is wanted, a frame at a time; self is left as it is."""
+    def advance(self, until: int | None = None, is_wanted: Callable[[], bool] = lambda: True) -> Iterator["Lesson"]:
+        """Train on to step `until` (default: the end) while it is wanted, a frame at a time; self is left as it is."""
         with turn():
             estimators = Estimators.restore(self.snapshot)
-        lesson, frames = self, estimators.run(STEPS_A_FRAME, until)
-        while run is None or run.is_wanted():
+        lesson, frames = self, estimators.run(STEPS_A_FRAME, STEPS if until is None else min(until, STEPS))
+        while is_wanted():
             with turn():
                 if next(frames, None) is None:
                     return
@@ -106,7 +106,7 @@ class Lesson(NamedTuple):
         return cls(estimators.snapshot(), records, (*history, row), cut)
 
 
-def build(shared: Shared) -> None:
+def build(session: Session) -> None:
     """Draw the chapter."""
     first = Lesson.start()
     state = gr.State(first, time_to_live=HOUR)
@@ -137,26 +137,22 @@ def build(shared: Shared) -> None:
 
 def train(request: gr.Request, lesson: Lesson, free: Any) -> Iterator[tuple[Any, ...]]:
     """Train to the end, or until asked to stop; a run that had ended begins again."""
-    with running(request.session_hash, KEY) as run:
-        try:
-            lesson = up_to_date(lesson, free)
-            if lesson.step >= STEPS:
-                lesson = Lesson.start(lesson.free)
-            yield page(lesson, running=True)
-            training = lesson.advance(STEPS, run)
-            for lesson in run.paced(training, SECONDS_A_FRAME):
-                yield page(lesson, running=True)
-            last = page(lesson.looked_at())
-        except (ValueError, TrainingDiverged) as error:
-            last = page(lesson, problem=str(error))
-        yield run.last_frame(last)
+
+    def start() -> Lesson:
+        chosen = up_to_date(lesson, free)
+        return Lesson.start(chosen.free) if chosen.step >= STEPS else chosen
+
+    def shown(now: Lesson | None, running: bool = False, problem: str = "") -> tuple[Any, ...]:
+        return page(now.looked_at() if now and not running and not problem else now or lesson, running, problem)
+
+    yield from drive(request.session_hash, KEY, start, shown, SECONDS_A_FRAME)
 
 
 def train_one_step(lesson: Lesson, free: Any) -> tuple[Any, ...]:
     """Exactly one optimizer step of each network."""
     try:
         lesson = up_to_date(lesson, free)
-        lesson = next(lesson.advance(min(lesson.step + 1, STEPS)), lesson).looked_at()
+        lesson = next(lesson.advance(lesson.step + 1), lesson).looked_at()
     except (ValueError, TrainingDiverged) as error:
         return page(lesson, problem=str(error))
     return page(lesson)
@@ -168,18 +164,18 @@ def start_anew(request: gr.Request, lesson: Lesson, free: Any) -> tuple[Any, ...
         fresh = page(Lesson.start(free))
     except ValueError as error:
         fresh = page(lesson, problem=str(error))
-    return unchanged() if stop(request.session_hash, fresh, KEY) else fresh
+    return show(request, fresh, KEY)
 
 
 def follow_choice(request: gr.Request, lesson: Lesson, free: Any) -> tuple[Any, ...]:
     """Step 0 of what may learn now, unless a click that came after the choice has begun it."""
-    return unchanged() if lesson.free == free else start_anew(request, lesson, free)
+    return unchanged(2) if lesson.free == free else start_anew(request, lesson, free)
 
 
 def cut(request: gr.Request, event: gr.EventData, lesson: Lesson, free: Any) -> tuple[Any, ...]:
     """The loss along the weight that the visitor picked; while a run is at work, it alone writes to the page."""
     if is_running(request.session_hash):
-        return unchanged()
+        return unchanged(2)
     data = event._data if isinstance(event._data, dict) else {}
     row, col = data.get("row"), data.get("col")
     try:
@@ -198,11 +194,6 @@ def up_to_date(lesson: Lesson, free: Any) -> Lesson:
 def page(lesson: Lesson, running: bool = False, problem: str = "") -> tuple[Any, ...]:
     """The outputs of every handler: the view and the state."""
     return frame(lesson, running, problem), lesson
-
-
-def unchanged() -> tuple[Any, ...]:
-    """The outputs of a handler that leaves the page to the run at work."""
-    return gr.skip(), gr.skip()
 
 
 def frame(lesson: Lesson, running: bool = False, problem: str = "") -> str:

@@ -49,7 +49,7 @@ export function last() {
 }
 
 /** Draw now, after every new frame and when it comes into sight, once a screen refresh at most and only while seen. */
-export function follow(root, draw) {
+export function eachFrame(root, draw) {
   let waiting = false;
   const paint = () => {
     waiting = false;

@@ -1,5 +1,7 @@
 /** The address: which chapter is open, the settings, and which of them are hidden. Opening a chapter asks no server. */
 
+import { CHAPTER, SETTINGS, tell, when } from "../data/events.js";
+
 const { chapters, defaults } = JSON.parse(document.getElementById("catalogue").textContent);
 
 /** @type {{ key: string, title: string, uses: string[] }[]} */
@@ -49,8 +51,8 @@ export function settings() {
 }
 
 /** Told by Gradio whenever a setting changes. */
-window.addEventListener("settings", ({ detail }) => {
-  values = Object.fromEntries(NAMES.map((name, i) => [name, detail[i]]));
+when(SETTINGS, (latest) => {
+  values = Object.fromEntries(NAMES.map((name, i) => [name, latest[i]]));
   history.replaceState(null, "", link(CHAPTERS[open].key));
 });
 
@@ -71,7 +73,7 @@ function show(key) {
   onlyOpen.textContent = `.page:not(#page-${key}) { display: none !important; }`;
   document.documentElement.dataset.controls = uses.filter((name) => !hidden.has(name)).join(" ");
   name(title);
-  window.dispatchEvent(new CustomEvent("chapter", { detail: key }));
+  tell(CHAPTER, key);
 }
 
 function name(chapter) {

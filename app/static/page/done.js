@@ -1,5 +1,6 @@
 /** Which chapters the visitor has done, kept in this browser. */
 
+import { CHAPTER_DONE, TICKS, tell, when } from "../data/events.js";
 import { CHAPTERS } from "./address.js";
 
 const STORE = "qat-lab.done";
@@ -11,18 +12,18 @@ export function isDone(key) {
 
 /** The visitor has done what the chapter is about. */
 export function chapterDone(key) {
-  window.dispatchEvent(new CustomEvent("chapter-done", { detail: key }));
+  tell(CHAPTER_DONE, key);
 }
 
-window.addEventListener("chapter-done", ({ detail }) => {
-  if (done.has(detail) || !CHAPTERS.some(({ key }) => key === detail)) return;
-  done.add(detail);
+when(CHAPTER_DONE, (key) => {
+  if (done.has(key) || !CHAPTERS.some((chapter) => chapter.key === key)) return;
+  done.add(key);
   try {
     localStorage.setItem(STORE, JSON.stringify([...done]));
   } catch {
     // A browser that keeps nothing shows the ticks until the page is left.
   }
-  window.dispatchEvent(new CustomEvent("ticks"));
+  tell(TICKS);
 });
 
 function read() {

@@ -1,5 +1,6 @@
 /** The title of the open chapter, and what the page did not understand of its address. */
 
+import { CHAPTER, when } from "../data/events.js";
 import { follow } from "../data/follow.js";
 import { element } from "../widgets/dom.js";
 import { CHAPTERS, place } from "./address.js";
@@ -16,7 +17,7 @@ export function mount(root, props, watch) {
   const update = () => {
     title.textContent = CHAPTERS[place()].title;
   };
-  window.addEventListener("chapter", update);
+  when(CHAPTER, update);
   update();
 
   follow(props, watch, ({ problems }) => {

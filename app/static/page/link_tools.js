@@ -1,5 +1,6 @@
 /** Links to take along: to this very page, and one for a class, in which chosen settings are fixed and out of sight. */
 
+import { SETTINGS, when } from "../data/events.js";
 import { button, element } from "../widgets/dom.js";
 import { CHAPTERS, NAMES, hiddenNames, link, place, settings } from "./address.js";
 
@@ -65,7 +66,7 @@ function classDialog() {
     update();
     node.showModal();
   };
-  window.addEventListener("settings", update); // which the page may learn after the dialog was opened
+  when(SETTINGS, update); // which the page may learn after the dialog was opened
   return { node, open };
 }
 

@@ -1,5 +1,6 @@
 /** Below the settings: what a change does, and the settings that few need. */
 
+import { SETTINGS, when } from "../data/events.js";
 import { element } from "../widgets/dom.js";
 import { settings } from "./address.js";
 
@@ -18,6 +19,6 @@ export function mount(root, props) {
   };
   more.addEventListener("click", () => open(more.getAttribute("aria-expanded") !== "true"));
   const differs = () => RARE.some((name) => settings()[name] !== defaults[name]);
-  window.addEventListener("settings", () => differs() && open(true));
+  when(SETTINGS, () => differs() && open(true));
   open(differs());
 }

@@ -1,5 +1,6 @@
 /** The chapters: a list at the side, a menu on a phone. Their links are real ones, but stay on the page. */
 
+import { CHAPTER, SETTINGS, TICKS, when } from "../data/events.js";
 import { element } from "../widgets/dom.js";
 import { CHAPTERS, link, place } from "./address.js";
 import { chapterLink, focusTitle } from "./chapter_link.js";
@@ -58,13 +59,13 @@ export function mount(root, props, watch, trigger) {
       tick.hidden = !isDone(key);
     }
   };
-  window.addEventListener("chapter", () => {
+  when(CHAPTER, () => {
     openMenu(false);
     update();
     trigger("select"); // a run that nobody sees any more ends
   });
-  window.addEventListener("ticks", update);
-  window.addEventListener("settings", () => queueMicrotask(update));
+  when(TICKS, update);
+  when(SETTINGS, () => queueMicrotask(update));
   openMenu(false);
   update();
 }

@@ -1,5 +1,6 @@
 /** Previous and Next, at the foot of every chapter. */
 
+import { CHAPTER, SETTINGS, when } from "../data/events.js";
 import { element } from "../widgets/dom.js";
 import { CHAPTERS, link, place } from "./address.js";
 import { chapterLink } from "./chapter_link.js";
@@ -12,8 +13,8 @@ export function mount(root) {
   const update = [direction(nav, "Previous", -1), direction(nav, "Next", +1, goOn)];
   root.querySelector(".view").replaceChildren(nav);
   const all = () => update.forEach((one) => one());
-  window.addEventListener("chapter", all);
-  window.addEventListener("settings", () => queueMicrotask(all));
+  when(CHAPTER, all);
+  when(SETTINGS, () => queueMicrotask(all));
   all();
 }
 

@@ -14,7 +14,7 @@ import torch
 from app.chapters.sensitive import chapter as sensitive
 from app.chapters.sensitive import examination as cases
 from app.chapters.sensitive.examination import METRIC, WIDTHS, Case, Healing
-from app.handlers import pause
+from app.handlers import pause, unchanged
 from app.lab.data import Digits
 from app.lab.fit import Experiment, Settings
 from app.lab.solo import Solo
@@ -257,7 +257,7 @@ def test_healing_before_scanning_gets_a_sentence() -> None:
 
 def test_other_settings_put_the_examination_away(case: Case, progress: Progress) -> None:
     kept = sensitive.follow_settings(visitor("same"), "", case, None, progress, "sine", *PAGE)
-    assert kept == sensitive.unchanged()
+    assert kept == unchanged(3)
     outputs = sensitive.follow_settings(visitor("other"), "", case, None, progress, "digits", *PAGE)
     assert outputs[1].settings.task == "digits"
     assert outputs[1].rows == ()

@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from app.chapters.your_turn import chapter as your_turn
+from app.handlers import unchanged
 from app.lab.fit import Experiment, Settings
 from app.runs.progress import Progress, recordings
 from app.runs.run import stop
@@ -129,7 +130,7 @@ def test_a_file_ends_the_run_that_is_at_work() -> None:
     asking.start()
     *_, last = frames
     asking.join(5)
-    assert answers == [your_turn.unchanged()]
+    assert answers == [unchanged(2)]
     assert json.loads(last[0])["points"] == [[0, 1], [1, 2], [2, 3], [3, 5]]
     assert last[1] is None
 
@@ -166,7 +167,7 @@ def test_only_what_is_on_the_page_is_exported(own: Progress) -> None:
 
 
 def test_other_settings_put_the_training_away(own: Progress) -> None:
-    assert your_turn.follow_settings(visitor("same"), DRAWN, own, *PAGE) == your_turn.unchanged()
+    assert your_turn.follow_settings(visitor("same"), DRAWN, own, *PAGE) == unchanged(2)
     assert your_turn.follow_settings(visitor("other"), DRAWN, own, 8, *PAGE[1:])[1] is None
     bad = your_turn.follow_settings(visitor("bad"), DRAWN, own, 4, "per_tensor", 0.1, -1)
     assert json.loads(bad[0])["problem"].startswith("seed=-1; expected")

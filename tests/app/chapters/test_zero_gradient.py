@@ -12,7 +12,7 @@ import pytest
 
 from app.chapters.zero_gradient import chapter as zero_gradient
 from app.chapters.zero_gradient.chapter import STEPS_A_FRAME, Lesson, frame
-from app.handlers import pause
+from app.handlers import pause, unchanged
 from app.lab.estimators import Estimators
 from app.lab.fit import TrainingDiverged
 from app.runs.run import running
@@ -84,7 +84,7 @@ def test_step_is_one_step_and_what_may_learn_starts_anew(fresh: Lesson) -> None:
 
 def test_a_step_may_overtake_the_choice_before_it(fresh: Lesson) -> None:
     _, after = zero_gradient.train_one_step(fresh, "biases")
-    assert zero_gradient.follow_choice(visitor("overtaken"), after, "biases") == zero_gradient.unchanged()
+    assert zero_gradient.follow_choice(visitor("overtaken"), after, "biases") == unchanged(2)
     _, other = zero_gradient.follow_choice(visitor("choosing"), after, "scales")
     assert (other.step, other.free) == (0, "scales")
 
@@ -98,7 +98,7 @@ def test_reset_is_shown_by_the_run_that_it_stops(fresh: Lesson) -> None:
     asking.start()
     *_, last = frames
     asking.join(5)
-    assert answers == [zero_gradient.unchanged()]
+    assert answers == [unchanged(2)]
     assert last[1].step == 0
 
 
@@ -121,7 +121,7 @@ def test_the_cut_follows_what_learned() -> None:
 def test_a_run_at_work_alone_writes_to_the_page(fresh: Lesson) -> None:
     with running("cutting a run"):
         outputs = zero_gradient.cut(visitor("cutting a run"), event(row=3, col=4), fresh, "weights")
-    assert outputs == zero_gradient.unchanged()
+    assert outputs == unchanged(2)
 
 
 @pytest.mark.parametrize(
