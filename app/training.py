@@ -19,7 +19,7 @@ from app.session import Session
 from app.settings import parse_settings
 
 SECONDS_A_FRAME = 0.05
-MINE = ""  # the preset that breaks nothing
+NOT_BROKEN = ""  # the preset that breaks nothing
 FEED = "feed"  # to `running`: a last frame fits every chapter that trains with these handlers
 
 Page = tuple[Any, ...]
@@ -46,7 +46,7 @@ def handlers(session: Session, name: str, preset: gr.Radio | gr.State) -> Handle
 def train(
     request: gr.Request,
     progress: Progress,
-    ill: Progress | None,
+    broken_run: Progress | None,
     preset: str,
     *settings: Any,
     seconds: float = SECONDS_A_FRAME,
@@ -54,40 +54,42 @@ def train(
     """Train to the end, or until asked to stop, showing 20 frames a second; a run that had ended begins again."""
 
     def start() -> Progress:
-        chosen = choose(progress, ill, preset, settings)
+        chosen = choose(progress, broken_run, preset, settings)
         return Progress.start(chosen.settings) if chosen.finished else chosen
 
     def shown(now: Progress | None, **about: Any) -> Page:
-        return page(now, preset, **about) if now else page(progress, MINE, **about)
+        return page(now, preset, **about) if now else page(progress, NOT_BROKEN, **about)
 
     lean = partial(page, preset=preset, running=True, whole=False)
     yield from drive(request.session_hash, FEED, start, shown, seconds, lean)
 
 
 def train_quickly(
-    request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any
+    request: gr.Request, progress: Progress, broken_run: Progress | None, preset: str, *settings: Any
 ) -> Iterator[Page]:
     """Train to the end as fast as the machine can."""
-    yield from train(request, progress, ill, preset, *settings, seconds=0.0)
+    yield from train(request, progress, broken_run, preset, *settings, seconds=0.0)
 
 
-def train_one_step(progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Page:
+def train_one_step(progress: Progress, broken_run: Progress | None, preset: str, *settings: Any) -> Page:
     """Exactly one optimizer step."""
     chosen = progress
     try:
-        chosen = choose(progress, ill, preset, settings)
+        chosen = choose(progress, broken_run, preset, settings)
         chosen = next(chosen.advance(until=chosen.step + 1), chosen)
     except (ValueError, TrainingDiverged) as error:
         return page(chosen, preset, problem=str(error))
     return page(chosen, preset)
 
 
-def start_anew(request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Page:
+def start_anew(
+    request: gr.Request, progress: Progress, broken_run: Progress | None, preset: str, *settings: Any
+) -> Page:
     """Step 0 of the settings on the page; a run that is at work shows it as its last frame."""
     try:
         fresh = page(Progress.start(wanted(preset, settings)), preset)
     except ValueError as error:
-        fresh = page(progress, MINE, problem=str(error))
+        fresh = page(progress, NOT_BROKEN, problem=str(error))
     return show(request, fresh, FEED)
 
 
@@ -98,33 +100,35 @@ def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> 
     except ValueError:
         is_new = True
     if is_new:
-        return *start_anew(request, progress, None, MINE, *settings), MINE
-    answer = unchanged(3) if is_running(request.session_hash) else page(progress, MINE)
-    return *answer, MINE
+        return *start_anew(request, progress, None, NOT_BROKEN, *settings), NOT_BROKEN
+    answer = unchanged(3) if is_running(request.session_hash) else page(progress, NOT_BROKEN)
+    return *answer, NOT_BROKEN
 
 
-def follow_preset(request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Page:
+def follow_preset(
+    request: gr.Request, progress: Progress, broken_run: Progress | None, preset: str, *settings: Any
+) -> Page:
     """Break something, or nothing: the network that is then on the page."""
     stop(request.session_hash)
     try:
-        return page(choose(progress, ill, preset, settings), preset)
+        return page(choose(progress, broken_run, preset, settings), preset)
     except ValueError as error:
-        return page(progress, MINE, problem=str(error))
+        return page(progress, NOT_BROKEN, problem=str(error))
 
 
 def catch_up(progress: Progress) -> str:
     """The visitor's own network as it is now: other chapters move it on, too."""
-    return frame(progress, aside=True)
+    return frame(progress, unasked=True)
 
 
-def choose(progress: Progress, ill: Progress | None, preset: str, settings: tuple[Any, ...]) -> Progress:
+def choose(progress: Progress, broken_run: Progress | None, preset: str, settings: tuple[Any, ...]) -> Progress:
     """The experiment that the page is about, or step 0 if it should be another by now.
 
     Raises:
         ValueError: a setting is out of range, or the preset unknown.
     """
     should = wanted(preset, settings)
-    there = ill if preset else progress
+    there = broken_run if preset else progress
     return there if there is not None and there.settings == should else Progress.start(should)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import export
 from app.lab.fit import Experiment, Settings
 from app.runs.progress import DEVICE, Progress
-from app.runs.queue import turn
+from app.runs.queue import exclusive
 from export import KernelError, ParityError, ParityReport
 from export.read.runtime import run, session
 
@@ -93,7 +93,7 @@ def with_quick(exported: Exported, progress: Progress) -> Exported:
 
 
 def _export(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:
-    with tempfile.TemporaryDirectory(prefix="qat-") as folder, turn():
+    with tempfile.TemporaryDirectory(prefix="qat-") as folder, exclusive():
         path = Path(folder) / "model.onnx"
         experiment = Experiment.restore(progress.snapshot, DEVICE)
         report = export.export_onnx(experiment.models["qat"], experiment.task.examples, path, flavor=flavor)

@@ -44,7 +44,7 @@ def frame(
     problem: str = "",
     preset: str = "",
     whole: bool = True,
-    aside: bool = False,
+    unasked: bool = False,
 ) -> str:
     """What `feed.js` takes in.
 
@@ -53,13 +53,13 @@ def frame(
         problem: a sentence about what went wrong.
         preset: what was broken on purpose.
         whole: with all that the browser may not have yet; the other frames of a run are lean.
-        aside: not an answer to the visitor: what they are looking at stays.
+        unasked: not an answer to the visitor: what they are looking at stays.
     """
     record, settings = progress.record, progress.settings
     contents: dict[str, Any] = {
         "key": f"{hash(settings):x}",
         "preset": preset,
-        "aside": aside,
+        "unasked": unasked,
         "step": record.step,
         "steps": record.steps,
         "label": progress.label,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from app.lab.fit import Experiment, Settings, StepRecord
 from app.runs.cache import Recordings
-from app.runs.queue import in_line, turn
+from app.runs.queue import exclusive, in_line
 
 DEVICE = "cpu"
 STEPS_A_FRAME = 10
@@ -35,7 +35,7 @@ class Progress(NamedTuple):
         """Step 0."""
         recording = recordings.of(settings)
         if 0 not in recording.frames:
-            with turn():
+            with exclusive():
                 experiment = Experiment(settings, DEVICE)
                 frame = cls._of(experiment, experiment.record())
                 recording.add(0, frame, frame._bytes, experiment)
@@ -54,7 +54,7 @@ class Progress(NamedTuple):
         while progress.step < last and is_wanted():
             following = progress._replay(last)
             if following is None:
-                with turn(is_wanted) as mine:
+                with exclusive(is_wanted) as mine:
                     if not mine:
                         return
                     following = progress._replay(last) or progress._train(last)

@@ -22,7 +22,7 @@ def in_line() -> int:
 
 
 @contextmanager
-def turn(is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
+def exclusive(is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
     """Stand in line for the turn; False, and no turn, when it is no longer wanted before it comes."""
     ticket = threading.Event()
     with _guard:

@@ -87,7 +87,7 @@ def test_what_is_caught_up_on_never_goes_back_behind_a_step(tab: Page, server: s
         const {{ add, own }} = await import({address});
         const frame = own().frames.at(-1);
         add({{ ...frame, step: 2 }});
-        add({{ ...frame, step: late, aside: true }});
+        add({{ ...frame, step: late, unasked: true }});
         return own().frames.at(-1).step;
     }}"""
     assert [tab.evaluate(ask, late) for late in (1, 3)] == [2, 3]

@@ -21,5 +21,5 @@ def build(session: Session) -> None:
         with gr.Column(elem_classes="text"):
             prose(HERE / "text.md")
         with gr.Column(elem_classes="picture"):
-            training.build(session, KEY, gr.State(training.MINE))
+            training.build(session, KEY, gr.State(training.NOT_BROKEN))
             module_view(HERE / "fp32.js", "", elem_id="fp32")

@@ -20,7 +20,7 @@ from app.lab.trace import StepTrace, Update, trace_step, traceable
 from app.runs import messages
 from app.runs.messages import to_json
 from app.runs.progress import DEVICE, Progress
-from app.runs.queue import turn
+from app.runs.queue import exclusive
 from app.runs.run import is_running
 from app.session import Session, up_to_date
 from qat_core.affine import dequantize_, minmax_qparams, mse_qparams, round_to_codes
@@ -146,7 +146,7 @@ def contents(progress: Progress, choice: Choice) -> dict[str, Any]:
     Raises:
         ValueError: there is no such weight.
     """
-    with turn():
+    with exclusive():
         experiment = Experiment.restore(progress.snapshot, DEVICE)
         layers = traceable(experiment.models["qat"])
         shapes = {name: [layer.in_features, layer.out_features] for name, layer in layers.items()}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import export
-from app.runs.queue import turn
+from app.runs.queue import exclusive
 from qat_core import QATConfig, QuantSpec, prepare
 
 WIDTH, LAYERS, GROUP_SIZE = 1024, 4, 32
@@ -56,7 +56,7 @@ def large_network() -> list[Speed]:
         if not _large:
             with TemporaryDirectory(prefix="qat-") as folder:
                 files = {flavor: Path(folder, f"{flavor}.onnx") for flavor in FLAVORS}
-                with turn(), torch.random.fork_rng(devices=[]):
+                with exclusive(), torch.random.fork_rng(devices=[]):
                     torch.manual_seed(0)
                     layers = [nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)]
                     config = QATConfig(QuantSpec(granularity="per_group", group_size=GROUP_SIZE))

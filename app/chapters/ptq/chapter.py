@@ -15,7 +15,7 @@ from app.lab.weights import largest_layer
 from app.runs.diagnosis import number, percent
 from app.runs.messages import rounded, significant, to_json
 from app.runs.progress import DEVICE, Progress
-from app.runs.queue import turn
+from app.runs.queue import exclusive
 from app.session import Session, up_to_date
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 
@@ -39,7 +39,7 @@ def build(session: Session) -> None:
                 crush = gr.Button("Round it and show the truth", variant="primary", elem_id="crush")
             view = module_view(HERE / "ptq.js", "{}", elem_id="ptq")
 
-    training.handlers(session, KEY, gr.State(training.MINE)).run(first, training.train_quickly)
+    training.handlers(session, KEY, gr.State(training.NOT_BROKEN)).run(first, training.train_quickly)
     crush.click(crush_network, [session.progress, *session.settings], view, **QUIET)
 
 
@@ -49,7 +49,7 @@ def crush_network(progress: Progress, *settings: Any) -> str:
         progress = up_to_date(progress, settings)
     except ValueError as error:
         return to_json({"problem": f"Nothing was rounded: {error}."})
-    with turn():
+    with exclusive():
         return to_json(crushed(progress))
 
 

@@ -23,7 +23,7 @@ def build(session: Session) -> None:
     with gr.Column(elem_classes="chapter wide"):
         preset = gr.Radio(
             [(title, key) for key, (title, _) in PRESETS.items()],
-            value=training.MINE,
+            value=training.NOT_BROKEN,
             label="Break it on purpose",
             elem_id="preset",
             elem_classes="choice",

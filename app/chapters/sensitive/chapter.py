@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.chapters.sensitive.examination import DIGITS_SHOWN, METRIC, WIDTHS, Case, Healing
+from app.chapters.sensitive.examination import DIGITS_SHOWN, METRIC, WIDTHS, Examination, Healing
 from app.components.code import coloured, config_source, listing, prose
 from app.components.module import from_view, module_view
 from app.handlers import Handlers, buttons, show, unchanged
@@ -32,7 +32,7 @@ SECONDS_A_FRAME = 0.1
 
 def build(session: Session) -> None:
     """Draw the chapter."""
-    case, healing = gr.State(None, time_to_live=HOUR), gr.State(None, time_to_live=HOUR)
+    exam, healing = gr.State(None, time_to_live=HOUR), gr.State(None, time_to_live=HOUR)
     with gr.Row(elem_classes="chapter wide"):
         with gr.Column(elem_classes="picture"):
             with gr.Row(elem_id="sensitive-controls"):
@@ -45,13 +45,13 @@ def build(session: Session) -> None:
                 )
                 with gr.Row(elem_classes="run-buttons"):
                     examine, heal, pause = buttons(KEY, "Scan", "Heal", "Pause")
-            view = module_view(HERE / "sensitive.js", frame(Case(Settings())), elem_id=KEY)
+            view = module_view(HERE / "sensitive.js", frame(Examination(Settings())), elem_id=KEY)
         with gr.Column(elem_classes="text"):
             prose(HERE / "text.md")
             listing(suggest, frontier)
 
-    inputs = [view, case, healing, session.progress, task, *session.settings]
-    common = Handlers(KEY, inputs, [view, case, healing], js=from_view(KEY, "choice"))
+    inputs = [view, exam, healing, session.progress, task, *session.settings]
+    common = Handlers(KEY, inputs, [view, exam, healing], js=from_view(KEY, "choice"))
     common.run(examine, scan_layers)
     common.run(heal, heal_network)
     common.pause(pause)
@@ -59,47 +59,52 @@ def build(session: Session) -> None:
 
 
 def scan_layers(
-    request: gr.Request, _choice: str, case: Case | None, _healing: Any, progress: Progress, *chosen: Any
+    request: gr.Request, _choice: str, exam: Examination | None, _healing: Any, progress: Progress, *chosen: Any
 ) -> Iterator[tuple[Any, ...]]:
     """Examine layer after layer; what was interrupted goes on."""
 
-    def start() -> Case:
-        fresh = Case.of_visitor(settings_of(*chosen), progress)
-        return fresh if case is None or case.finished or not is_same(case, fresh) else case
+    def start() -> Examination:
+        fresh = Examination.start(settings_of(*chosen), progress)
+        return fresh if exam is None or exam.finished or not is_same(exam, fresh) else exam
 
-    def shown(now: Case | None, **about: Any) -> tuple[Any, ...]:
-        return page(now or case, None, **about)
+    def shown(now: Examination | None, **about: Any) -> tuple[Any, ...]:
+        return page(now or exam, None, **about)
 
     yield from drive(request.session_hash, KEY, start, shown)
 
 
 def heal_network(
-    request: gr.Request, choice: str, case: Case | None, healing: Healing | None, _progress: Progress, *_chosen: Any
+    request: gr.Request,
+    choice: str,
+    exam: Examination | None,
+    healing: Healing | None,
+    _progress: Progress,
+    *_chosen: Any,
 ) -> Iterator[tuple[Any, ...]]:
     """Train the crushed network on screen; what was paused goes on."""
 
     def start() -> Healing:
-        if case is None or not case.finished:
+        if exam is None or not exam.finished:
             raise ValueError("Nothing to heal yet: press Scan first.")
-        chosen = parse_choice(choice, case)
-        started = Healing.of_mix(case, chosen) if isinstance(chosen, Mix) else Healing.of_worst(case, chosen)
+        chosen = parse_choice(choice, exam)
+        started = Healing.of_mix(exam, chosen) if isinstance(chosen, Mix) else Healing.of_worst(exam, chosen)
         return started if healing is None or healing.finished or healing.config != started.config else healing
 
     def shown(now: Healing | None, **about: Any) -> tuple[Any, ...]:
-        return page(case, now or healing, **about)
+        return page(exam, now or healing, **about)
 
     yield from drive(request.session_hash, KEY, start, shown, SECONDS_A_FRAME)
 
 
 def follow_settings(
-    request: gr.Request, _choice: str, case: Case | None, _healing: Any, progress: Progress, *chosen: Any
+    request: gr.Request, _choice: str, exam: Examination | None, _healing: Any, progress: Progress, *chosen: Any
 ) -> tuple[Any, ...]:
     """An examination of other settings than those on the page is put away."""
     try:
-        fresh = Case.of_visitor(settings_of(*chosen), progress)
+        fresh = Examination.start(settings_of(*chosen), progress)
     except ValueError as error:
-        return show(request, page(case, None, problem=str(error)), KEY)
-    if case is not None and case.settings == fresh.settings:
+        return show(request, page(exam, None, problem=str(error)), KEY)
+    if exam is not None and exam.settings == fresh.settings:
         return unchanged(3)
     return show(request, page(fresh, None), KEY)
 
@@ -118,12 +123,12 @@ def settings_of(task: Any, *settings: Any) -> Settings:
     raise ValueError(f"network={task!r}; expected 'sine' or 'digits'")
 
 
-def is_same(case: Case, fresh: Case) -> bool:
+def is_same(exam: Examination, fresh: Examination) -> bool:
     """May what was begun go on? Not if the visitor has trained the network meanwhile."""
-    return case.settings == fresh.settings and (fresh.weights is None or case.step == fresh.step)
+    return exam.settings == fresh.settings and (fresh.weights is None or exam.step == fresh.step)
 
 
-def parse_choice(choice: Any, case: Case) -> Mix | int:
+def parse_choice(choice: Any, exam: Examination) -> Mix | int:
     """What `sensitive.js` says is on screen: a mix, or the width at which the worst layer is looked for.
 
     Raises:
@@ -132,36 +137,38 @@ def parse_choice(choice: Any, case: Case) -> Mix | int:
     try:
         chosen = json.loads(choice)
         if chosen["heal"] == "mix" and chosen["mix"] >= 0:
-            return case.mixes[int(chosen["mix"])]
+            return exam.mixes[int(chosen["mix"])]
         if chosen["heal"] == "worst":
             return WIDTHS[WIDTHS.index(chosen["bits"])]
     except (TypeError, LookupError, ValueError):
         pass
-    raise ValueError(f"to heal: {choice!r:.80}; expected a width of {WIDTHS} or one of {len(case.mixes)} mixes")
+    raise ValueError(f"to heal: {choice!r:.80}; expected a width of {WIDTHS} or one of {len(exam.mixes)} mixes")
 
 
-def page(case: Case | None, healing: Healing | None, running: bool = False, problem: str = "") -> tuple[Any, ...]:
+def page(
+    exam: Examination | None, healing: Healing | None, running: bool = False, problem: str = ""
+) -> tuple[Any, ...]:
     """The outputs of every handler: the view and the states."""
-    case = case or Case(Settings())
-    return frame(case, healing, running, problem), case, healing
+    exam = exam or Examination(Settings())
+    return frame(exam, healing, running, problem), exam, healing
 
 
-def frame(case: Case, healing: Healing | None = None, running: bool = False, problem: str = "") -> str:
+def frame(exam: Examination, healing: Healing | None = None, running: bool = False, problem: str = "") -> str:
     """What `sensitive.js` draws."""
-    layers = case.layers
-    done, total, doing = progress_of(case, healing, len(layers))
-    metric = METRIC[case.settings.task]
+    layers = exam.layers
+    done, total, doing = progress_of(exam, healing, len(layers))
+    metric = METRIC[exam.settings.task]
     return to_json(
         {
-            "metric": "Error against the sine" if case.settings.task == "sine" else "Training loss",
-            "label": f"{case.settings.task}, {case.settings.granularity.replace('_', ' ')}, seed {case.settings.seed}",
+            "metric": "Error against the sine" if exam.settings.task == "sine" else "Training loss",
+            "label": f"{exam.settings.task}, {exam.settings.granularity.replace('_', ' ')}, seed {exam.settings.seed}",
             "running": running and ("heal" if healing else "scan"),
             "problem": problem,
             "words": doing,
             "done": done,
             "total": total,
-            "bits": case.settings.bits,
-            "baseline": case.rows[0].baseline if case.rows else None,
+            "bits": exam.settings.bits,
+            "baseline": exam.rows[0].baseline if exam.rows else None,
             "layers": [
                 {
                     "name": layer.name,
@@ -169,24 +176,28 @@ def frame(case: Case, healing: Healing | None = None, running: bool = False, pro
                     "elements": elements(layer),
                     "metric": [row.by_bits[width] for width in WIDTHS] if row else None,
                 }
-                for layer, row in zip(layers, [*case.rows, *[None] * len(layers)], strict=False)
+                for layer, row in zip(layers, [*exam.rows, *[None] * len(layers)], strict=False)
             ],
             "mixes": [
                 {
                     "bits": mix.bits,
                     "bytes": mix.bytes,
-                    "expected": case.rows[0].baseline + mix.damage,
+                    "expected": exam.rows[0].baseline + mix.damage,
                     "measured": measured[metric] if measured else None,
                     "accuracy": measured.get("accuracy") if measured else None,
                 }
-                for mix, measured in zip(case.mixes, [*case.measured, *[None] * len(case.mixes)], strict=False)
+                for mix, measured in zip(exam.mixes, [*exam.measured, *[None] * len(exam.mixes)], strict=False)
             ],
             "uniform": [
-                {"bits": width, "bytes": sum(row.bytes_at(width) for row in case.rows), "measured": metrics[metric]}
-                for width, metrics in zip(WIDTHS, case.uniform, strict=False)
+                {
+                    "bits": width,
+                    "bytes": sum(row.bytes_at(width) for row in exam.rows),
+                    "measured": metrics[metric],
+                }
+                for width, metrics in zip(WIDTHS, exam.uniform, strict=False)
             ],
-            "code": code(case),
-            "digits": digits() if case.settings.task == "digits" and case.rows else [],
+            "code": code(exam),
+            "digits": digits() if exam.settings.task == "digits" and exam.rows else [],
             "healing": healing and healing_frame(healing, metric),
         }
     )
@@ -212,34 +223,42 @@ def healing_frame(healing: Healing, metric: str) -> dict[str, Any]:
     }
 
 
-def progress_of(case: Case, healing: Healing | None, layers: int) -> tuple[int, int, str]:
+def progress_of(exam: Examination, healing: Healing | None, layers: int) -> tuple[int, int, str]:
     """How much of how much is done, and a sentence about it."""
-    network = "sine network" if case.settings.task == "sine" else "digits network"
+    network = "sine network" if exam.settings.task == "sine" else "digits network"
     if healing is not None:
         what = f"layer {healing.layer} at {healing.bits[0]:g} bits" if healing.layer else "the mix"
         doing = "Healed" if healing.finished else "Healing"
         return healing.step, healing.steps, f"{doing} {what}: step {healing.step:,} of {healing.steps:,}."
-    if case.weights is None:
-        if case.training is None:
+    if exam.weights is None:
+        if exam.training is None:
             return 0, 1, f"Not scanned yet. Scan first trains the {network} in float, then rounds one layer at a time."
-        return case.step, case.settings.steps, f"Training in float: step {case.step:,} of {case.settings.steps:,}."
-    if len(case.rows) < layers:
-        done = f"{len(case.rows)} of {layers} layers" if case.rows else "Nothing"
-        return len(case.rows), layers, f"{done} scanned of the {network} after {case.step:,} steps in float."
-    if not case.mixes:
+        return (
+            exam.step,
+            exam.settings.steps,
+            f"Training in float: step {exam.step:,} of {exam.settings.steps:,}.",
+        )
+    if len(exam.rows) < layers:
+        done = f"{len(exam.rows)} of {layers} layers" if exam.rows else "Nothing"
+        return (
+            len(exam.rows),
+            layers,
+            f"{done} scanned of the {network} after {exam.step:,} steps in float.",
+        )
+    if not exam.mixes:
         return 0, 1, f"All {layers} layers scanned; now the mixes of widths that a budget can buy."
-    if not case.finished:
-        measured, mixes = len(case.measured), len(case.mixes)
+    if not exam.finished:
+        measured, mixes = len(exam.measured), len(exam.mixes)
         return measured, mixes, f"All {layers} layers scanned; {measured} of {mixes} mixes measured."
-    return 1, 1, f"All {layers} layers of the {network} scanned, {len(case.mixes)} mixes measured."
+    return 1, 1, f"All {layers} layers of the {network} scanned, {len(exam.mixes)} mixes measured."
 
 
-def code(case: Case) -> dict[str, Any]:
+def code(exam: Examination) -> dict[str, Any]:
     """The mixes as Python in colour: what comes before and after, and a line for each layer at each width."""
-    if not case.mixes:
+    if not exam.mixes:
         return {}
-    layers = len(case.rows)
-    by_width = [config_source(Mix((w,) * layers, 0, 0.0).config(case.rows)).splitlines() for w in WIDTHS]
+    layers = len(exam.rows)
+    by_width = [config_source(Mix((w,) * layers, 0, 0.0).config(exam.rows)).splitlines() for w in WIDTHS]
     first = by_width[0].index("    overrides={") + 1
     return {
         "head": coloured("\n".join([IMPORTS, "", f"config = {by_width[0][0]}", *by_width[0][1:first]])),

@@ -11,7 +11,7 @@ from app.lab.fit import Settings, copy_tensors
 from app.lab.solo import Solo
 from app.lab.tasks import DigitsTask, SineTask
 from app.runs.progress import Progress
-from app.runs.queue import turn
+from app.runs.queue import exclusive
 from qat_core import Mix, PlannedLayer, QATConfig, SensitivityRow, frontier, plan, prepare
 from qat_core.sensitivity import only, scan
 
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Case:
+class Examination:
     """How far the examination is.
 
     Attributes:
@@ -54,7 +54,7 @@ class Case:
     measured: tuple[dict[str, float], ...] = ()
 
     @classmethod
-    def of_visitor(cls, settings: Settings, progress: Progress) -> "Case":
+    def start(cls, settings: Settings, progress: Progress) -> "Examination":
         """The FP32 network that the visitor has trained, as it is now; not trained yet, it is trained here."""
         if progress.settings == settings and progress.step:
             return cls(settings, progress.step, progress.snapshot["models"]["fp32"])
@@ -74,7 +74,7 @@ class Case:
     def finished(self) -> bool:
         return bool(self.mixes) and len(self.measured) == len(self.mixes)
 
-    def advance(self, is_wanted: Callable[[], bool] = lambda: True) -> Iterator["Case"]:
+    def advance(self, is_wanted: Callable[[], bool] = lambda: True) -> Iterator["Examination"]:
         """Train, scan and measure on while it is wanted; self is left as it is.
 
         Raises:
@@ -83,42 +83,42 @@ class Case:
         """
         return in_turns(self._work(), is_wanted)
 
-    def _work(self) -> Iterator["Case"]:
-        case = self
-        if case.weights is None:
-            for trained in case._train():
-                case = trained
-                yield case
-        solo = Solo(case.settings, weights=case.weights)
-        metric = METRIC[case.settings.task]
-        if not case.mixes:
-            case = replace(case, rows=())
-            for row, _ in scan(solo.model, lambda m: solo.task.measure(m)[0][metric], case.config, bits=WIDTHS):
-                case = replace(case, rows=(*case.rows, row))
-                yield case
-            every = [QATConfig(replace(case.config.weight, bits=width)) for width in WIDTHS]
+    def _work(self) -> Iterator["Examination"]:
+        exam = self
+        if exam.weights is None:
+            for trained in exam._train():
+                exam = trained
+                yield exam
+        solo = Solo(exam.settings, weights=exam.weights)
+        metric = METRIC[exam.settings.task]
+        if not exam.mixes:
+            exam = replace(exam, rows=())
+            for row, _ in scan(solo.model, lambda m: solo.task.measure(m)[0][metric], exam.config, bits=WIDTHS):
+                exam = replace(exam, rows=(*exam.rows, row))
+                yield exam
+            every = [QATConfig(replace(exam.config.weight, bits=width)) for width in WIDTHS]
             uniform = tuple(solo.task.measure(prepare(solo.model, config).eval())[0] for config in every)
-            case = replace(case, uniform=uniform, mixes=tuple(frontier(case.rows)), measured=())
-            yield case
-        for mix in case.mixes[len(case.measured) :]:
-            mixed = prepare(solo.model, mix.config(case.rows)).eval()
-            case = replace(case, measured=(*case.measured, solo.task.measure(mixed)[0]))
-            yield case
+            exam = replace(exam, uniform=uniform, mixes=tuple(frontier(exam.rows)), measured=())
+            yield exam
+        for mix in exam.mixes[len(exam.measured) :]:
+            mixed = prepare(solo.model, mix.config(exam.rows)).eval()
+            exam = replace(exam, measured=(*exam.measured, solo.task.measure(mixed)[0]))
+            yield exam
 
-    def _train(self) -> Iterator["Case"]:
+    def _train(self) -> Iterator["Examination"]:
         """Up to trained weights; they are kept for the next visitor with the same settings."""
         plain = {name: getattr(Settings(), name) for name in ("bits", "granularity", "scale", "scale_factor")}
         key = replace(self.settings, **plain)  # float knows nothing of these
-        case = self
+        exam = self
         if key not in _kept:
-            solo = Solo.restore(key, case.training) if case.training else Solo(key)
+            solo = Solo.restore(key, exam.training) if exam.training else Solo(key)
             for step in solo.run(FLOAT_STEPS_A_FRAME):
-                case = replace(case, step=step, training=solo.snapshot())
-                yield case
+                exam = replace(exam, step=step, training=solo.snapshot())
+                yield exam
             while len(_kept) >= MOST_KEPT:
                 del _kept[next(iter(_kept))]
             _kept[key] = copy_tensors(solo.model.state_dict())
-        yield replace(case, step=self.settings.steps, training=None, weights=_kept[key])
+        yield replace(exam, step=self.settings.steps, training=None, weights=_kept[key])
 
 
 @dataclass(frozen=True)
@@ -144,15 +144,15 @@ class Healing:
     answers: tuple[int, ...]
 
     @classmethod
-    def of_worst(cls, case: Case, bits: float) -> "Healing":
+    def of_worst(cls, exam: Examination, bits: float) -> "Healing":
         """The layer that does most damage at that width; all others in float."""
-        worst = max(case.rows, key=lambda row: row.damage_at(bits))
-        config = only(worst.names, QATConfig(replace(case.config.weight, bits=bits)))
-        return cls._start(case, config, worst.name, (bits,))
+        worst = max(exam.rows, key=lambda row: row.damage_at(bits))
+        config = only(worst.names, QATConfig(replace(exam.config.weight, bits=bits)))
+        return cls._start(exam, config, worst.name, (bits,))
 
     @classmethod
-    def of_mix(cls, case: Case, mix: Mix) -> "Healing":
-        return cls._start(case, mix.config(case.rows), None, mix.bits)
+    def of_mix(cls, exam: Examination, mix: Mix) -> "Healing":
+        return cls._start(exam, mix.config(exam.rows), None, mix.bits)
 
     @property
     def step(self) -> int:
@@ -187,11 +187,11 @@ class Healing:
             yield healing
 
     @classmethod
-    def _start(cls, case: Case, config: QATConfig, layer: str | None, bits: tuple[float, ...]) -> "Healing":
-        with turn():
-            solo = Solo(case.settings, HEAL_STEPS[case.settings.task], case.weights, config)
+    def _start(cls, exam: Examination, config: QATConfig, layer: str | None, bits: tuple[float, ...]) -> "Healing":
+        with exclusive():
+            solo = Solo(exam.settings, HEAL_STEPS[exam.settings.task], exam.weights, config)
             history = ((0, solo.measure()),)
-            return cls(case.settings, config, layer, bits, solo.snapshot(), history, answers(solo))
+            return cls(exam.settings, config, layer, bits, solo.snapshot(), history, answers(solo))
 
 
 def answers(solo: Solo) -> tuple[int, ...]:
@@ -206,7 +206,7 @@ def answers(solo: Solo) -> tuple[int, ...]:
 def in_turns(work: Iterator[T], is_wanted: Callable[[], bool]) -> Iterator[T]:
     """Each `next` of `work` in a turn of its own, until it ends or is no longer wanted."""
     while True:
-        with turn(is_wanted) as mine:
+        with exclusive(is_wanted) as mine:
             result = next(work, None) if mine else None
         if result is None:
             return

@@ -21,7 +21,7 @@ from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
 from app.runs.diagnosis import number
 from app.runs.messages import rounded, to_json
 from app.runs.progress import DEVICE, Progress
-from app.runs.queue import turn
+from app.runs.queue import exclusive
 from app.runs.run import drive, is_running
 from app.session import HOUR, Session
 from app.settings import parse_settings
@@ -174,7 +174,7 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
     with tempfile.TemporaryDirectory(prefix="qat-") as folder:
         path = Path(folder) / f"yours_int{own.settings.bits:g}_{own.settings.granularity}_step{own.step}.onnx"
         try:
-            with turn():
+            with exclusive():
                 experiment = Experiment.restore(own.snapshot, DEVICE)
                 report = export.export_onnx(experiment.models["qat"].eval(), experiment.task.examples, path)
         except (ValueError, ParityError) as error:

@@ -26,7 +26,7 @@ from app.lab.estimators import (
 )
 from app.lab.fit import TrainingDiverged
 from app.runs.messages import rounded, to_json
-from app.runs.queue import turn
+from app.runs.queue import exclusive
 from app.runs.run import drive, is_running
 from app.session import HOUR, Session
 from qat_core.ste import STEQuantize
@@ -62,17 +62,17 @@ class Lesson(NamedTuple):
         Raises:
             ValueError: `free` is none of FREE.
         """
-        with turn():
+        with exclusive():
             estimators = Estimators(free)
             return cls._of(estimators, (), slice_along(estimators))
 
     def advance(self, until: int | None = None, is_wanted: Callable[[], bool] = lambda: True) -> Iterator["Lesson"]:
         """Train on to step `until` (default: the end) while it is wanted, a frame at a time; self is left as it is."""
-        with turn():
+        with exclusive():
             estimators = Estimators.restore(self.snapshot)
         lesson, frames = self, estimators.run(STEPS_A_FRAME, STEPS if until is None else min(until, STEPS))
         while is_wanted():
-            with turn():
+            with exclusive():
                 if next(frames, None) is None:
                     return
                 lesson = self._of(estimators, lesson.history, self.cut)
@@ -84,7 +84,7 @@ class Lesson(NamedTuple):
         Raises:
             ValueError: there is no such weight.
         """
-        with turn():
+        with exclusive():
             return self._replace(cut=slice_along(Estimators.restore(self.snapshot), row, col))
 
     def looked_at(self) -> "Lesson":

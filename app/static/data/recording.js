@@ -16,7 +16,7 @@ const listeners = new Set();
 
 /** Take in a frame: it follows those of earlier steps, and replaces those of later ones. */
 export function add(frame) {
-  if (frame.aside && isOutdated(frame)) return;
+  if (frame.unasked && isOutdated(frame)) return;
   const run = runs.get(frame.key) ?? { frames: [], noisy: [], floor: 0 };
   const { frames } = run;
   while (frames.length && frames.at(-1).step >= frame.step) frames.pop();
@@ -28,7 +28,7 @@ export function add(frame) {
   if (runs.size > MOST_RUNS) runs.delete(runs.keys().next().value);
   newest.set(frame.preset, run);
   const isBrokenShown = last()?.frames.at(-1).preset;
-  if (!(frame.aside && isBrokenShown)) newest.set("shown", run);
+  if (!(frame.unasked && isBrokenShown)) newest.set("shown", run);
   for (const listener of listeners) listener();
 }
 
