@@ -7,13 +7,13 @@ from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Iterator
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import gradio as gr
 
 import export
-from app.components.code import coloured, prose, spec_source
+from app.chapters.your_turn.module import module_frame
+from app.components.code import prose
 from app.components.module import from_view, module_view
 from app.handlers import QUIET, Handlers, buttons, show, unchanged
 from app.lab.fit import MODELS, Experiment, Settings
@@ -66,9 +66,6 @@ def build(session: Session) -> None:
     view.upload(read_points, own, common.outputs, show_progress="hidden", api_visibility="private")
     common.change(session.changes, follow_settings)
     gr.on(session.changes, module_frame, [*session.settings], module, **QUIET)
-
-
-# --- your own curve -------------------------------------------------------------------------------
 
 
 def train(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> Iterator[tuple[Any, ...]]:
@@ -234,64 +231,3 @@ def in_words(own: Progress | None, points: Points | None) -> str:
         f"At step {own.step:,} FP32 is off by {number(fp32)}, rounded to {bits} (PTQ) by {number(ptq)}; "
         f"trained at {bits} (QAT) by {number(qat)}."
     )
-
-
-# --- your own module ------------------------------------------------------------------------------
-
-MODULE = Template("""\
-import torch
-from torch import nn
-
-from export import check_parity, export_onnx
-from qat_core import QATConfig, QuantSpec, plan, prepare
-
-
-class Yours(nn.Module):  # <- your network
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Linear(8, $width)
-        self.second = nn.Linear($width, $width)
-        self.head = nn.Linear($width, 2)
-
-    def forward(self, x):
-        return self.head(self.second(self.first(x).relu()).relu())
-
-
-torch.manual_seed($seed)
-x = torch.randn(512, 8)  # <- your data
-y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].sin()], dim=1)
-
-model = Yours()  # <- load your trained weights here
-spec = $spec
-config = QATConfig(weight=spec)
-print(plan(model, config))
-model = prepare(model, config)
-
-optimizer = torch.optim.Adam(model.parameters(), lr=$learning_rate)
-for step in range(300):  # <- your training loop, as it is
-    optimizer.zero_grad()
-    loss = nn.functional.mse_loss(model(x), y)
-    loss.backward()
-    optimizer.step()
-
-export_onnx(model, x, "yours.onnx")  # or an error, and no file
-check_parity(model, "yours.onnx", x).raise_if_broken()
-""")
-
-
-def module_source(settings: Settings) -> str:
-    """The listing with the settings of the page."""
-    return MODULE.substitute(
-        width=settings.width,
-        seed=settings.seed,
-        learning_rate=f"{settings.learning_rate:g}",
-        spec=spec_source(settings.config.weight),
-    )
-
-
-def module_frame(*settings: Any) -> Any:
-    """What `snippet.js` draws; settings that the page does not offer leave it as it is."""
-    try:
-        return to_json({"title": "your_module.py", "code": coloured(module_source(parse_settings(*settings)))})
-    except ValueError:
-        return gr.skip()

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from app.chapters.one_step import chapter as one_step
-from app.chapters.one_step.chapter import Choice, frame, look, sources, take_steps
+from app.chapters.one_step.chapter import frame, look, take_steps
+from app.chapters.one_step.numbers import Choice, cell_of, picks_of
+from app.chapters.one_step.sources import sources, torch_adam
 from app.components.code import excerpt
 from app.lab.fit import Experiment, Settings, TrainingDiverged
 from app.lab.trace import trace_step, traceable
@@ -93,7 +95,7 @@ def test_a_matrix_that_the_browser_has_is_not_sent_again(fresh: Progress) -> Non
 
 def test_the_gradients_parts_add_up_to_it(fresh: Progress) -> None:
     trace = trace_step(Experiment.restore(fresh.snapshot, DEVICE), "2")
-    at = tuple(one_step.cell_of(one_step.picks_of(trace)["gradient"], trace))
+    at = tuple(cell_of(picks_of(trace)["gradient"], trace))
     parts = trace.grad_output[:, at[0]] * trace.input[:, at[1]]
     assert parts.sum().item() == pytest.approx(trace.grad_quantized[at].item(), rel=1e-4)
 
@@ -262,7 +264,7 @@ def test_a_line_that_is_gone_is_named() -> None:
 
 
 def test_another_torch_shows_the_line_that_calls_it() -> None:
-    lines = one_step.torch_adam("a line of some other version")["lines"]
+    lines = torch_adam("a line of some other version")["lines"]
     assert [text_of(html).strip() for _, html, marked in lines if marked] == ["optimizer.step()"]
 
 

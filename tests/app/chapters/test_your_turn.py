@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from app.chapters.your_turn import chapter as your_turn
+from app.chapters.your_turn.module import module_frame, module_source
 from app.handlers import unchanged
 from app.lab.fit import Experiment, Settings
 from app.runs.progress import Progress, recordings
@@ -189,7 +190,7 @@ def test_the_listing_runs_and_exports_what_it_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "__main__"}
-    exec(your_turn.module_source(settings), names)
+    exec(module_source(settings), names)
     assert names["config"] == settings.config
     assert names["loss"].item() < 0.5
     assert f"W{settings.bits:g}" in capsys.readouterr().out
@@ -198,8 +199,8 @@ def test_the_listing_runs_and_exports_what_it_says(
 
 
 def test_settings_that_the_page_does_not_offer_leave_the_listing() -> None:
-    assert "QuantSpec" in json.loads(your_turn.module_frame(*PAGE))["code"]
-    assert your_turn.module_frame(4, "per_tensor", 0.1, -1) == gr.skip()
+    assert "QuantSpec" in json.loads(module_frame(*PAGE))["code"]
+    assert module_frame(4, "per_tensor", 0.1, -1) == gr.skip()
 
 
 # --- the questions --------------------------------------------------------------------------------
