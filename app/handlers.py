@@ -22,14 +22,6 @@ MANY: dict[str, Any] = {
 }
 
 
-def buttons(name: str, *titles: str) -> list[gr.Button]:
-    """Buttons, the first for the chapter's main deed. All always work: the keyboard never loses its place."""
-    return [
-        gr.Button(title, variant="secondary" if i else "primary", elem_id=f"{name}-{title.lower()}")
-        for i, title in enumerate(titles)
-    ]
-
-
 @dataclass(frozen=True)
 class Handlers:
     """The handlers of a chapter that trains: all get the same inputs, and answer for the same outputs.

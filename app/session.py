@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.components.controls import choice
 from app.components.module import STATIC, module_view
 from app.lab.fit import Settings
 from app.runs.messages import frame
@@ -44,43 +45,28 @@ class Session:
 def build() -> Session:
     """Draw the settings; which of them are seen is up to the chapter and the address."""
     with gr.Row(elem_id="settings"):
-        inputs: dict[str, Setting] = {
-            "bits": gr.Radio(
-                list(CHOICES["bits"]),
-                value=DEFAULTS["bits"],
-                label="Bits per weight",
-                elem_id="bits",
-                elem_classes="choice",
-            ),
-            "granularity": gr.Radio(
+        values = DEFAULTS
+        inputs: list[Setting] = [
+            choice("bits", "Bits per weight", CHOICES["bits"], values["bits"]),
+            choice(
+                "granularity",
+                "One scale",
                 [("per tensor", "per_tensor"), ("per channel", "per_channel")],
-                value=DEFAULTS["granularity"],
-                label="One scale",
-                elem_id="granularity",
-                elem_classes="choice",
+                values["granularity"],
             ),
-            "scale": gr.Radio(
-                [("min-max", "minmax"), ("MSE", "mse"), ("learned", "learned")],
-                value=DEFAULTS["scale"],
-                label="Scale from",
-                elem_id="scale",
-                elem_classes="choice",
+            choice(
+                "scale", "Scale from", [("min-max", "minmax"), ("MSE", "mse"), ("learned", "learned")], values["scale"]
             ),
-            "noise": gr.Slider(
-                *RANGES["noise"],
-                value=DEFAULTS["noise"],
-                step=0.05,
-                label="Noise of the data",
-                buttons=[],
-                elem_id="noise",
+            gr.Slider(
+                *RANGES["noise"], values["noise"], step=0.05, label="Noise of the data", buttons=[], elem_id="noise"
             ),
-            "seed": gr.Number(DEFAULTS["seed"], label="Seed", elem_id="seed"),
-            "width": gr.Number(DEFAULTS["width"], label="Width of the network", elem_id="width"),
-            "learning_rate": gr.Number(DEFAULTS["learning_rate"], label="Learning rate", elem_id="learning_rate"),
-        }
+            gr.Number(values["seed"], label="Seed", elem_id="seed"),
+            gr.Number(values["width"], label="Width of the network", elem_id="width"),
+            gr.Number(values["learning_rate"], label="Learning rate", elem_id="learning_rate"),
+        ]
     progress = Progress.start(Settings())
     return Session(
-        settings=[inputs[name] for name in NAMES],
+        settings=sorted(inputs, key=lambda setting: NAMES.index(setting.elem_id)),
         progress=gr.State(progress, time_to_live=HOUR),
         broken=gr.State(None, time_to_live=HOUR),
         feed=module_view(STATIC / "data" / "feed.js", frame(progress), elem_id="feed"),

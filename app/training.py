@@ -10,8 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.handlers import Handlers, buttons, show, unchanged
-from app.lab.fit import Settings, TrainingDiverged
+from app.components.controls import buttons
+from app.handlers import Handlers, show, unchanged
+from app.lab.fit import TrainingDiverged
 from app.runs.messages import broken, frame
 from app.runs.progress import Progress
 from app.runs.run import drive, is_running, stop
@@ -87,7 +88,7 @@ def start_anew(
 ) -> Page:
     """Step 0 of the settings on the page; a run that is at work shows it as its last frame."""
     try:
-        fresh = page(Progress.start(wanted(preset, settings)), preset)
+        fresh = page(Progress.start(broken(parse_settings(*settings), preset)), preset)
     except ValueError as error:
         fresh = page(progress, NOT_BROKEN, problem=str(error))
     return show(request, fresh, FEED)
@@ -127,18 +128,9 @@ def choose(progress: Progress, broken_run: Progress | None, preset: str, setting
     Raises:
         ValueError: a setting is out of range, or the preset unknown.
     """
-    should = wanted(preset, settings)
+    should = broken(parse_settings(*settings), preset)
     there = broken_run if preset else progress
     return there if there is not None and there.settings == should else Progress.start(should)
-
-
-def wanted(preset: str, settings: tuple[Any, ...]) -> Settings:
-    """What is to be trained by what the page says.
-
-    Raises:
-        ValueError: as `choose`.
-    """
-    return broken(parse_settings(*settings), preset)
 
 
 def page(progress: Progress, preset: str, **about: Any) -> Page:

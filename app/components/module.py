@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from app.components.code import prose
+
 STATIC = Path(__file__).parents[1] / "static"
 
 # Resolved against the page's own address, so that it also works below a prefix.
@@ -38,6 +40,15 @@ def module_view(module: Path, value: str, elem_id: str, **props: Any) -> gr.HTML
         elem_id=elem_id,
         **props,
     )
+
+
+def beside(text: Path, module: Path, elem_id: str, wide: bool = False) -> None:
+    """Prose, and what it is about, which asks no server."""
+    with gr.Row(elem_classes="chapter wide" if wide else "chapter"):
+        with gr.Column(elem_classes="text"):
+            prose(text)
+        with gr.Column(elem_classes="picture"):
+            module_view(module, "{}", elem_id)
 
 
 def from_view(elem_id: str, name: str) -> str:

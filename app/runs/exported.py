@@ -101,5 +101,7 @@ def _export(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:
 
 
 def file_name(progress: Progress) -> str:
-    settings = progress.settings
-    return f"sine_int{settings.bits:g}_{settings.granularity}_seed{settings.seed}_step{progress.step}.onnx"
+    """The sine has a seed, points of a visitor have none."""
+    s = progress.settings
+    name = f"yours_int{s.bits:g}_{s.granularity}" if s.points else f"sine_int{s.bits:g}_{s.granularity}_seed{s.seed}"
+    return f"{name}_step{progress.step}.onnx"

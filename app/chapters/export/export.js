@@ -1,9 +1,11 @@
 /** Chapter "Export": the graph of the file, what its bytes are, and its nibbles. */
 
+import { legendList } from "../../static/charts/plot.js";
 import { follow } from "../../static/data/follow.js";
 import { chapterDone } from "../../static/page/done.js";
-import { element } from "../../static/widgets/dom.js";
+import { element, region } from "../../static/widgets/dom.js";
 import { grouped } from "../../static/widgets/format.js";
+import { spoken } from "../../static/widgets/spoken.js";
 import { numbersTable } from "../../static/widgets/table.js";
 import { NibbleMap } from "./nibbles.js";
 import { pictureOf } from "./picture.js";
@@ -17,17 +19,14 @@ const PARTS = [
   ["receipt", "receipt"],
 ];
 
-export function mount(root, props, watch) {
-  const view = root.querySelector(".view");
-  const words = element("p", "words");
-  words.setAttribute("aria-live", "polite");
+export function mount(view, props, watch) {
+  const say = spoken(view);
   const body = element("div", "file");
-  view.replaceChildren(words, body);
+  view.append(body);
 
   let shown = "";
   follow(props, watch, (frame) => {
-    words.textContent = frame.words;
-    words.classList.toggle("problem", Boolean(frame.problem));
+    say(frame.words, { patient: false, problem: Boolean(frame.problem) });
     body.classList.toggle("busy", Boolean(frame.busy));
     if (!frame.graph || frame.file === shown) return; // the same file with other words
     shown = frame.file;
@@ -41,34 +40,25 @@ export function mount(root, props, watch) {
 
 function graph(text) {
   const figure = element("figure", "graph");
-  const scroll = element("div", "scroll");
-  scroll.tabIndex = 0;
-  scroll.setAttribute("role", "region");
-  scroll.setAttribute("aria-label", "The graph of the file");
+  const scroll = region(element("div", "scroll"), "The graph of the file");
   scroll.append(pictureOf(text));
   const caption = element("figcaption");
-  caption.append(element("span", "plot-title", "The graph"), legend([["integer", "codes"], ["number", "float32"]]));
+  caption.append(element("span", "plot-title", "The graph"), legendList([["integer", "codes"], ["number", "float32"]], mark));
   figure.append(caption, scroll);
   return figure;
 }
 
-function legend(entries) {
-  const list = element("ul", "legend");
-  for (const [kind, name] of entries) {
-    const item = element("li");
-    const mark = element("span", `mark ${kind}`);
-    mark.setAttribute("aria-hidden", "true");
-    item.append(mark, name);
-    list.append(item);
-  }
-  return list;
+function mark(kind) {
+  const node = element("span", `mark ${kind}`);
+  node.setAttribute("aria-hidden", "true");
+  return node;
 }
 
 function bytes(sizes) {
   const figure = element("figure", "bytes");
   const caption = element("figcaption");
   const parts = PARTS.filter(([key]) => sizes[key]);
-  caption.append(element("span", "plot-title", "The bytes"), legend([["fp32", "float32"], ...parts]));
+  caption.append(element("span", "plot-title", "The bytes"), legendList([["fp32", "float32"], ...parts], mark));
   const bars = element("div", "bars");
   bars.setAttribute("role", "img");
   bars.setAttribute(

@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import gradio as gr
-
-from app.components.code import prose
-from app.components.module import module_view
+from app.components.module import beside
 from app.session import Session
 
 HERE = Path(__file__).parent
@@ -15,8 +12,4 @@ USES = ()  # no setting of the page
 
 def build(session: Session) -> None:
     """Draw the chapter."""
-    with gr.Row(elem_classes="chapter"):
-        with gr.Column(elem_classes="text"):
-            prose(HERE / "text.md")
-        with gr.Column(elem_classes="picture"):
-            module_view(HERE / "four_bits.js", "{}", elem_id="four-bits")
+    beside(HERE / "text.md", HERE / "four_bits.js", "four-bits")

@@ -5,6 +5,7 @@ import { loadWeights } from "../../static/data/pretrained.js";
 import { dequantize, fakeQuantize, minmaxQparams, quantSpec, toBfloat16 } from "../../static/data/quantize.js";
 import { chapterDone } from "../../static/page/done.js";
 import { element, svgElement } from "../../static/widgets/dom.js";
+import { figures } from "../../static/widgets/figures.js";
 import { grouped, percent, signed } from "../../static/widgets/format.js";
 import { spoken } from "../../static/widgets/spoken.js";
 import { numbersTable } from "../../static/widgets/table.js";
@@ -26,11 +27,9 @@ const DOT = 8;
 const MOST_ABREAST = 5;
 const DRAWN_LEVELS = 256;
 
-export async function mount(root) {
-  const view = root.querySelector(".view");
+export async function mount(view) {
   const weights = (await loadWeights())[NEURON];
   const states = WIDTHS.map((bits) => ofWidth(bits, weights));
-  view.replaceChildren();
 
   const show = (index) => parts.forEach((update) => update(states[index], states));
   const parts = [
@@ -38,7 +37,7 @@ export async function mount(root) {
       show(index);
       chapterDone("four_bits");
     }),
-    figures(view),
+    sums(view),
     levels(view, weights),
     sizes(view),
     sentence(view),
@@ -91,22 +90,14 @@ function bitsSlider(parent, set) {
   };
 }
 
-function figures(parent) {
-  const list = element("dl", "figures");
-  const cells = ["", "smaller than FP32", "relative rounding error"].map((name) => {
-    const cell = element("div");
-    const about = element("dt", "", name);
-    const value = element("dd");
-    cell.append(about, value);
-    list.append(cell);
-    return { about, value };
-  });
-  parent.append(list);
-  return (state) => {
-    const texts = [grouped(state.levels), `${Number((32 / state.bits).toPrecision(2))}×`, percent(state.error, 2)];
-    texts.forEach((text, i) => (cells[i].value.textContent = text));
-    cells[0].about.textContent = state.grid ? "levels to choose from" : "patterns of bits";
-  };
+function sums(parent) {
+  const show = figures(parent);
+  return (state) =>
+    show([
+      [state.grid ? "levels to choose from" : "patterns of bits", grouped(state.levels)],
+      ["smaller than FP32", `${Number((32 / state.bits).toPrecision(2))}×`],
+      ["relative rounding error", percent(state.error, 2)],
+    ]);
 }
 
 /** The number line: the levels, and the weights piled up where they land. */

@@ -11,9 +11,7 @@ import { numbersTable, thinned } from "../../static/widgets/table.js";
 
 const KEY = "fp32";
 
-export function mount(root) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
+export function mount(view) {
   const status = statusLine(view);
   const charts = element("div", "stack");
   view.append(charts);
@@ -32,7 +30,7 @@ export function mount(root) {
   view.append(words);
   const table = numbersTable(view, "The losses", ["Step", "On the points", "Against the sine"]);
 
-  eachFrame(root, () => {
+  eachFrame(view, () => {
     const run = own();
     if (!run) return;
     const { frames, noisy, floor } = run;

@@ -1,6 +1,6 @@
 /** One stage: its formula with the real numbers, its picture, and the lines of source that do it. */
 
-import { button, element } from "../../static/widgets/dom.js";
+import { button, element, region } from "../../static/widgets/dom.js";
 import { readable } from "../../static/widgets/format.js";
 import { Numbers } from "./numbers.js";
 import { originOf, valuesOf } from "./stages.js";
@@ -49,10 +49,7 @@ export function card(parent, sources, turnTo, take) {
 
 /** Our own code, coloured on the server. */
 function listing(figure, { file, name, lines }) {
-  const code = element("pre");
-  code.tabIndex = 0;
-  code.setAttribute("role", "region");
-  code.setAttribute("aria-label", `${file}: ${name}`);
+  const code = region(element("pre"), `${file}: ${name}`);
   for (const [number, html, marked] of lines) {
     const line = element(marked ? "mark" : "span", "code-line");
     line.dataset.number = number || "";

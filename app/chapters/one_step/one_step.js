@@ -16,9 +16,7 @@ import { originOf, stagesOf, valuesOf } from "./stages.js";
 
 const STRIDES = [1, 25, 100];
 
-export function mount(root, props, watch, trigger) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
+export function mount(view, props, watch, trigger) {
   const sources = JSON.parse(props.sources);
   let frame = null;
   let at = 0;
@@ -68,7 +66,7 @@ export function mount(root, props, watch, trigger) {
     questions.next();
   });
   keepUpToDate(view, () => look({}), () => questions.hold());
-  eachFrame(root, () => questions.release());
+  eachFrame(view, () => questions.release());
 }
 
 /** The training may have moved on, or begun anew, while this chapter was out of sight or the settings changed. */

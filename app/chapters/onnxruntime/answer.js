@@ -2,14 +2,10 @@
 
 import { FitPlot } from "../../static/charts/fit_plot.js";
 import { follow } from "../../static/data/follow.js";
-import { element } from "../../static/widgets/dom.js";
+import { spoken } from "../../static/widgets/spoken.js";
 
-export function mount(root, props, watch) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
-  const words = element("p", "words");
-  words.setAttribute("aria-live", "polite");
-  view.append(words);
+export function mount(view, props, watch) {
+  const say = spoken(view);
   const plot = new FitPlot(view, {
     title: "What the file answers",
     height: 260,
@@ -19,8 +15,7 @@ export function mount(root, props, watch) {
   const point = plot.line("point");
 
   follow(props, watch, (frame) => {
-    words.textContent = frame.words;
-    words.classList.toggle("problem", Boolean(frame.problem));
+    say(frame.words, { patient: false, problem: Boolean(frame.problem) });
     plot.show(() => {
       plot.drawData(frame, { qat: frame.curve });
       point.setAttribute("d", frame.point ? plot.dots([frame.point.x], [frame.point.y]) : "");

@@ -7,6 +7,7 @@ import { chapterLink } from "../../static/page/chapter_link.js";
 import { chapterDone } from "../../static/page/done.js";
 import { element } from "../../static/widgets/dom.js";
 import { powerOfTen } from "../../static/widgets/format.js";
+import { spoken } from "../../static/widgets/spoken.js";
 import { headCell, headed } from "../../static/widgets/table.js";
 
 const MARKS = { exact: "✓", rounding: "✓", broken: "✗" };
@@ -17,8 +18,7 @@ const LEVELS = {
   all: "all of it, the default",
 };
 
-export function mount(root, props, watch) {
-  const view = root.querySelector(".view");
+export function mount(view, props, watch) {
   let exported = null;
   let onPage = null;
   const moved = element("p", "quiet");
@@ -31,17 +31,15 @@ export function mount(root, props, watch) {
     compare();
   });
 
-  const words = element("p", "words");
-  words.setAttribute("aria-live", "polite");
+  const say = spoken(view);
   const body = element("div");
   const there = element("a", "", "Open the chapter Export");
   there.href = link("export");
   chapterLink(there, () => "export");
-  view.replaceChildren(words, moved, body);
+  view.append(moved, body);
 
   follow(props, watch, (frame) => {
-    words.textContent = frame.words;
-    words.classList.toggle("problem", Boolean(frame.problem));
+    say(frame.words, { patient: false, problem: Boolean(frame.problem) });
     if (frame.problem) return;
     exported = frame.label ?? null;
     compare();

@@ -3,6 +3,7 @@
 import { follow } from "../../static/data/follow.js";
 import { element } from "../../static/widgets/dom.js";
 import { grouped, short } from "../../static/widgets/format.js";
+import { spoken } from "../../static/widgets/spoken.js";
 import { headCell } from "../../static/widgets/table.js";
 
 const FLAVORS = {
@@ -11,16 +12,13 @@ const FLAVORS = {
   ort: ["ort", "MatMulNBits: multiplies by the codes as they lie in memory"],
 };
 
-export function mount(root, props, watch) {
-  const view = root.querySelector(".view");
-  const words = element("p", "words");
-  words.setAttribute("aria-live", "polite");
+export function mount(view, props, watch) {
+  const say = spoken(view);
   const body = element("div");
-  view.replaceChildren(words, body);
+  view.append(body);
 
   follow(props, watch, (frame) => {
-    words.textContent = frame.words;
-    words.classList.toggle("problem", Boolean(frame.problem));
+    say(frame.words, { patient: false, problem: Boolean(frame.problem) });
     if (frame.groups) body.replaceChildren(...frame.groups.map(table));
   });
 }

@@ -3,7 +3,7 @@
 import { FitPlot, sine } from "../../static/charts/fit_plot.js";
 import { eachFrame, own } from "../../static/data/recording.js";
 import { chapterDone } from "../../static/page/done.js";
-import { element, svgElement } from "../../static/widgets/dom.js";
+import { button, element, svgElement } from "../../static/widgets/dom.js";
 import { grouped, percent, short } from "../../static/widgets/format.js";
 import { numbersTable } from "../../static/widgets/table.js";
 import { GUESSES, drawInto, score } from "./sketch.js";
@@ -17,9 +17,7 @@ const GRIDS = [
 ];
 const TRAINED = 200; // steps after which there is something to ruin
 
-export function mount(root, props, watch) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
+export function mount(view, props, watch) {
   const words = element("p", "words");
   words.setAttribute("aria-live", "polite");
   view.append(words);
@@ -126,7 +124,7 @@ export function mount(root, props, watch) {
       draw();
     }
   };
-  eachFrame(root, draw);
+  eachFrame(view, draw);
   watch("value", take);
   take();
 }
@@ -181,17 +179,15 @@ function smallMultiples(parent, picked) {
   const buttons = [8, 4, 3, 2].flatMap((bits) => {
     grid.append(element("span", "quiet", `${bits} bits`));
     return GRIDS.map(([granularity, scale]) => {
-      const button = element("button", "multiple");
-      button.type = "button";
+      const node = button("", () => picked({ bits, granularity, scale }), "multiple");
       const svg = svgElement("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
       const under = svgElement("path", { class: "line clean" });
       const path = svgElement("path", { class: "line ptq-small" });
       const error = element("span", "error");
       svg.append(under, path);
-      button.append(svg, error);
-      button.addEventListener("click", () => picked({ bits, granularity, scale }));
-      grid.append(button);
-      return { bits, granularity, scale, button, under, path, error };
+      node.append(svg, error);
+      grid.append(node);
+      return { bits, granularity, scale, node, under, path, error };
     });
   });
   parent.append(grid);
@@ -203,14 +199,14 @@ function smallMultiples(parent, picked) {
       })
       .join("");
   return (truth, chosen) => {
-    for (const { bits, granularity, scale, button, under, path, error } of buttons) {
+    for (const { bits, granularity, scale, node, under, path, error } of buttons) {
       const cell = truth.cells.find((c) => c.bits === bits && c.granularity === granularity && c.scale === scale);
       under.setAttribute("d", line(truth.curve));
       path.setAttribute("d", line(cell.curve));
       error.textContent = short(cell.error);
       const isChosen = bits === chosen.bits && granularity === chosen.granularity && scale === chosen.scale;
-      button.setAttribute("aria-pressed", String(isChosen));
-      button.setAttribute("aria-label", `${bits} bits, ${named(cell)}: error ${short(cell.error)}`);
+      node.setAttribute("aria-pressed", String(isChosen));
+      node.setAttribute("aria-label", `${bits} bits, ${named(cell)}: error ${short(cell.error)}`);
     }
   };
 }

@@ -6,6 +6,7 @@ import gradio as gr
 
 from app import training
 from app.components.code import prose
+from app.components.controls import choice
 from app.components.module import module_view
 from app.handlers import QUIET
 from app.runs.messages import PRESETS
@@ -21,14 +22,8 @@ USES = NAMES
 def build(session: Session) -> None:
     """Draw the chapter."""
     with gr.Column(elem_classes="chapter wide"):
-        preset = gr.Radio(
-            [(title, key) for key, (title, _) in PRESETS.items()],
-            value=training.NOT_BROKEN,
-            label="Break it on purpose",
-            elem_id="preset",
-            elem_classes="choice",
-            render=False,
-        )
+        presets = [(title, key) for key, (title, _) in PRESETS.items()]
+        preset = choice("preset", "Break it on purpose", presets, training.NOT_BROKEN, render=False)
         with gr.Column(elem_classes="picture"):
             common = training.build(session, KEY, preset)
             preset.render()  # type: ignore[no-untyped-call]

@@ -18,9 +18,7 @@ const KEYS = MODELS.map(({ key }) => key);
 const LEGEND = MODELS.map(({ key, name }) => [key, name]);
 const HEIGHT = 300;
 
-export function mount(root) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
+export function mount(view) {
   const status = statusLine(view);
   const charts = element("div", "charts");
   const below = element("div", "charts even");
@@ -46,7 +44,7 @@ export function mount(root) {
     status(newest, shown.words.qat);
     for (const update of parts) update(shown, run);
   };
-  eachFrame(root, draw);
+  eachFrame(view, draw);
 }
 
 // Each part of the view builds its nodes once and returns the function that updates them.

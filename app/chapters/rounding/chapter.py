@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import gradio as gr
-
-from app.components.code import prose
-from app.components.module import module_view
+from app.components.module import beside
 from app.session import Session
 
 HERE = Path(__file__).parent
@@ -15,13 +12,6 @@ USES = ()  # no setting of the page
 
 def build(session: Session) -> None:
     """Draw the chapter: a weight on the stairs, a matrix on its levels, and a question."""
-    for text, module, elem_id in (
-        ("text.md", "rounding.js", "rounding"),
-        ("granularity.md", "granularity.js", "granularity-strips"),
-        ("mistakes.md", "mistakes.js", "mistakes"),
-    ):
-        with gr.Row(elem_classes="chapter"):
-            with gr.Column(elem_classes="text"):
-                prose(HERE / text)
-            with gr.Column(elem_classes="picture"):
-                module_view(HERE / module, "{}", elem_id=elem_id)
+    beside(HERE / "text.md", HERE / "rounding.js", "rounding")
+    beside(HERE / "granularity.md", HERE / "granularity.js", "granularity-strips")
+    beside(HERE / "mistakes.md", HERE / "mistakes.js", "mistakes")

@@ -6,6 +6,7 @@ import { dequantize, fakeQuantize, minmaxQparams, quantSpec } from "../../static
 import { chapterDone } from "../../static/page/done.js";
 import { choice } from "../../static/widgets/controls.js";
 import { element } from "../../static/widgets/dom.js";
+import { figures } from "../../static/widgets/figures.js";
 import { grouped } from "../../static/widgets/format.js";
 import { spoken } from "../../static/widgets/spoken.js";
 import { numbersTable } from "../../static/widgets/table.js";
@@ -15,11 +16,9 @@ const ROW = 5; // pixels
 const BITS = [2, 3, 4, 8];
 const CLOSEST = 2.5; // pixels between levels that can still be told apart
 
-export async function mount(root) {
-  const view = root.querySelector(".view");
+export async function mount(view) {
   const reach = (row) => Math.max(...row.map(Math.abs));
   const rows = [...(await loadWeights())].sort((a, b) => reach(b) - reach(a));
-  view.replaceChildren();
   const state = { bits: 4, granularity: "per_tensor" };
   const draw = () => parts.forEach((update) => update(rounded(rows, state)));
   const set = (changed) => {
@@ -36,7 +35,10 @@ export async function mount(root) {
     set: (granularity) => set({ granularity }),
   });
   choice(row, { label: "Bits", options: BITS.map((n) => [n, String(n)]), value: state.bits, set: (bits) => set({ bits }) });
-  const parts = [figures(view), strips(view, rows), sentence(view)];
+  const show = figures(view);
+  const sums = ({ mse, zeros, scales }) =>
+    show([["mean squared error", error(mse)], ["weights become 0", grouped(zeros)], ["scales to store", String(scales)]]);
+  const parts = [sums, strips(view, rows), sentence(view)];
   table(view, rows);
   draw();
 }
@@ -58,21 +60,6 @@ function rounded(rows, { bits, granularity }) {
     }
   });
   return { bits, granularity, grids, mse: squares / count, zeros, count, scales: shared ? 1 : rows.length };
-}
-
-function figures(parent) {
-  const list = element("dl", "figures");
-  const cells = ["mean squared error", "weights become 0", "scales to store"].map((name) => {
-    const cell = element("div");
-    const value = element("dd");
-    cell.append(element("dt", "", name), value);
-    list.append(cell);
-    return value;
-  });
-  parent.append(list);
-  return ({ mse, zeros, scales }) => {
-    [error(mse), grouped(zeros), String(scales)].forEach((text, i) => (cells[i].textContent = text));
-  };
 }
 
 /** One strip a row: its weights, and the levels they may take. */

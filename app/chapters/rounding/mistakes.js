@@ -7,9 +7,7 @@ import { element } from "../../static/widgets/dom.js";
 const GRID = { ...quantSpec(4), scale: Math.fround(0.1), zeroPoint: 0 };
 const WEIGHTS = ["0.34", "1.2", "−0.83", "0.76"];
 
-export function mount(root) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
+export function mount(view) {
   const list = element("div", "mistakes");
   for (const text of WEIGHTS) list.append(question(text));
   view.append(list);

@@ -20,10 +20,8 @@ const BINS = 30;
 const MARGIN = { right: 96 }; // room for the histograms
 const X = { domain: [-REACH, REACH], ticks: [-1, -0.5, 0, 0.5, 1], format: (v) => signed(v, 1) };
 
-export async function mount(root) {
-  const view = root.querySelector(".view");
+export async function mount(view) {
   const weights = Float32Array.from((await loadWeights()).flatMap((row) => [...row]));
-  view.replaceChildren();
   const state = { w: Math.fround(0.31), spec: quantSpec(4), scale: Math.fround(0.12), zeroPoint: 0, wanted: null };
   const draw = oncePerFrame(() => {
     const now = { ...state, grid: { ...state.spec, scale: state.scale, zeroPoint: state.zeroPoint } };

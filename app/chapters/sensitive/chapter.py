@@ -10,8 +10,9 @@ import gradio as gr
 
 from app.chapters.sensitive.examination import DIGITS_SHOWN, METRIC, WIDTHS, Examination, Healing
 from app.components.code import coloured, config_source, listing, prose
+from app.components.controls import buttons, choice
 from app.components.module import from_view, module_view
-from app.handlers import Handlers, buttons, show, unchanged
+from app.handlers import Handlers, show, unchanged
 from app.lab.data import Digits
 from app.lab.fit import Settings
 from app.runs.messages import rounded, to_json
@@ -36,13 +37,8 @@ def build(session: Session) -> None:
     with gr.Row(elem_classes="chapter wide"):
         with gr.Column(elem_classes="picture"):
             with gr.Row(elem_id="sensitive-controls"):
-                task = gr.Radio(
-                    [("your sine network", "sine"), ("a CNN for handwritten digits", "digits")],
-                    value="sine",
-                    label="Network",
-                    elem_id="sensitive-task",
-                    elem_classes="choice",
-                )
+                networks = [("your sine network", "sine"), ("a CNN for handwritten digits", "digits")]
+                task = choice("sensitive-task", "Network", networks, "sine")
                 with gr.Row(elem_classes="run-buttons"):
                     examine, heal, pause = buttons(KEY, "Scan", "Heal", "Pause")
             view = module_view(HERE / "sensitive.js", frame(Examination(Settings())), elem_id=KEY)
@@ -145,12 +141,10 @@ def parse_choice(choice: Any, exam: Examination) -> Mix | int:
     raise ValueError(f"to heal: {choice!r:.80}; expected a width of {WIDTHS} or one of {len(exam.mixes)} mixes")
 
 
-def page(
-    exam: Examination | None, healing: Healing | None, running: bool = False, problem: str = ""
-) -> tuple[Any, ...]:
+def page(exam: Examination | None, healing: Healing | None, **more: Any) -> tuple[Any, ...]:
     """The outputs of every handler: the view and the states."""
     exam = exam or Examination(Settings())
-    return frame(exam, healing, running, problem), exam, healing
+    return frame(exam, healing, **more), exam, healing
 
 
 def frame(exam: Examination, healing: Healing | None = None, running: bool = False, problem: str = "") -> str:
@@ -173,7 +167,7 @@ def frame(exam: Examination, healing: Healing | None = None, running: bool = Fal
                 {
                     "name": layer.name,
                     "about": about(layer),
-                    "elements": elements(layer),
+                    "elements": sum(map(math.prod, layer.shapes)),
                     "metric": [row.by_bits[width] for width in WIDTHS] if row else None,
                 }
                 for layer, row in zip(layers, [*exam.rows, *[None] * len(layers)], strict=False)
@@ -265,10 +259,6 @@ def code(exam: Examination) -> dict[str, Any]:
         "lines": [[coloured(lines[first + layer]) for lines in by_width] for layer in range(layers)],
         "tail": coloured("\n".join([*by_width[0][first + layers :], "model = prepare(model, config)"])),
     }
-
-
-def elements(layer: PlannedLayer) -> int:
-    return sum(math.prod(shape) for shape in layer.shapes)
 
 
 def about(layer: PlannedLayer) -> str:

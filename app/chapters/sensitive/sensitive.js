@@ -8,10 +8,7 @@ import { budget, budgetChart, lastWithin, listing, uniformBytes } from "./budget
 import { healingChart, unseenDigits, whatToHeal } from "./healing.js";
 import { layerTable } from "./layer_table.js";
 
-export function mount(root, props, watch) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
-
+export function mount(view, props, watch) {
   // What the visitor has chosen here; the server learns of it when Heal is pressed.
   const choice = { heal: "worst", bits: 4, mix: 0 };
   let frame = null;

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import gradio as gr
-
-from app.components.code import listing, prose
-from app.components.module import module_view
+from app.components.code import listing
+from app.components.module import beside
 from app.session import Session
 from qat_core import STEQuantize
 from qat_core.lsq import LSQuantize
@@ -18,15 +16,7 @@ USES = ()  # no setting of the page
 
 def build(session: Session) -> None:
     """Draw the chapter: the estimator, its code, the learned scale, its code."""
-    with gr.Row(elem_classes="chapter wide"):
-        with gr.Column(elem_classes="text"):
-            prose(HERE / "text.md")
-        with gr.Column(elem_classes="picture"):
-            module_view(HERE / "ste.js", "{}", elem_id="ste")
+    beside(HERE / "text.md", HERE / "ste.js", "ste", wide=True)
     listing(STEQuantize, where_not_clamped)
-    with gr.Row(elem_classes="chapter"):
-        with gr.Column(elem_classes="text"):
-            prose(HERE / "lsq.md")
-        with gr.Column(elem_classes="picture"):
-            module_view(HERE / "lsq.js", "{}", elem_id="lsq")
+    beside(HERE / "lsq.md", HERE / "lsq.js", "lsq")
     listing(LSQuantize)

@@ -17,10 +17,8 @@ const SCALES = { domain: [-6, 0.25], ticks: [-6, -5, -4, -3, -2, -1, 0], title: 
 const CURVE_POINTS = 100;
 const HIGHEST = 1;
 
-export async function mount(root) {
-  const view = root.querySelector(".view");
+export async function mount(view) {
   const weights = Float32Array.from((await loadWeights()).flatMap((row) => [...row]));
-  view.replaceChildren();
   oneWeight(view);
   allWeights(view, weights);
 }

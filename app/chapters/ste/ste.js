@@ -18,9 +18,7 @@ const HEIGHT = 320;
 const AXIS = { domain: [-REACH, REACH], ticks: [-1.5, -1, -0.5, 0, 0.5, 1, 1.5], format: (v) => signed(v, 1) };
 const UPWARDS = { ...AXIS, domain: [-1.5, 1.25], ticks: [-1, -0.5, 0, 0.5, 1] };
 
-export function mount(root) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
+export function mount(view) {
   const state = { x: Math.fround(0.31), h: 0.4 };
   const draw = oncePerFrame(() => parts.forEach((update) => update(slopesAt(state))));
   const set = (changed) => {

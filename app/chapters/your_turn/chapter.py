@@ -2,7 +2,6 @@
 
 import json
 import math
-import tempfile
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Iterator
@@ -11,17 +10,17 @@ from typing import Any
 
 import gradio as gr
 
-import export
 from app.chapters.your_turn.module import module_frame
 from app.components.code import prose
+from app.components.controls import buttons
 from app.components.module import from_view, module_view
-from app.handlers import QUIET, Handlers, buttons, show, unchanged
-from app.lab.fit import MODELS, Experiment, Settings
+from app.handlers import QUIET, Handlers, show, unchanged
+from app.lab.fit import MODELS, Settings
 from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
 from app.runs.diagnosis import number
+from app.runs.exported import export_now
 from app.runs.messages import rounded, to_json
-from app.runs.progress import DEVICE, Progress
-from app.runs.queue import exclusive
+from app.runs.progress import Progress
 from app.runs.run import drive, is_running
 from app.session import HOUR, Session
 from app.settings import parse_settings
@@ -168,33 +167,24 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
         yield *page(own, problem=nothing), gr.skip()
         return
     yield *page(own, words="Exporting: this takes about three seconds."), gr.DownloadButton(interactive=False)
-    with tempfile.TemporaryDirectory(prefix="qat-") as folder:
-        path = Path(folder) / f"yours_int{own.settings.bits:g}_{own.settings.granularity}_step{own.step}.onnx"
-        try:
-            with exclusive():
-                experiment = Experiment.restore(own.snapshot, DEVICE)
-                report = export.export_onnx(experiment.models["qat"].eval(), experiment.task.examples, path)
-        except (ValueError, ParityError) as error:
-            yield *page(own, problem=f"Nothing was exported: {error}"), gr.skip()
-            return
-        sizes = audit(path)
-        apart = max(level.max_abs_diff for level in report.levels)
+    try:
+        made = export_now(own)
+    except (ValueError, ParityError) as error:
+        yield *page(own, problem=f"Nothing was exported: {error}"), gr.skip()
+        return
+    with made.on_disk() as path:
+        sizes, levels = audit(path), made.report.levels
+        apart = max(level.max_abs_diff for level in levels)
         words = (
-            f"{path.name}: {sizes.file_bytes:,} bytes, {sizes.fp32_bytes:,} in FP32. At all {len(report.levels)} "
+            f"{path.name}: {sizes.file_bytes:,} bytes, {sizes.fp32_bytes:,} in FP32. At all {len(levels)} "
             f"optimization levels onnxruntime answers within {number(apart)} of PyTorch."
         )
         yield *page(own, words=words), gr.DownloadButton(value=path, interactive=True)
 
 
-def page(
-    own: Progress | None,
-    running: bool = False,
-    problem: str = "",
-    words: str = "",
-    points: Points | None = None,
-) -> tuple[Any, ...]:
+def page(own: Progress | None, **about: Any) -> tuple[Any, ...]:
     """The outputs of nearly every handler: the view and the state."""
-    return frame(own, running, problem, words, points), own
+    return frame(own, **about), own
 
 
 def frame(

@@ -3,8 +3,7 @@
 import { chapterDone } from "../../static/page/done.js";
 import { element } from "../../static/widgets/dom.js";
 
-export function mount(root, props) {
-  const view = root.querySelector(".view");
+export function mount(view, props) {
   const form = element("form", "quiz");
   form.noValidate = true;
   const questions = JSON.parse(props.value).map((question, i) => ask(form, question, i));
@@ -15,7 +14,7 @@ export function mount(root, props) {
   score.setAttribute("aria-live", "polite");
   foot.append(check, score);
   form.append(foot);
-  view.replaceChildren(form);
+  view.append(form);
 
   form.addEventListener("submit", (event) => {
     event.preventDefault();

@@ -3,9 +3,7 @@
 import { follow } from "../../static/data/follow.js";
 import { copyable } from "../../static/widgets/copyable.js";
 
-export function mount(root, props, watch) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
+export function mount(view, props, watch) {
   const show = copyable(view, JSON.parse(props.value).title);
   follow(props, watch, ({ code }) => show(code));
 }

@@ -18,9 +18,7 @@ const SHAPES = {
   heartbeat: (x) => 0.9 * bell(x, 0, 0.07) - 0.35 * bell(x, 0.16, 0.06) + 0.25 * bell(x, 0.5, 0.13) + 0.12 * bell(x, -0.4, 0.12) - 0.2,
 };
 
-export function mount(root, props, watch, trigger) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
+export function mount(view, props, watch, trigger) {
   let points = shape("steps");
   let frame = JSON.parse(props.value);
   let isDrawn = true; // a curve on the grid of the pad, not points that were brought

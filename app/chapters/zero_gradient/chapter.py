@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
+from torch import Tensor
 
 from app.components.code import listing, prose
+from app.components.controls import buttons, choice
 from app.components.module import module_view
-from app.handlers import Handlers, buttons, show, unchanged
+from app.handlers import Handlers, show, unchanged
 from app.lab.data import Sine
 from app.lab.estimators import (
     FREE,
@@ -114,13 +116,8 @@ def build(session: Session) -> None:
         with gr.Column(elem_classes="picture"):
             with gr.Row(elem_classes="run-buttons"):
                 run, pause, step, reset = buttons("zero", "Train", "Pause", "Step", "Reset")
-            free = gr.Radio(
-                [("the weights", "weights"), ("and the biases", "biases"), ("and the scales", "scales")],
-                value=FREE[0],
-                label="What may learn",
-                elem_id="zero-free",
-                elem_classes="choice",
-            )
+            kinds = [("the weights", "weights"), ("and the biases", "biases"), ("and the scales", "scales")]
+            free = choice("zero-free", "What may learn", kinds, FREE[0])
             view = module_view(HERE / "zero_gradient.js", frame(first), elem_id="zero-gradient")
         with gr.Column(elem_classes="text"):
             prose(HERE / "text.md")
@@ -198,7 +195,7 @@ def page(lesson: Lesson, running: bool = False, problem: str = "") -> tuple[Any,
 
 def frame(lesson: Lesson, running: bool = False, problem: str = "") -> str:
     """What `zero_gradient.js` draws."""
-    data, slice_ = Sine.sample(NOISE), lesson.cut
+    data = Sine.sample(NOISE)
     return to_json(
         {
             "step": lesson.step,
@@ -214,19 +211,8 @@ def frame(lesson: Lesson, running: bool = False, problem: str = "") -> str:
             "noisy": rounded(data.y.flatten().tolist()[::2], 2),
             "clean": rounded(data.clean.flatten().tolist()[::2]),
             "cut": {
-                "row": slice_.row,
-                "col": slice_.col,
-                "weight": slice_.weight,
-                "scale": slice_.scale,
-                "at": digits(slice_.at.tolist()),
-                "rounded": digits(slice_.rounded.tolist()),
-                "smooth": digits(slice_.smooth.tolist()),
-                "true_slope": slice_.true_slope,
-                "ste_slope": slice_.ste_slope,
-                "loss": slice_.loss,
-                "widths": digits(slice_.widths.tolist()),
-                "below": digits(slice_.below.tolist()),
-                "above": digits(slice_.above.tolist()),
+                name: digits(value.tolist()) if isinstance(value, Tensor) else value
+                for name, value in vars(lesson.cut).items()
             },
         }
     )
@@ -242,10 +228,7 @@ def of_rule(record: RuleRecord) -> dict[str, Any]:
         "curve": rounded(record.curve),
         "gradient": base64.b64encode(levels.astype(np.int8).tobytes()).decode(),
         "largest": float(f"{np.abs(gradient).max():.4g}"),
-        "still": {
-            kind: {"count": still.count, "zero": still.zero, "moved": still.moved}
-            for kind, still in record.still.items()
-        },
+        "still": {kind: vars(still) for kind, still in record.still.items()},
     }
 
 

@@ -18,9 +18,7 @@ const RULES = {
   none: { name: "not rounded", line: "fp32" },
 };
 
-export function mount(root, props, watch, trigger) {
-  const view = root.querySelector(".view");
-  view.replaceChildren();
+export function mount(view, props, watch, trigger) {
   let frame = null;
   let rival = "ste";
   let due = 0;
@@ -246,7 +244,7 @@ function slice(parent) {
     const codes = [-2, -1, 0, 1, 2].map((k) => (Math.round(cut.weight / cut.scale) + k) * cut.scale);
     plot.setAxis("x", { domain: [cut.at[0], cut.at.at(-1)], ticks: codes, format: (w) => multiple(w, cut.scale) });
     const values = [...cut.rounded, ...cut.smooth];
-    plot.setAxis("y", between(Math.min(...values), Math.max(...values)));
+    plot.setAxis("y", nice(Math.min(...values), Math.max(...values)));
     const points = cut.at.map((w, i) => [w, cut.rounded[i], cut.smooth[i]]);
     table(() => thinned(points, 41).map((row) => row.map(readable)));
     draw();
@@ -266,13 +264,4 @@ function stairPath(plot, xs, ys) {
     py.push(y);
   });
   return plot.through(px, py);
-}
-
-/** Round ticks within a range that need not hold 0. */
-function between(low, high) {
-  const { ticks } = nice(0, high - low);
-  const step = ticks[1] - ticks[0];
-  const first = Math.floor(low / step);
-  const all = Array.from({ length: Math.ceil(high / step) - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(6)));
-  return { domain: [all[0], all.at(-1)], ticks: all };
 }

@@ -148,11 +148,11 @@ function label(x, y, anchor, text) {
   return node;
 }
 
-function legendList(entries) {
+export function legendList(entries, mark = swatch) {
   const list = element("ul", "legend");
   for (const [kind, name] of entries) {
     const item = element("li");
-    item.append(swatch(kind), name);
+    item.append(mark(kind), name);
     list.append(item);
   }
   return list;

@@ -3,7 +3,7 @@
 import { NETWORK, tell } from "./events.js";
 import { add } from "./recording.js";
 
-export function mount(root, props, watch) {
+export function mount(view, props, watch) {
   const take = () => {
     const frame = JSON.parse(props.value);
     add(frame);

@@ -5,14 +5,13 @@ import { follow } from "../data/follow.js";
 import { element } from "../widgets/dom.js";
 import { CHAPTERS, place } from "./address.js";
 
-export function mount(root, props, watch) {
-  const view = root.querySelector(".view");
+export function mount(view, props, watch) {
   const title = element("h2");
   title.id = "chapter-title";
   title.tabIndex = -1;
   const notices = element("div", "notices");
   notices.setAttribute("role", "status");
-  view.replaceChildren(title, notices);
+  view.append(title, notices);
 
   const update = () => {
     title.textContent = CHAPTERS[place()].title;

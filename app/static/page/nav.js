@@ -1,14 +1,13 @@
 /** The chapters: a list at the side, a menu on a phone. Their links are real ones, but stay on the page. */
 
 import { CHAPTER, SETTINGS, TICKS, when } from "../data/events.js";
-import { element } from "../widgets/dom.js";
+import { button, element } from "../widgets/dom.js";
 import { CHAPTERS, link, place } from "./address.js";
 import { chapterLink, focusTitle } from "./chapter_link.js";
 import { isDone } from "./done.js";
 import { linkTools } from "./link_tools.js";
 
-export function mount(root, props, watch, trigger) {
-  const view = root.querySelector(".view");
+export function mount(view, props, watch, trigger) {
   const skip = element("a", "skip", "Skip to the chapter");
   skip.href = "#chapter-title";
   skip.addEventListener("click", (event) => {
@@ -16,8 +15,7 @@ export function mount(root, props, watch, trigger) {
     focusTitle();
   });
 
-  const menu = element("button", "menu");
-  menu.type = "button";
+  const menu = button("", () => openMenu(menu.getAttribute("aria-expanded") !== "true"), "menu");
   menu.setAttribute("aria-controls", "chapter-list");
   const list = element("ol");
   list.id = "chapter-list";
@@ -36,14 +34,13 @@ export function mount(root, props, watch, trigger) {
   const nav = element("nav");
   nav.setAttribute("aria-label", "Chapters");
   nav.append(element("h1", "", props.value), menu, list);
-  view.replaceChildren(skip, nav, linkTools());
+  view.append(skip, nav, linkTools());
 
   const openMenu = (isOpen) => {
     menu.setAttribute("aria-expanded", String(isOpen));
     view.classList.toggle("open", isOpen);
   };
-  menu.addEventListener("click", () => openMenu(menu.getAttribute("aria-expanded") !== "true"));
-  root.addEventListener("keydown", ({ key }) => {
+  view.addEventListener("keydown", ({ key }) => {
     if (key !== "Escape" || menu.getAttribute("aria-expanded") !== "true") return;
     openMenu(false);
     menu.focus();

@@ -6,12 +6,12 @@ import { CHAPTERS, link, place } from "./address.js";
 import { chapterLink } from "./chapter_link.js";
 import { chapterDone } from "./done.js";
 
-export function mount(root) {
+export function mount(view) {
   const nav = element("nav", "pager");
   nav.setAttribute("aria-label", "Previous and next chapter");
   const goOn = () => chapterDone(CHAPTERS[place()].key); // who goes on has done this one
   const update = [direction(nav, "Previous", -1), direction(nav, "Next", +1, goOn)];
-  root.querySelector(".view").replaceChildren(nav);
+  view.append(nav);
   const all = () => update.forEach((one) => one());
   when(CHAPTER, all);
   when(SETTINGS, () => queueMicrotask(all));

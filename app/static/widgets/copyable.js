@@ -1,6 +1,6 @@
 /** A code listing with a button that copies it. */
 
-import { element } from "./dom.js";
+import { button, element, region } from "./dom.js";
 
 /** @returns {(html: string) => void} shows code that the server has coloured; none is an empty string */
 export function copyable(parent, title) {
@@ -9,21 +9,17 @@ export function copyable(parent, title) {
   const caption = element("figcaption", "heading");
   const said = element("span", "said");
   said.setAttribute("aria-live", "polite");
-  const copy = element("button", "copy", "Copy");
-  copy.type = "button";
+  const copy = button("Copy", copyIt, "copy");
   copy.setAttribute("aria-label", `Copy: ${title}`);
   caption.append(element("span", "plot-title", title), said, copy);
-  const pre = element("pre");
-  pre.tabIndex = 0;
-  pre.setAttribute("role", "region");
-  pre.setAttribute("aria-label", title);
+  const pre = region(element("pre"), title);
   const code = element("code");
   pre.append(code);
   figure.append(caption, pre);
   box.append(figure);
   parent.append(box);
 
-  copy.addEventListener("click", async () => {
+  async function copyIt() {
     try {
       await navigator.clipboard.writeText(code.textContent);
       said.textContent = "Copied.";
@@ -31,7 +27,7 @@ export function copyable(parent, title) {
       getSelection().selectAllChildren(code);
       said.textContent = "Selected; copy it with Ctrl+C.";
     }
-  });
+  }
   let shown = null;
   return (html) => {
     if (html === shown) return;

@@ -19,6 +19,13 @@ export function setAll(node, attributes) {
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
 }
 
+/** What scrolls is reached with the keyboard, and has a name. */
+export function region(node, label) {
+  node.tabIndex = 0;
+  setAll(node, { role: "region", "aria-label": label });
+  return node;
+}
+
 /** @param {() => void} act @returns {HTMLButtonElement} */
 export function button(text, act, className = "") {
   const node = element("button", className, text);

@@ -1,6 +1,6 @@
 /** Tables, and the numbers of a chart as one. */
 
-import { element } from "./dom.js";
+import { element, region } from "./dom.js";
 
 /** A table with its head row. @returns {{ table: HTMLTableElement, body: HTMLElement, heads: HTMLElement[] }} */
 export function headed(columns, { caption = "", className = "numbers" } = {}) {
@@ -26,10 +26,7 @@ export function headCell(text, scope) {
 export function numbersTable(parent, about, columns) {
   const details = element("details", "chart-table");
   const title = `${about} as a table`;
-  const scroll = element("div", "scroll");
-  scroll.tabIndex = 0;
-  scroll.setAttribute("role", "region");
-  scroll.setAttribute("aria-label", title);
+  const scroll = region(element("div", "scroll"), title);
   const { table, body } = headed(columns);
   scroll.append(table);
   details.append(element("summary", "", title), scroll);
