@@ -27,22 +27,13 @@ DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in NAMES}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
-def parse_settings(
-    bits: Any,
-    granularity: Any,
-    noise: Any,
-    seed: Any,
-    scale: Any = DEFAULTS["scale"],
-    width: Any = DEFAULTS["width"],
-    learning_rate: Any = DEFAULTS["learning_rate"],
-) -> Settings:
-    """The settings on the page, in the order of NAMES.
+def parse_settings(*values: Any) -> Settings:
+    """The settings on the page, in the order of NAMES; those left out are the defaults.
 
     Raises:
         ValueError: a value is not one that the page offers; the message names it and what was expected.
     """
-    values = (bits, granularity, noise, seed, scale, width, learning_rate)
-    return Settings(**{name: parse_setting(name, value) for name, value in zip(NAMES, values, strict=True)})
+    return Settings(**{name: parse_setting(name, value) for name, value in zip(NAMES, values, strict=False)})
 
 
 def parse_setting(name: str, value: Any) -> Any:

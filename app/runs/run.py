@@ -85,8 +85,8 @@ def drive(
     Args:
         session, chapter: as `running` takes them.
         start: what is to go on; its ValueError is shown, and nothing runs.
-        page: the outputs for what `start` gave and what follows, or for None where it gave nothing;
-            `running=True` while more follows, `problem="..."` when something went wrong.
+        page: the outputs for what there is now, or for None where nothing started; it is told `running=True` while
+            more follows, and the `problem` when something went wrong.
         seconds: that a frame stays at least.
         between: the outputs for what follows, where `page` sends more than a frame in passing needs.
     """

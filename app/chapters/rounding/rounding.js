@@ -1,7 +1,8 @@
 /** Chapter "rounding": one weight on the stairs, the error it makes, and the errors of a whole matrix. */
 
-import { DragPlot, oncePerFrame, within } from "../../static/charts/drag.js";
+import { DragPlot, within } from "../../static/charts/drag.js";
 import { edges, stairs } from "../../static/charts/stairs.js";
+import { oncePerFrame } from "../../static/data/follow.js";
 import { loadWeights } from "../../static/data/pretrained.js";
 import { dequantize, fakeQuantize, qparamsOfRange, quantSpec, quantize, roundToCodes } from "../../static/data/quantize.js";
 import { chapterDone } from "../../static/page/done.js";

@@ -1,7 +1,8 @@
 /** Chapter "ste": the learned step size. What one weight contributes to the scale's gradient, and what a matrix does. */
 
-import { DragPlot, oncePerFrame } from "../../static/charts/drag.js";
+import { DragPlot } from "../../static/charts/drag.js";
 import { edges } from "../../static/charts/stairs.js";
+import { oncePerFrame } from "../../static/data/follow.js";
 import { loadWeights } from "../../static/data/pretrained.js";
 import { fakeQuantize, gradientFactor, lsqSlope, quantSpec, quantize, roundToCodes } from "../../static/data/quantize.js";
 import { chapterDone } from "../../static/page/done.js";

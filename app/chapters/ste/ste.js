@@ -1,7 +1,8 @@
 /** Chapter "ste": the stairs that are computed beside the ramp that is differentiated, at one x. */
 
-import { DragPlot, oncePerFrame } from "../../static/charts/drag.js";
+import { DragPlot } from "../../static/charts/drag.js";
 import { edges, ramp, stairs } from "../../static/charts/stairs.js";
+import { oncePerFrame } from "../../static/data/follow.js";
 import { dequantize, fakeQuantize, quantSpec, quantize, steGradient } from "../../static/data/quantize.js";
 import { chapterDone } from "../../static/page/done.js";
 import { element, svgElement } from "../../static/widgets/dom.js";

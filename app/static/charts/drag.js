@@ -110,19 +110,6 @@ export function describeSlider(node, value, [low, high], text) {
   node.setAttribute("aria-valuetext", text);
 }
 
-/** One drawing a screen refresh, however often it is asked for. */
-export function oncePerFrame(draw) {
-  let waiting = false;
-  return () => {
-    if (waiting) return;
-    waiting = true;
-    requestAnimationFrame(() => {
-      waiting = false;
-      draw();
-    });
-  };
-}
-
 export function within(value, [low, high]) {
   return Math.min(Math.max(value, low), high);
 }

@@ -1,17 +1,21 @@
-/** Draw the newest value once a screen refresh, however many arrive. */
+/** Drawing once a screen refresh, however much arrives. */
 
-/**
- * @param {{ value: string }} props  @param {Function} watch  @param {(frame: object) => void} draw
- */
-export function follow(props, watch, draw) {
+/** One drawing a screen refresh, however often it is asked for. */
+export function oncePerFrame(draw) {
   let waiting = false;
-  const paint = () => {
-    waiting = false;
-    draw(JSON.parse(props.value));
-  };
-  watch("value", () => {
-    if (!waiting) requestAnimationFrame(paint);
+  return () => {
+    if (waiting) return;
     waiting = true;
-  });
+    requestAnimationFrame(() => {
+      waiting = false;
+      draw();
+    });
+  };
+}
+
+/** Draw the newest value. @param {{ value: string }} props  @param {(frame: object) => void} draw */
+export function follow(props, watch, draw) {
+  const paint = () => draw(JSON.parse(props.value));
+  watch("value", oncePerFrame(paint));
   paint();
 }

@@ -3,6 +3,8 @@
  * way back through a run are made of what was said before.
  */
 
+import { oncePerFrame } from "./follow.js";
+
 const MOST_RUNS = 6;
 const runs = new Map(); // key of the settings -> run, the newest last
 const newest = new Map(); // preset -> run
@@ -50,15 +52,7 @@ export function last() {
 
 /** Draw now, after every new frame and when it comes into sight, once a screen refresh at most and only while seen. */
 export function eachFrame(root, draw) {
-  let waiting = false;
-  const paint = () => {
-    waiting = false;
-    if (root.clientWidth > 0) draw();
-  };
-  const soon = () => {
-    if (!waiting) requestAnimationFrame(paint);
-    waiting = true;
-  };
+  const soon = oncePerFrame(() => root.clientWidth > 0 && draw());
   listeners.add(soon);
   new ResizeObserver(soon).observe(root);
   draw();
