@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,31 +16,12 @@ from gradio_client import Client
 from app import ui
 from app.__main__ import register_with_zero_gpu
 from app.components.module import STATIC
-from app.runs.run import running
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed: as on the page
 
 
 # --- visitors ---------------------------------------------------------------------------------
-
-
-def test_a_second_run_of_a_visitor_stops_the_first() -> None:
-    stopped = threading.Event()
-
-    def first() -> None:
-        with running("twice") as run:
-            started.set()
-            if not run.sleep(30):
-                stopped.set()
-
-    started = threading.Event()
-    thread = threading.Thread(target=first)
-    thread.start()
-    started.wait(5)
-    with running("twice"):
-        assert stopped.is_set()
-    thread.join(5)
 
 
 def test_two_visitors_do_not_share_their_progress() -> None:

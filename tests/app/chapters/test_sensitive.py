@@ -19,7 +19,6 @@ from app.lab.data import Digits
 from app.lab.fit import Experiment, Settings
 from app.lab.solo import Solo
 from app.runs.progress import Progress
-from app.runs.run import is_running, running, stop
 from qat_core import QATConfig, QuantSpec, frontier, prepare, sensitivity
 
 PAGE = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed
@@ -270,24 +269,3 @@ def test_other_settings_put_the_examination_away(exam: Examination, progress: Pr
 def test_a_bad_setting_scans_nothing(progress: Progress) -> None:
     (outputs,) = sensitive.scan_layers(visitor("bad"), "", None, None, progress, "sine", 4, "per_tensor", 0.1, -1)
     assert json.loads(outputs[0])["problem"].startswith("seed=-1; expected")
-
-
-def test_the_frame_of_one_chapter_never_ends_the_run_of_another() -> None:
-    ended = []
-
-    def work() -> None:
-        with running("two", "one chapter") as run:
-            started.set()
-            run.sleep(60)
-            ended.append(run.last_frame("own"))
-
-    for frame, expected in (((), "own"), (("offered", "one chapter"), "offered")):
-        started = threading.Event()
-        thread = threading.Thread(target=work)
-        thread.start()
-        assert started.wait(60)
-        assert not stop("two", "another", "another")
-        assert is_running("two")
-        assert stop("two", *frame) is bool(frame)
-        thread.join(60)
-        assert ended.pop() == expected
