@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from export.read.audit import Audit, audit
+from export.read.audit import Audit, audit_graph
 from export.read.compare import ParityError, ParityReport
-from export.read.draw.nibbles import nibbles_svg, packed
+from export.read.draw.nibbles import nibbles_svg, offset_of
 from export.read.draw.picture import graph_svg
-from export.read.files import FileError, load
+from export.read.files import FileError, file_bytes, load
+from export.read.graph import Graph
 from export.read.latency import latency
 from export.read.pack import pack
 from export.read.receipt import ReceiptError, check, read
@@ -63,12 +64,13 @@ def check_command(args: argparse.Namespace) -> int:
 
 def inspect_command(args: argparse.Namespace) -> int:
     """List tensors, bytes and the receipt's settings; with --svg, draw the graph and the codes."""
-    found = audit(args.file)
+    graph = Graph.open(args.file)
+    found = audit_graph(graph, file_bytes(args.file))
     try:
-        receipt, note = read(load(args.file)), ""
+        receipt, note = read(graph.model), ""
     except ReceiptError as error:
         receipt, note = None, str(error)
-    pictures = [str(path) for path in draw(Path(args.file), args.svg)] if args.svg else []
+    pictures = [str(path) for path in draw(graph, Path(args.file), args.svg)] if args.svg else []
     if args.json:
         print(json.dumps({"file": args.file, **found.as_dict(), "receipt": receipt, "pictures": pictures}))
         return 0
@@ -79,14 +81,15 @@ def inspect_command(args: argparse.Namespace) -> int:
     return 0
 
 
-def draw(file: Path, folder: Path) -> list[Path]:
+def draw(graph: Graph, file: Path, folder: Path) -> list[Path]:
     """The graph of a file and the codes of each of its quantized tensors, as SVG pictures in a folder.
 
     Raises:
-        FileError: the file cannot be used or the folder cannot be written.
+        FileError: the folder cannot be written.
     """
-    pictures = {"graph": graph_svg(file), **{name: nibbles_svg(file, name) for name in packed(file)}}
-    paths = []
+    pictures, data, paths = {"graph": graph_svg(graph, file.name)}, file.read_bytes(), []
+    for name, tensor in graph.packed.items():
+        pictures[name] = nibbles_svg(tensor, offset_of(tensor.tensor, data))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in pictures.items():

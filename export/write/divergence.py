@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.read.compare import ParityReport, Parting, default_tolerance, distances, ulp
+from export.read.graph import Graph
 from export.read.runtime import Setup, run, session
 from export.write.tensors import to_numpy
 from qat_core import FakeQuantize
@@ -51,7 +52,7 @@ class _Probe:
 
 def find_parting(
     converted: nn.Module,
-    proto: onnx.ModelProto,
+    graph: Graph,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
     report: ParityReport,
@@ -61,11 +62,11 @@ def find_parting(
 
     None where no tensor inside the graph can be compared.
     """
-    probes = _probes(converted, proto, inputs)
+    probes = _probes(converted, graph, inputs)
     if not probes:
         return None
     partings = [
-        _parting_at(level.level, probes, proto, inputs, expected, report.tolerances, setup)
+        _parting_at(level.level, probes, graph, inputs, expected, report.tolerances, setup)
         for level in report.levels
         if level.code_mismatches
     ]
@@ -75,16 +76,16 @@ def find_parting(
 def _parting_at(
     level: str,
     probes: Sequence[_Probe],
-    proto: onnx.ModelProto,
+    graph: Graph,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float],
     setup: Setup | None,
 ) -> Parting:
     arrays = [to_numpy(t) for t in inputs]
-    answers = run(session(proto, level, setup), arrays)
+    answers = run(session(graph.model, level, setup), arrays)
     off = [d > tolerance for d, tolerance in zip(distances(answers, expected), tolerances, strict=True)]
-    found = _values([probe.value for probe in probes], proto, arrays, level, setup)
+    found = _values([probe.value for probe in probes], graph, arrays, level, setup)
     unexplained = np.logical_or.reduce([_rows(mask, len(inputs[0])) for mask in off])
     first, furthest = None, 0.0
     for probe, value in zip(probes, found, strict=True):
@@ -100,7 +101,9 @@ def _parting_at(
             break
         unexplained &= ~rows
     if first is None:
-        return Parting(level, proto.graph.output[0].name, sum(int(m.sum()) for m in off), off[0].size, None, False)
+        return Parting(
+            level, graph.model.graph.output[0].name, sum(int(m.sum()) for m in off), off[0].size, None, False
+        )
     probe, differs = first
     ties = None if probe.tie_ulps is None else furthest
     return Parting(level, probe.value, int(differs.sum()), differs.size, ties, not unexplained.any())
@@ -121,48 +124,48 @@ def _only(mask: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.bool_]
 
 
 def _values(
-    names: Sequence[str], proto: onnx.ModelProto, arrays: Sequence[NDArray[np.generic]], level: str, setup: Setup | None
+    names: Sequence[str], graph: Graph, arrays: Sequence[NDArray[np.generic]], level: str, setup: Setup | None
 ) -> list[NDArray[np.generic]]:
     """Tensors inside the graph as onnxruntime computes them; codes of four bits as 16, since numpy has no such type.
 
     Numbers are watched in another session than codes: an integer kernel makes codes straight from its sums, which are
     no tensors of their own until they are asked for, and rounds otherwise then.
     """
-    codes = {node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
+    codes = {name for name, node in graph.producers.items() if node.op_type == "QuantizeLinear"}
     found: dict[str, NDArray[np.generic]] = {}
     for together in ([name for name in names if name in codes], [name for name in names if name not in codes]):
         if together:
-            found |= _watched(dict.fromkeys(together), codes, proto, arrays, level, setup)
+            found |= _watched(dict.fromkeys(together), codes, graph, arrays, level, setup)
     return [found[name] for name in names]
 
 
 def _watched(
     names: Iterable[str],
     codes: Container[str],
-    proto: onnx.ModelProto,
+    graph: Graph,
     arrays: Sequence[NDArray[np.generic]],
     level: str,
     setup: Setup | None,
 ) -> dict[str, NDArray[np.generic]]:
     """The tensors of those names, all in one session."""
     watched = onnx.ModelProto()
-    watched.CopyFrom(proto)
+    watched.CopyFrom(graph.model)
     wanted = {name: f"{name}/Cast" if name in codes else name for name in names}
     for name in wanted:
         if name in codes:
             watched.graph.node.append(onnx.helper.make_node("Cast", [name], [wanted[name]], to=onnx.TensorProto.INT16))
-    outputs = {output.name for output in proto.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=value) for value in wanted.values() if value not in outputs)
+    added = [onnx.ValueInfoProto(name=value) for value in wanted.values() if value not in graph.outputs]
+    watched.graph.output.extend(added)
     runtime = session(watched, level, setup)
     answers = dict(zip((output.name for output in runtime.get_outputs()), run(runtime, arrays), strict=True))
     return {name: answers[value] for name, value in wanted.items()}
 
 
 @torch.no_grad()
-def _probes(converted: nn.Module, proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> list[_Probe]:
+def _probes(converted: nn.Module, graph: Graph, inputs: Sequence[Tensor]) -> list[_Probe]:
     """Codes of every activation quantizer and outputs of every layer that ran once, in the order of the forward."""
     model = copy.deepcopy(converted).eval()
-    codes, inputs_of, numbers = _names_in_file(proto)
+    codes, inputs_of, numbers = _names_in_file(graph)
     seen: list[_Probe] = []
     for name, layer in quantized_layers(model):
         if layer.input_quantizer is None:
@@ -179,13 +182,13 @@ def _probes(converted: nn.Module, proto: onnx.ModelProto, inputs: Sequence[Tenso
     return [probe for probe in seen if calls[probe.value, probe.encode is None] == 1]
 
 
-def _names_in_file(proto: onnx.ModelProto) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+def _names_in_file(graph: Graph) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     """Quantizer -> its codes, module -> its input if another node computes it, module -> its output: as values."""
     codes: dict[str, str] = {}
     inputs: dict[str, str] = {}
     numbers: dict[str, str] = {}
-    given = {value.name for value in proto.graph.input}
-    for node in proto.graph.node:
+    given = {value.name for value in graph.model.graph.input}
+    for node in graph.nodes:
         module = node.name.rpartition("/")[0]
         if node.op_type == "QuantizeLinear":
             codes[node.input[1].removesuffix("_scale")] = node.output[0]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from export.read import receipt
-from export.read.codes import code_arrays
 from export.read.compare import ParityError, ParityReport, compare, default_tolerance
 from export.read.files import write, writing
+from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels
 from export.read.receipt import Sample
 from export.write.matmul_nbits import QuickKernel, as_settings, quick_kernels
@@ -91,18 +91,19 @@ def export_onnx(
         dynamic_batch=dynamic_batch,
         quick=quick,
     )
-    assert_same_codes(proto, converted, quick)
+    graph = Graph(proto)
+    assert_same_codes(graph, converted, quick)
     with writing(path) as target:
         write(proto, target)
-        report = parity_of(converted, proto, target, inputs, expected)
+        report = parity_of(converted, graph, target, inputs, expected)
         report.raise_if_broken()
         if flavor == "ort" or storage == "int8":
-            report = replace(report, kernels=_quick_kernels_of(proto, target, slow))
+            report = replace(report, kernels=_quick_kernels_of(graph, target, slow))
         settings: dict[str, Any] = {"flavor": flavor, "storage": storage, "opset_version": opset_version}
         if flavor == "ort":
             settings["kernels"] = as_settings(quick, slow)
         promised = report.kernels.expected if report.kernels else {}
-        _attach_receipt(proto, target, converted, inputs, [default_tolerance(y) for y in expected], settings, promised)
+        _attach_receipt(graph, target, converted, inputs, [default_tolerance(y) for y in expected], settings, promised)
         write(proto, target)
     return report
 
@@ -119,13 +120,13 @@ def _check_arguments(flavor: str, storage: str | None, opset_version: int | None
         )
 
 
-def _quick_kernels_of(proto: onnx.ModelProto, target: Path, slow: Mapping[str, str]) -> Kernels:
+def _quick_kernels_of(graph: Graph, target: Path, slow: Mapping[str, str]) -> Kernels:
     """The kernels that onnxruntime should run, and runs; `slow` knows why some layers have none.
 
     Raises:
         KernelError: one is missing.
     """
-    promised, in_float = expected_kernels(proto)
+    promised, in_float = expected_kernels(graph)
     quick = {node.rpartition("/")[0] for node in promised}
     reasons = {name: reason for name, reason in {**in_float, **slow}.items() if name not in quick}
     kernels = find_kernels(target, promised, reasons)
@@ -170,7 +171,7 @@ def _has_two_bits(converted: nn.Module, quick: Mapping[str, QuickKernel]) -> boo
     )
 
 
-def assert_same_codes(proto: onnx.ModelProto, converted: nn.Module, quick: Mapping[str, QuickKernel]) -> None:
+def assert_same_codes(graph: Graph, converted: nn.Module, quick: Mapping[str, QuickKernel]) -> None:
     """The codes in the file are the codes of the forward pass, weight by weight and bias by bias.
 
     Layers in `quick` hold them as their kernel does.
@@ -178,7 +179,7 @@ def assert_same_codes(proto: onnx.ModelProto, converted: nn.Module, quick: Mappi
     Raises:
         ParityError: they are not; the message names the layer.
     """
-    stored, origins = dict(code_arrays(proto)), code_origins(converted)
+    stored, origins = dict(graph.code_arrays()), code_origins(converted)
     tied: dict[nn.Module, str] = {}
     for name, layer in quantized_layers(converted):
         prefix = f"{name}." if name else ""
@@ -208,7 +209,7 @@ def _unpadded(found: np.ndarray, codes: Tensor) -> np.ndarray:
 
 
 def _attach_receipt(
-    proto: onnx.ModelProto,
+    graph: Graph,
     target: Path,
     converted: nn.Module,
     inputs: Sequence[Tensor],
@@ -217,14 +218,14 @@ def _attach_receipt(
     kernels: dict[str, str],
 ) -> None:
     """Promise a sample that no rounding tie decides, on this machine at least."""
-    whole = any(value.type.tensor_type.shape.dim[0].dim_value for value in proto.graph.input)
+    whole = any(value.type.tensor_type.shape.dim[0].dim_value for value in graph.model.graph.input)
     for first_row in range(SAMPLE_ATTEMPTS):
         sample = Sample.of([to_numpy(t) for t in inputs], first_row, whole)
         outputs = torch_outputs(converted, [torch.from_numpy(x) for x in sample.arrays()])
         if compare(target, sample.arrays(), outputs, tolerances).ok:
             break
     receipt.attach(
-        proto,
+        graph,
         sample,
         outputs,
         tolerances,

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.read.compare import TOLERANCE, LevelParity, ParityError, ParityReport, compare
-from export.read.files import load
+from export.read.graph import Graph
 from export.read.proof import prove
 from export.read.runtime import Setup
 from export.write.divergence import find_parting
@@ -41,12 +40,12 @@ def check_parity(
     """
     tensors = as_inputs(inputs)
     converted = convert(model).cpu()
-    return parity_of(converted, load(path), path, tensors, torch_outputs(converted, tensors), setup)
+    return parity_of(converted, Graph.open(path), path, tensors, torch_outputs(converted, tensors), setup)
 
 
 def parity_of(
     converted: nn.Module,
-    proto: onnx.ModelProto,
+    graph: Graph,
     file: str | os.PathLike[str] | bytes,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
@@ -54,10 +53,10 @@ def parity_of(
 ) -> ParityReport:
     """`check_parity` for a model that is converted already, and a file that may still be bytes."""
     report = compare(file, [to_numpy(t) for t in inputs], expected, setup=setup)
-    report = replace(report, proof=prove(proto))
+    report = replace(report, proof=prove(graph))
     if report.ok:
         return report
-    parting = find_parting(converted, proto, inputs, expected, report, setup)
+    parting = find_parting(converted, graph, inputs, expected, report, setup)
     if parting is not None and parting.explained:
         return replace(report, ok=True, outcome="rounding", parting=parting)
     return replace(report, parting=parting)
