@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.read import receipt
@@ -22,7 +23,6 @@ from export.read.receipt import Sample
 from export.write.matmul_nbits import QuickKernel, as_settings, quick_kernels
 from export.write.parity import parity_of
 from export.write.qdq import FIRST_OPSET, INT2_OPSET, LAST_OPSET, to_qdq
-from export.write.stand_ins import bias_codes, code_origins
 from export.write.tensors import as_inputs, to_numpy, torch_outputs
 from qat_core import FakeQuantize, convert
 from qat_core.layers import QuantLayer, quantized_layers
@@ -92,7 +92,7 @@ def export_onnx(
         quick=quick,
     )
     graph = Graph(proto)
-    assert_same_codes(graph, converted, quick)
+    assert_same_values(graph, converted)
     with writing(path) as target:
         write(proto, target)
         report = parity_of(converted, graph, target, inputs, expected)
@@ -171,41 +171,36 @@ def _has_two_bits(converted: nn.Module, quick: Mapping[str, QuickKernel]) -> boo
     )
 
 
-def assert_same_codes(graph: Graph, converted: nn.Module, quick: Mapping[str, QuickKernel]) -> None:
-    """The codes in the file are the codes of the forward pass, weight by weight and bias by bias.
+def assert_same_values(graph: Graph, converted: nn.Module) -> None:
+    """What the codes in the file stand for is each weight and bias of the forward pass, bit for bit.
 
-    Layers in `quick` hold them as their kernel does.
+    Only a zero has no sign: its code stands for +0.0, where rounding a small negative weight left -0.0.
 
     Raises:
-        ParityError: they are not; the message names the layer.
+        ParityError: it is not; the message names the layer.
     """
-    stored, origins = dict(graph.code_arrays()), code_origins(converted)
     tied: dict[nn.Module, str] = {}
     for name, layer in quantized_layers(converted):
         prefix = f"{name}." if name else ""
         expected = {
-            tied.setdefault(quantizer, f"{prefix}{part}"): (
-                quick[name].codes(quantizer.codes(weight), quantizer.spec)
-                if name in quick
-                else quantizer.codes(weight).short() + origins[quantizer]
-            )
+            tied.setdefault(quantizer, f"{prefix}{part}"): weight
             for part, weight, quantizer in layer.quantized_weights()
         }
         if layer.has_integer_accumulator() and layer.bias is not None:
-            expected[f"{prefix}bias"] = bias_codes(layer)[0]
-        for initializer, codes in expected.items():
-            found = stored.get(initializer)
-            if found is None or not np.array_equal(_unpadded(found, codes), to_numpy(codes)):
+            expected[f"{prefix}bias"] = layer.bias
+        for initializer, weight in expected.items():
+            stored = graph.packed.get(initializer)
+            if stored is None or not np.array_equal(_unpadded(stored.values, weight), to_numpy(weight)):
                 raise ParityError(
                     f"the codes {initializer!r} of layer {name or 'model'!r} in the file are not those of the forward "
                     "pass"
                 )
 
 
-def _unpadded(found: np.ndarray, codes: Tensor) -> np.ndarray:
-    """Groups (rows, groups, group_size) or rows (rows, elements) back in the shape of the tensor."""
-    rows = found.reshape(found.shape[0], -1)[:, : codes.numel() // codes.shape[0]]
-    return rows.reshape(codes.shape)
+def _unpadded(values: NDArray[np.float32], weight: Tensor) -> NDArray[np.float32]:
+    """In the shape of a weight, without what fills up the last group or block of each row."""
+    rows = values.reshape(weight.shape[0], -1)[:, : weight[0].numel()]
+    return rows.reshape(weight.shape)
 
 
 def _attach_receipt(
