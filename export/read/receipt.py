@@ -12,7 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -165,11 +165,11 @@ def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityRep
         if not all(0 <= t < math.inf for t in tolerances) or min(every) < 1:
             raise ValueError(f"{tolerances=}, {every=}; expected finite tolerances and strides of at least 1")
     try:
-        report = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
+        levels = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
     except InputsError as error:
         raise ReceiptError(f"the receipt's inputs are not the model's: {error}") from error
     kernels = find_kernels(path, promised, setup=setup) if promised else None
-    return replace(report, proof=prove(graph), kernels=kernels)
+    return ParityReport(tolerances, levels, proof=prove(graph), kernels=kernels)
 
 
 @contextmanager

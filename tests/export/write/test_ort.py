@@ -15,8 +15,9 @@ from torch import nn
 from export import ParityError, audit, check, check_parity, export_onnx
 from export.read.compare import output_range
 from export.read.graph import Graph
-from export.write.exporter import assert_same_values
 from export.write.matmul_nbits import pack_rows, pack_weight
+from export.write.parity import assert_same_values
+from export.write.storage import stored_layers
 from qat_core import QATConfig, QuantSpec, convert, prepare
 from qat_core.affine import dynamic_qparams
 from tests.export.models import Tied, prepared, tensors
@@ -181,14 +182,14 @@ def test_a_network_that_was_not_is_seen_to_differ_at_level_4(tmp_path):
 def test_the_codes_are_compared_with_those_of_the_forward_pass(tmp_path):
     model, path = prepare(network(), QATConfig(QuantSpec(2, half_shift=True))), tmp_path / "model.onnx"
     export_onnx(model, torch.randn(4, 96), path, flavor="ort")
-    converted, proto = convert(model), onnx.load(path)
-    assert_same_values(Graph(proto), converted)
+    layers, proto = stored_layers(convert(model), "ort"), onnx.load(path)
+    assert_same_values(Graph(proto), layers)
     (tensor,) = (t for t in proto.graph.initializer if t.name == "2.weight")
     codes = numpy_helper.to_array(tensor).copy()
     codes[3, 0, 5] ^= 1
     tensor.CopyFrom(numpy_helper.from_array(codes, tensor.name))
     with pytest.raises(ParityError, match=r"codes '2.weight' of layer '2'"):
-        assert_same_values(Graph(proto), converted)
+        assert_same_values(Graph(proto), layers)
 
 
 def test_sequences_and_layers_that_stay_as_they_are(tmp_path):
