@@ -16,7 +16,6 @@ from export.read.compare import ParityReport, compare
 from export.read.files import write, writing
 from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels
-from export.read.receipt import Sample
 from export.write.parity import assert_same_values, parity_of
 from export.write.qdq import to_qdq
 from export.write.storage import FIRST_OPSET, LAST_OPSET, StoredLayer, as_settings, default_opset, stored_layers
@@ -24,6 +23,8 @@ from export.write.tensors import as_inputs, to_numpy, torch_outputs
 from qat_core import FakeQuantize, convert
 
 SAMPLE_ATTEMPTS = 8
+DROPOUTS = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
+BATCH_NORMS = nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 
 def export_onnx(
@@ -118,8 +119,8 @@ def _check_enabled(model: nn.Module) -> None:
 def _check_mode(model: nn.Module) -> None:
     """A file answers as the model does in evaluation mode, so that has to be its mode where it makes a difference."""
     for name, module in model.named_modules():
-        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
-        if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
+        drops = isinstance(module, DROPOUTS) and module.p > 0
+        if module.training and (drops or isinstance(module, BATCH_NORMS)):
             raise ValueError(
                 f"the model is in training mode, where {type(module).__name__} {name!r} answers otherwise; expected "
                 "model.eval()"
@@ -137,9 +138,10 @@ def _attach_receipt(
     """Promise a sample that no rounding tie decides, on this machine at least."""
     whole = any(value.type.tensor_type.shape.dim[0].dim_value for value in graph.model.graph.input)
     for first_row in range(SAMPLE_ATTEMPTS):
-        sample = Sample.of([to_numpy(t) for t in inputs], first_row, whole)
-        outputs = torch_outputs(converted, [torch.from_numpy(x) for x in sample.arrays()])
-        levels = compare(target, sample.arrays(), outputs, report.tolerances)
+        sample = receipt.sample([to_numpy(t) for t in inputs], first_row, whole)
+        numbers = receipt.numbers(sample)
+        outputs = torch_outputs(converted, [torch.from_numpy(x) for x in numbers])
+        levels = compare(target, numbers, outputs, report.tolerances)
         if not any(level.beyond_tolerance for level in levels):
             break
     receipt.attach(
@@ -147,12 +149,8 @@ def _attach_receipt(
         sample,
         outputs,
         report.tolerances,
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        },
+        versions={"python": platform.python_version()}
+        | {m.__name__: m.__version__ for m in (torch, onnx, onnxruntime)},
         settings=settings,
         kernels=report.kernels.expected if report.kernels else {},
     )
