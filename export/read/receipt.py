@@ -12,16 +12,15 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.read.codes import code_arrays, packed_bytes
+from export.read.codes import packed_bytes
 from export.read.compare import ParityReport, compare
-from export.read.files import load
+from export.read.graph import Graph
 from export.read.kernels import find_kernels
 from export.read.proof import prove
 from export.read.runtime import InputsError, Setup
@@ -37,37 +36,28 @@ class ReceiptError(ValueError):
     """A file has no receipt, or does not keep what its receipt promises; the message says which."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Inputs as the receipt keeps them: small ones number by number, large ones as a recipe.
+def sample(inputs: Sequence[NDArray[np.generic]], first_row: int = 0, whole: bool = False) -> list[dict[str, Any]]:
+    """Inputs as the receipt keeps them, for JSON: small ones number by number, large ones as a recipe.
 
-    Attributes:
-        entries: one an input, for JSON.
+    A few rows from all over a batch, beginning at `first_row`, or one row where a row is large; the `whole` batch where
+    a file takes no other size.
     """
+    batch = inputs[0].shape[0] if inputs[0].ndim else 1
+    largest = max(math.prod(x.shape[1:]) for x in inputs)
+    count = batch if whole else min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
+    rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % batch
+    sampled = [x[rows] if x.ndim and x.shape[0] == batch else x for x in inputs]
+    return [_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled]
 
-    entries: list[dict[str, Any]]
 
-    @classmethod
-    def of(cls, inputs: Sequence[NDArray[np.generic]], first_row: int = 0, whole: bool = False) -> "Sample":
-        """A few rows from all over a batch, beginning at `first_row`, or one row where a row is large.
-
-        The `whole` batch where a file takes no other size.
-        """
-        batch = inputs[0].shape[0] if inputs[0].ndim else 1
-        largest = max(math.prod(x.shape[1:]) for x in inputs)
-        count = batch if whole else min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
-        rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % batch
-        sampled = [x[rows] if x.ndim and x.shape[0] == batch else x for x in inputs]
-        return cls([_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled])
-
-    def arrays(self) -> list[NDArray[np.generic]]:
-        """The numbers."""
-        return [_pattern(entry) if "low" in entry else _from_json(entry) for entry in self.entries]
+def numbers(entries: Sequence[Mapping[str, Any]]) -> list[NDArray[np.generic]]:
+    """The inputs of a sample."""
+    return [_pattern(entry) if "low" in entry else _from_json(entry) for entry in entries]
 
 
 def attach(
-    model: onnx.ModelProto,
-    sample: Sample,
+    graph: Graph,
+    inputs: Sequence[Mapping[str, Any]],
     outputs: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float],
     versions: dict[str, str],
@@ -77,7 +67,7 @@ def attach(
     """Write the receipt into the model's metadata.
 
     Args:
-        sample, outputs: the sample, and what PyTorch answered to it.
+        inputs, outputs: a `sample`, and what PyTorch answered to it.
         tolerances: the largest distance that keeps the promise, for each output in its unit.
         versions: package -> version that made the file.
         settings: how the file was exported.
@@ -89,14 +79,14 @@ def attach(
         "versions": versions,
         "settings": settings,
         "kernels": kernels,
-        "inputs": sample.entries,
+        "inputs": inputs,
         "every": every,
         "outputs": [_to_json(output.ravel()[::step]) for output, step in zip(outputs, every, strict=True)],
         "tolerances": list(tolerances),
-        "codes_sha256": hash_codes(code_arrays(model)),
-        "graph_sha256": hash_graph(model),
+        "codes_sha256": hash_codes(graph.code_arrays()),
+        "graph_sha256": hash_graph(graph.model),
     }
-    entry = model.metadata_props.add()
+    entry = graph.model.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps({**receipt, "sha256": _hash(receipt)}, separators=(",", ":"))
 
 
@@ -128,7 +118,7 @@ def sample_inputs(receipt: Mapping[str, Any]) -> list[NDArray[np.generic]]:
         ReceiptError: they cannot be understood.
     """
     with _understanding():
-        return Sample(receipt["inputs"]).arrays()
+        return numbers(receipt["inputs"])
 
 
 def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityReport:
@@ -146,30 +136,27 @@ def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityRep
         FileError: the file cannot be read or is not a valid ONNX model.
         ReceiptError: there is no receipt, it was changed, or the model is not the one it was written for.
     """
-    model = load(path)
-    receipt = read(model)
-    _compare_hash("the integer codes were changed", hash_codes(code_arrays(model)), receipt.get("codes_sha256"))
-    _compare_hash(
-        "something beside the codes was changed, a scale, a bias or an operator",
-        hash_graph(model),
-        receipt.get("graph_sha256"),
-    )
+    graph = Graph.open(path)
+    receipt = read(graph.model)
+    _compare_hash("the integer codes were changed", hash_codes(graph.code_arrays()), receipt.get("codes_sha256"))
+    beside = "something beside the codes was changed, a scale, a bias or an operator"
+    _compare_hash(beside, hash_graph(graph.model), receipt.get("graph_sha256"))
     with _understanding():
         outputs = [_from_json(a) for a in receipt["outputs"]]
         tolerances, every = [float(t) for t in receipt["tolerances"]], [int(step) for step in receipt["every"]]
         promised = dict(receipt["kernels"])
-        counts, promises = (len(outputs), len(tolerances), len(every)), len(model.graph.output)
+        counts, promises = (len(outputs), len(tolerances), len(every)), len(graph.model.graph.output)
         if set(counts) != {promises}:
             found = "{} outputs, {} tolerances, {} strides".format(*counts)
             raise ValueError(f"{found}; expected {promises} of each")
         if not all(0 <= t < math.inf for t in tolerances) or min(every) < 1:
             raise ValueError(f"{tolerances=}, {every=}; expected finite tolerances and strides of at least 1")
     try:
-        report = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
+        levels = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
     except InputsError as error:
         raise ReceiptError(f"the receipt's inputs are not the model's: {error}") from error
     kernels = find_kernels(path, promised, setup=setup) if promised else None
-    return replace(report, proof=prove(model), kernels=kernels)
+    return ParityReport(tolerances, levels, proof=prove(graph), kernels=kernels)
 
 
 @contextmanager
@@ -221,7 +208,7 @@ def _to_json(array: NDArray[np.generic]) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": base64.b64encode(data).decode()}
 
 
-def _from_json(entry: dict[str, Any]) -> NDArray[np.generic]:
+def _from_json(entry: Mapping[str, Any]) -> NDArray[np.generic]:
     data = base64.b64decode(entry["base64"], validate=True)
     dtype = np.dtype(entry["dtype"])
     array: NDArray[np.generic] = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(entry["shape"])
@@ -234,7 +221,7 @@ def _as_pattern(array: NDArray[np.generic]) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "shape": list(array.shape), "low": low, "high": high}
 
 
-def _pattern(entry: dict[str, Any]) -> NDArray[np.generic]:
+def _pattern(entry: Mapping[str, Any]) -> NDArray[np.generic]:
     """Numbers spread evenly from low to high, from whole-number arithmetic: the same on every machine."""
     steps = np.arange(math.prod(entry["shape"]), dtype=np.int64) * PATTERN_STEP % PATTERN_LEVELS
     low, high, dtype = entry["low"], entry["high"], np.dtype(entry["dtype"])

@@ -1,23 +1,24 @@
-"""check_parity: does onnxruntime answer as PyTorch does? At every optimization level, since each rewrites the graph."""
+"""Is a file the model it was made from? Its codes stand for the model's weights, and onnxruntime answers the same.
+
+At every optimization level, since each rewrites the graph.
+"""
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.read.compare import TOLERANCE, LevelParity, ParityError, ParityReport, compare
-from export.read.files import load
+from export.read.compare import ParityError, ParityReport, compare, default_tolerance
+from export.read.graph import Graph
+from export.read.kernels import Kernels
 from export.read.proof import prove
 from export.read.runtime import Setup
-from export.write.divergence import find_parting
+from export.write.divergence import find_divergence, watch
+from export.write.storage import StoredLayer
 from export.write.tensors import as_inputs, to_numpy, torch_outputs
 from qat_core import convert
-
-__all__ = ["TOLERANCE", "LevelParity", "ParityError", "ParityReport", "check_parity", "parity_of", "to_numpy"]
 
 
 def check_parity(
@@ -41,23 +42,41 @@ def check_parity(
     """
     tensors = as_inputs(inputs)
     converted = convert(model).cpu()
-    return parity_of(converted, load(path), path, tensors, torch_outputs(converted, tensors), setup)
+    return parity_of(converted, Graph.open(path), path, tensors, torch_outputs(converted, tensors), setup)
 
 
 def parity_of(
     converted: nn.Module,
-    proto: onnx.ModelProto,
+    graph: Graph,
     file: str | os.PathLike[str] | bytes,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
     setup: Setup | None = None,
+    kernels: Kernels | None = None,
 ) -> ParityReport:
-    """`check_parity` for a model that is converted already, and a file that may still be bytes."""
-    report = compare(file, [to_numpy(t) for t in inputs], expected, setup=setup)
-    report = replace(report, proof=prove(proto))
-    if report.ok:
-        return report
-    parting = find_parting(converted, proto, inputs, expected, report, setup)
-    if parting is not None and parting.explained:
-        return replace(report, ok=True, outcome="rounding", parting=parting)
-    return replace(report, parting=parting)
+    """`check_parity` for a model that is converted already and answers as expected, on a file that may be bytes."""
+    arrays, tolerances = [to_numpy(t) for t in inputs], [default_tolerance(output) for output in expected]
+    levels = compare(file, arrays, expected, tolerances, setup)
+    divergence = None
+    if any(level.beyond_tolerance for level in levels):
+        divergence = find_divergence(watch(converted, inputs), graph, arrays, expected, tolerances, levels, setup)
+    return ParityReport(tolerances, levels, divergence, prove(graph), kernels)
+
+
+def assert_same_values(graph: Graph, layers: Sequence[StoredLayer]) -> None:
+    """What the codes in the file stand for is each weight and bias of the forward pass, bit for bit.
+
+    Only a zero has no sign: its code stands for +0.0, where rounding a small negative weight left -0.0.
+
+    Raises:
+        ParityError: it is not; the message names the layer.
+    """
+    for layer in layers:
+        for stored, numbers in layer.on_grid():
+            found, rows = graph.packed.get(stored.name), to_numpy(numbers).reshape(len(numbers), -1)
+            values = None if found is None else found.values.reshape(len(rows), -1)[:, : rows.shape[1]]  # unpadded
+            if values is None or not np.array_equal(values, rows):
+                raise ParityError(
+                    f"the codes {stored.name!r} of layer {layer.name or 'model'!r} in the file are not those of the "
+                    "forward pass"
+                )

@@ -17,10 +17,12 @@ from app.runs.messages import to_json
 from app.runs.progress import Progress
 from app.session import Session, up_to_date
 from app.settings import NAMES
-from export import ParityError, audit
+from export import ParityError
+from export.read.audit import audit_graph
 from export.read.codes import PackedTensor
-from export.read.draw.nibbles import offsets, packed
+from export.read.draw.nibbles import offset_of
 from export.read.draw.picture import graph_svg
+from export.read.graph import Graph
 
 HERE = Path(__file__).parent
 TITLE = "Export"
@@ -82,7 +84,8 @@ def export_file(exported: Exported | None, progress: Progress, *settings: Any) -
 
 def frame(exported: Exported, path: Path) -> str:
     """What `export.js` draws."""
-    sizes, places = audit(path), offsets(exported.model)
+    graph, file = Graph.open(path), exported.model
+    sizes = audit_graph(graph, len(file))
     words = f"{exported.name}: {exported.label}."
     if not exported.step:
         words += " It has learned nothing yet: press Run in the chapter QAT, then export again."
@@ -101,13 +104,13 @@ def frame(exported: Exported, path: Path) -> str:
                 "minimum": sizes.minimum_bytes,
                 "fp32": sizes.fp32_bytes,
             },
-            "graph": graph_svg(path),
-            "weights": [weight(tensor, places[name]) for name, tensor in packed(path).items()],
+            "graph": graph_svg(graph, path.name),
+            "weights": [weight(tensor, offset_of(tensor.tensor, file)) for tensor in graph.packed.values()],
         }
     )
 
 
-def weight(tensor: PackedTensor, offset: int) -> dict[str, Any]:
+def weight(tensor: PackedTensor, offset: int | None) -> dict[str, Any]:
     """The first bytes of a weight as they lie in the file, and the numbers that the codes stand for."""
     shown = min(tensor.elements, CODES_SHOWN)
     data = tensor.data[: math.ceil(shown * tensor.bits / 8)]
