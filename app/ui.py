@@ -7,7 +7,6 @@ from types import ModuleType
 from typing import Any
 
 import gradio as gr
-import torch
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -111,8 +110,7 @@ def head() -> str:
 
 
 def serve(host: str, port: int) -> None:
-    """Answer visitors until interrupted; on tensors this small a second torch thread only gets in the way."""
-    torch.set_num_threads(1)
+    """Answer visitors until interrupted."""
     page = build()
     importlib.import_module("matplotlib.pyplot")  # Gradio does at the first event, and the first visitor would wait
     page.launch(
