@@ -3,8 +3,14 @@
 import html
 import importlib
 import json
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -26,7 +32,8 @@ from app.chapters import (
     zero_gradient,
 )
 from app.lab.points import MOST_BYTES
-from app.running import stop
+from app.running import stop, stop_all
+from app.turns import turn
 from app.view import STATIC, module_view, static_path, to_json
 
 TITLE = "Quantization-aware training, step by step"
@@ -47,6 +54,7 @@ CHAPTERS: tuple[ModuleType, ...] = (
 KEYS = tuple(chapter.KEY for chapter in CHAPTERS)
 VISITORS_IN_LINE = 100
 DAY = 24 * 3600
+SECONDS_TO_END = 2.0
 
 FONTS = ("Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")  # of the visitor's machine: none is fetched
 MONO = ("SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -109,9 +117,19 @@ def head() -> str:
 """
 
 
-def serve(host: str, port: int) -> None:
-    """Answer visitors until interrupted."""
-    page = build()
+def serve(host: str, port: int) -> NoReturn:
+    """Answer visitors until interrupted; SIGTERM, with which a machine ends a server, does as Ctrl+C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        launch(build(), host, port)
+        print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
+        importlib.import_module("export.exporter")  # so that the first to export need not wait for it
+        threading.Event().wait()
+    end()
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> None:
+    """Begin to answer."""
     importlib.import_module("matplotlib.pyplot")  # Gradio does at the first event, and the first visitor would wait
     page.launch(
         server_name=host,
@@ -126,9 +144,19 @@ def serve(host: str, port: int) -> None:
         quiet=True,
         prevent_thread_lock=True,
     )
-    print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
-    importlib.import_module("export.exporter")  # so that the first to export need not wait for it
-    page.block_thread()
+
+
+def end() -> NoReturn:
+    """Leave as soon as nobody computes, or soon at any rate.
+
+    Python would stop the threads of Gradio wherever they are. In the middle of torch, that is an abort.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    stop_all()
+    deadline = time.monotonic() + SECONDS_TO_END
+    with turn(lambda: time.monotonic() < deadline):
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def theme() -> gr.themes.Base:
