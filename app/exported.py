@@ -13,7 +13,7 @@ from app.lab.fit import Experiment, Settings
 from app.progress import DEVICE, Progress
 from app.turns import turn
 from export import KernelError, ParityError, ParityReport
-from export.runtime import run, session
+from export.read.runtime import run, session
 
 
 @dataclass(frozen=True)

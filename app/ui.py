@@ -123,7 +123,7 @@ def serve(host: str, port: int) -> NoReturn:
     with suppress(KeyboardInterrupt):
         launch(build(), host, port)
         print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
-        importlib.import_module("export.exporter")  # so that the first to export need not wait for it
+        importlib.import_module("export.write.exporter")  # so that the first to export need not wait for it
         threading.Event().wait()
     end()
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from qat_core import QATConfig, QuantSpec, calibrate, prepare
 from qat_core.affine import to_groups
-from qat_core.prepare import quantized_layers
+from qat_core.layers import quantized_layers
 
 KINDS = ("powers of two", "powers of two", "free", "free", "weights only")  # in turn, by seed
 WIDEST = 300

@@ -5,18 +5,18 @@ What makes files needs torch; what reads and checks them does not, and does not 
 
 from typing import TYPE_CHECKING, Any
 
-from export.audit import Audit, audit
-from export.compare import LevelParity, ParityError, ParityReport, Parting
-from export.files import FileError
-from export.kernels import KernelError, Kernels
-from export.latency import Latency, latency
-from export.proof import Proof
-from export.receipt import ReceiptError, check
-from export.runtime import Setup
+from export.read.audit import Audit, audit
+from export.read.compare import LevelParity, ParityError, ParityReport, Parting
+from export.read.files import FileError
+from export.read.kernels import KernelError, Kernels
+from export.read.latency import Latency, latency
+from export.read.proof import Proof
+from export.read.receipt import ReceiptError, check
+from export.read.runtime import Setup
 
 if TYPE_CHECKING:
-    from export.exporter import export_onnx
-    from export.parity import check_parity
+    from export.write.exporter import export_onnx
+    from export.write.parity import check_parity
 
 __all__ = [
     "Audit",
@@ -42,11 +42,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import torch when it is needed."""
     if name == "export_onnx":
-        from export.exporter import export_onnx
+        from export.write.exporter import export_onnx
 
         return export_onnx
     if name == "check_parity":
-        from export.parity import check_parity
+        from export.write.parity import check_parity
 
         return check_parity
     raise AttributeError(f"module 'export' has no attribute {name!r}")

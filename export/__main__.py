@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from export.audit import Audit, audit
-from export.compare import ParityError, ParityReport
-from export.files import FileError, load
-from export.latency import latency
-from export.nibbles import nibbles_svg, packed
-from export.pack import pack
-from export.picture import graph_svg
-from export.receipt import ReceiptError, check, read
-from export.runtime import InputsError, Setup, run, session
+from export.read.audit import Audit, audit
+from export.read.compare import ParityError, ParityReport
+from export.read.draw.nibbles import nibbles_svg, packed
+from export.read.draw.picture import graph_svg
+from export.read.files import FileError, load
+from export.read.latency import latency
+from export.read.pack import pack
+from export.read.receipt import ReceiptError, check, read
+from export.read.runtime import InputsError, Setup, run, session
 
 NOT_IN_A_FILE_NAME = r"[^\w.-]"
 

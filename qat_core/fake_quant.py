@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups
 from qat_core.lsq import LearnedScale, LSQuantize
-from qat_core.observer import Fixed, FromTensor, MovingRange, fix
-from qat_core.source import Source
+from qat_core.observer import Fixed, FromTensor, MovingRange, Source, fix
 from qat_core.spec import QuantSpec
 from qat_core.ste import STEQuantize, ste_round, ste_round_by
 

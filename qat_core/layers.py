@@ -4,6 +4,7 @@ The names of parameters do not change, so an FP32 checkpoint loads into the quan
 """
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar, cast
 
 import torch
@@ -203,3 +204,15 @@ class QuantEmbeddingBag(QuantLayer, nn.EmbeddingBag):
             self.include_last_offset,
             self.padding_idx,
         )
+
+
+def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
+    """Name and layer of everything in the model that quantizes its weights."""
+    for name, module in model.named_modules():
+        if isinstance(module, QuantLayer):
+            yield name, module
+
+
+def require_prepared(model: nn.Module) -> None:
+    if next(quantized_layers(model), None) is None:
+        raise ValueError(f"{type(model).__name__} was not prepared: expected a model from prepare(model, config)")

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import dequantize_, round_to_codes
-from qat_core.source import Source, StatefulSource
+from qat_core.observer import Source, StatefulSource
 from qat_core.ste import where_not_clamped
 
 

@@ -3,12 +3,13 @@
 `x` is the tensor about to be quantized, as `to_groups` returns it; the answer broadcasts against it.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from qat_core.affine import minmax_qparams, mse_qparams, qparams_of_range
-from qat_core.source import Source, StatefulSource
 from qat_core.spec import QuantSpec
 
 MOMENTUM = 0.05
@@ -17,6 +18,44 @@ OFF_TIES = 1 + 2**-12  # of 255 steps it moves the last one by a sixteenth
 
 class NoDataError(ValueError):
     """An activation quantizer was asked for its scale before it had seen any data."""
+
+
+class Source(nn.Module):
+    """Keeps what a scale comes from.
+
+    Attributes:
+        covers_all: nothing in x ever lies beyond the grid.
+        calibrating: it takes in every tensor, whole batches being shown to it.
+    """
+
+    covers_all = False
+    calibrating = False
+
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scale and zero point (None when symmetric) for x, as `to_groups` returns it; both broadcast against it."""
+        raise NotImplementedError
+
+
+class StatefulSource(Source):
+    """A source of scales that remembers what it has seen or learned.
+
+    An FP32 checkpoint has nothing for it, and then it starts anew.
+    """
+
+    def restart(self) -> None:
+        """Forget it: the next tensor is the first."""
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        """A checkpoint has just been loaded."""
+        raise NotImplementedError
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if not any(key.startswith(prefix) for key in state_dict):
+            self.restart()
+            return
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.resume()
 
 
 class FromTensor(Source):

@@ -123,7 +123,7 @@ def config_for(name: str, config: QATConfig) -> tuple[QATConfig | None, str]:
     return config, ""
 
 
-def twin_of(module: nn.Module) -> type[QuantLayer] | None:
+def quantized_class(module: nn.Module) -> type[QuantLayer] | None:
     """The quantized class for a module: its own type's, or a base's whose forward it has not replaced."""
     for kind, twin in QUANTIZED.items():
         if type(module) is kind or (isinstance(module, kind) and type(module).forward is kind.forward):
@@ -135,7 +135,7 @@ def _plan_layer(name: str, module: nn.Module, config: QATConfig, owners: dict[in
     own = dict(module.named_parameters(recurse=False))
     chosen, pattern = config_for(name, config)
     reason = f"left in float by override {pattern!r}" if chosen is None else _obstacle(module)
-    twin = twin_of(module)
+    twin = quantized_class(module)
     lazy = any(isinstance(p, nn.parameter.UninitializedParameter) for p in own.values())
     weights = () if reason or twin is None else twin.weight_names(module)
     before = 0 if lazy else sum(p.numel() * p.element_size() for p in own.values() if id(p) not in owners)
@@ -162,7 +162,7 @@ def weight_bytes(weight: Tensor, spec: QuantSpec, axis: int) -> int:
 
 def _obstacle(module: nn.Module) -> str:
     """Why this module cannot be quantized; empty when it can."""
-    twin = twin_of(module)
+    twin = quantized_class(module)
     kind = type(module).__name__
     if twin is None:
         bases = [k.__name__ for k in QUANTIZED if isinstance(module, k)]

@@ -1,7 +1,7 @@
 """From a model to its quantized twin and on to what is exported: prepare, calibrate, convert."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,9 +9,9 @@ from torch import nn
 
 from qat_core.fake_quant import FakeQuantize
 from qat_core.fold import fold_batch_norm
-from qat_core.layers import QuantLayer
+from qat_core.layers import QuantLayer, quantized_layers, require_prepared
 from qat_core.observer import MovingRange, NoDataError
-from qat_core.plan import QUANTIZED, check_finite, plan, twin_of
+from qat_core.plan import QUANTIZED, check_finite, plan, quantized_class
 from qat_core.spec import QATConfig
 
 
@@ -51,7 +51,7 @@ def prepare(
     for name, layer_config in planned.items():
         module = model.get_submodule(name)
         check_finite(name, module.named_parameters(recurse=False))
-        twin = twin_of(module)
+        twin = quantized_class(module)
         assert twin is not None
         assert layer_config is not None
         twins[module] = twin.from_float(module, layer_config)
@@ -133,18 +133,6 @@ def convert(model: nn.Module) -> nn.Module:
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_buffers())
     return model
-
-
-def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
-    """Name and layer of everything in the model that quantizes its weights."""
-    for name, module in model.named_modules():
-        if isinstance(module, QuantLayer):
-            yield name, module
-
-
-def require_prepared(model: nn.Module) -> None:
-    if next(quantized_layers(model), None) is None:
-        raise ValueError(f"{type(model).__name__} was not prepared: expected a model from prepare(model, config)")
 
 
 def _check_ranges(name: str, layer: QuantLayer) -> None:

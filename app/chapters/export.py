@@ -15,9 +15,9 @@ from app.progress import Progress
 from app.shared import Shared, up_to_date
 from app.view import module_view, prose, to_json
 from export import ParityError, audit
-from export.codes import PackedTensor
-from export.nibbles import offsets, packed
-from export.picture import graph_svg
+from export.read.codes import PackedTensor
+from export.read.draw.nibbles import offsets, packed
+from export.read.draw.picture import graph_svg
 
 KEY, TITLE = "export", "Export"
 CODES_SHOWN = 4096  # of one weight: a map of 64 x 64

@@ -20,7 +20,7 @@ from app.shared import Shared
 from app.speed import GROUP_SIZE, LAYERS, WIDTH, Speed, compare_speed, large_network
 from app.view import listing, module_view, prose, rounded, to_json
 from export import FileError, KernelError, ParityError, ParityReport, ReceiptError, check
-from export.receipt import read
+from export.read.receipt import read
 
 KEY, TITLE = "onnxruntime", "onnxruntime"
 USES = ()  # no setting of the page

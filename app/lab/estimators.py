@@ -20,8 +20,8 @@ from app.lab.models import mlp
 from app.lab.threads import fix_threads
 from qat_core import QATConfig, QuantSpec, STEQuantize, prepare
 from qat_core.fake_quant import FakeQuantize
+from qat_core.layers import quantized_layers
 from qat_core.lsq import LSQuantize
-from qat_core.prepare import quantized_layers
 
 WIDTH = 16
 SEED = 5  # one with few neurons that are silent from the start

@@ -19,7 +19,7 @@ from app.lab.tasks import TASKS, Curve, make_task
 from app.lab.threads import fix_threads
 from app.lab.weights import WeightRecord, largest_layer, look, multiply_scales
 from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
-from qat_core.prepare import quantized_layers
+from qat_core.layers import quantized_layers
 
 MODELS = ("fp32", "ptq", "qat")
 

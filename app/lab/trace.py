@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from app.lab.fit import Experiment
 from qat_core.affine import from_groups, quantize, round_to_codes, to_groups
-from qat_core.layers import QuantLinear
+from qat_core.layers import QuantLinear, quantized_layers
 from qat_core.lsq import LearnedScale, gradient_factor
-from qat_core.prepare import quantized_layers
 from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 

@@ -109,7 +109,7 @@ def accuracy(task: DigitsTask, model: nn.Module) -> float:
 def accuracy_of_file(task: DigitsTask, model: nn.Module) -> float:
     """Of the exported file, in a default session of onnxruntime."""
     from export import export_onnx
-    from export.runtime import run, session
+    from export.read.runtime import run, session
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "digits.onnx")

@@ -46,10 +46,10 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, Any]:
     import numpy as np
 
-    from export.compare import compare, output_range
-    from export.files import file_bytes
-    from export.latency import latency
-    from export.tensors import to_numpy, torch_outputs
+    from export.read.compare import compare, output_range
+    from export.read.files import file_bytes
+    from export.read.latency import latency
+    from export.write.tensors import to_numpy, torch_outputs
 
     torch.manual_seed(0)
     fp32, x, new = network(), torch.randn(256, WIDTH), torch.randn(ROWS, WIDTH)

@@ -47,9 +47,9 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
     import numpy as np
 
     from export import check_parity, export_onnx
-    from export.compare import output_range
-    from export.runtime import run, session
-    from export.tensors import to_numpy, torch_outputs
+    from export.read.compare import output_range
+    from export.read.runtime import run, session
+    from export.write.tensors import to_numpy, torch_outputs
     from qat_core import convert
 
     drawn = draw(job["seed"], effort.outputs)

@@ -10,8 +10,8 @@ from app.lab import estimators as lab
 from app.lab.estimators import FREE, RULES, Estimators, plain_quantize, slice_along, straight_through
 from app.lab.fit import TrainingDiverged
 from qat_core.affine import dequantize, quantize
+from qat_core.layers import quantized_layers
 from qat_core.observer import Fixed
-from qat_core.prepare import quantized_layers
 
 
 def test_the_three_rules_start_from_the_same_network() -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from app.lab.fit import Experiment, Settings, TrainingDiverged
 from app.lab.trace import StepTrace, trace_step, traceable
-from qat_core.prepare import quantized_layers
+from qat_core.layers import quantized_layers
 
 CASES: tuple[dict[str, Any], ...] = (
     {"granularity": "per_tensor"},

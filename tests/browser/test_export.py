@@ -11,8 +11,8 @@ from onnx import numpy_helper
 from playwright.sync_api import Page, expect
 
 from export import check
-from export.codes import packed_tensors
-from export.nibbles import offsets
+from export.read.codes import packed_tensors
+from export.read.draw.nibbles import offsets
 from tests.browser.chapters import MINUS, done, open_page
 from tests.browser.test_page import button, fits_the_width, open_chapter
 

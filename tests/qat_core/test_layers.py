@@ -8,9 +8,8 @@ from torch import nn
 
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 from qat_core.affine import dequantize, from_groups, minmax_qparams, quantize, to_groups
-from qat_core.layers import QuantLayer
+from qat_core.layers import QuantLayer, quantized_layers
 from qat_core.observer import OFF_TIES
-from qat_core.prepare import quantized_layers
 
 torch.manual_seed(0)
 IMAGE, SEQUENCE, WORDS = torch.randn(2, 4, 9, 9), torch.randn(2, 4, 9), torch.randint(0, 20, (3, 5))

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, prune
 
 from qat_core import QATConfig, QuantSpec, plan, prepare
 from qat_core.fold import fold_batch_norm
-from qat_core.prepare import quantized_layers
+from qat_core.layers import quantized_layers
 
 
 class Squared(nn.Linear):

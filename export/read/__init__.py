@@ -1,0 +1,1 @@
+"""What anybody may ask of a file: never torch. The packed checker is this folder."""

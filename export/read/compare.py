@@ -1,0 +1,215 @@
+"""onnxruntime at every optimization level against expected numbers. Needs no torch."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.read.kernels import Kernels
+from export.read.proof import Proof
+from export.read.runtime import LEVELS, Setup, run, session
+
+TOLERANCE = 1e-5  # of the output's range: float32 sums in another order, never another code
+Outcome = Literal["exact", "rounding", "broken"]
+
+
+class ParityError(AssertionError):
+    """A file does not answer as the model it was made from."""
+
+
+@dataclass(frozen=True)
+class LevelParity:
+    """One optimization level against the expected outputs.
+
+    Attributes:
+        level: "disable_all", "basic", "extended" or "all".
+        max_abs_diff, mean_abs_diff: over all outputs, in the output's unit.
+        code_mismatches: outputs further away than the tolerance.
+        outputs: how many numbers were compared.
+        max_ulps: max_abs_diff in units of the last place of the largest output.
+    """
+
+    level: str
+    max_abs_diff: float
+    mean_abs_diff: float
+    code_mismatches: int
+    outputs: int
+    max_ulps: float = 0.0
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first tensor, in the order of the forward pass, at which onnxruntime and PyTorch part.
+
+    Attributes:
+        level: the optimization level it was seen at.
+        tensor: its name in the file.
+        differing, elements: how many of its numbers, or codes, differ.
+        tie_ulps: codes only: how far the differing numbers lie from a rounding tie, the furthest of them, in units of
+            the last place of the tensor's largest number.
+        explained: every output that differs follows from codes that lie on a tie.
+    """
+
+    level: str
+    tensor: str
+    differing: int
+    elements: int
+    tie_ulps: float | None
+    explained: bool
+
+    def __str__(self) -> str:
+        distance = "" if self.tie_ulps is None else f", at most {self.tie_ulps:.2g} ulps from a rounding tie"
+        what = "numbers" if self.tie_ulps is None else "codes"
+        return f"they part at {self.tensor!r}: {self.differing} of {self.elements} {what} differ{distance}"
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All four levels.
+
+    Attributes:
+        ok: the outcome is not "broken".
+        tolerances: the largest distance allowed, for each output in its unit.
+        levels: one entry a level.
+        outcome: "exact", bit for bit; "rounding", equal up to sums in another order, and where these decide a rounding
+            tie, up to the code that follows (counted in the levels, shown in `parting`); or "broken".
+        parting: where the answers part, if outputs are further away than the tolerance.
+        proof: what can be said for all inputs.
+        kernels: the quick kernels that were expected, and whether onnxruntime runs them; None where none was promised.
+    """
+
+    ok: bool
+    tolerances: list[float]
+    levels: list[LevelParity]
+    outcome: Outcome = "rounding"
+    parting: Parting | None = None
+    proof: Proof | None = None
+    kernels: Kernels | None = None
+
+    @property
+    def tolerance(self) -> float:
+        """That of the output with the widest range."""
+        return max(self.tolerances)
+
+    @property
+    def worst(self) -> LevelParity:
+        return max(self.levels, key=lambda level: (level.code_mismatches, level.max_abs_diff))
+
+    def raise_if_broken(self) -> None:
+        """Raises ParityError that names the worst level when `ok` is False."""
+        if self.ok:
+            return
+        worst = self.worst
+        where = f"; {self.parting}" if self.parting else ""
+        raise ParityError(
+            f"onnxruntime differs at optimization level {worst.level}: {worst.code_mismatches} of {worst.outputs} "
+            f"outputs are off by more than {self.tolerance:.3g}, the furthest by {worst.max_abs_diff:.3g}{where}"
+        )
+
+    @property
+    def verdict(self) -> str:
+        """The outcome, and the figure behind it."""
+        worst = self.worst
+        if self.outcome == "exact":
+            return f"exact: {worst.outputs} outputs are equal bit for bit at every level"
+        if self.outcome == "broken":
+            return f"broken: {worst.code_mismatches} of {worst.outputs} outputs differ at level {worst.level}"
+        if worst.code_mismatches:
+            return f"equal up to rounding ties: {worst.code_mismatches} of {worst.outputs} outputs differ"
+        ulps = f"{max(level.max_ulps for level in self.levels):.2g}"
+        return f"equal up to float rounding: {ulps} {'ulp' if ulps == '1' else 'ulps'} at most"
+
+    @property
+    def evidence(self) -> str:
+        """Where the answers part, what is proven and which kernels run, as far as there is something to say."""
+        return "; ".join(str(part) for part in (self.parting, self.proof, self.kernels) if part)
+
+    def __str__(self) -> str:
+        """One sentence."""
+        return "; ".join(filter(None, (self.verdict, self.evidence)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def compare(
+    model: str | os.PathLike[str] | bytes,
+    inputs: Sequence[NDArray[np.generic]],
+    expected: Sequence[NDArray[np.generic]],
+    tolerances: Sequence[float] | None = None,
+    setup: Setup | None = None,
+    every: Sequence[int] | None = None,
+) -> ParityReport:
+    """onnxruntime at every level against expected outputs; the default tolerance of each is 1e-5 of its range.
+
+    With `every`, only every so many-th number of each output is expected.
+    """
+    if tolerances is None:
+        tolerances = [default_tolerance(output) for output in expected]
+    levels = []
+    for level in LEVELS:
+        answers = run(session(model, level, setup), inputs)
+        if every is not None:
+            answers = [answer.ravel()[::step] for answer, step in zip(answers, every, strict=True)]
+        levels.append(_level(level, distances(answers, expected), expected, tolerances))
+    ok = all(level.code_mismatches == 0 for level in levels)
+    exact = all(level.max_abs_diff == 0 for level in levels)
+    return ParityReport(ok, list(tolerances), levels, "exact" if exact else "rounding" if ok else "broken")
+
+
+def default_tolerance(expected: NDArray[np.generic]) -> float:
+    """1e-5 of an output's range."""
+    return TOLERANCE * output_range(expected.astype(np.float64))
+
+
+def distances(
+    answers: Sequence[NDArray[np.generic]], expected: Sequence[NDArray[np.generic]]
+) -> list[NDArray[np.float64]]:
+    """|answer - expected| of each output, infinite where one is NaN; equal infinities are no distance apart.
+
+    Raises:
+        ParityError: the shapes are not those expected.
+    """
+    if [a.shape for a in answers] != [e.shape for e in expected]:
+        raise ParityError(
+            f"onnxruntime answers in shapes {[a.shape for a in answers]}, expected {[e.shape for e in expected]}"
+        )
+    with np.errstate(invalid="ignore"):  # inf - inf
+        found = [
+            np.where(a == e, 0.0, np.abs(a.astype(np.float64) - e.astype(np.float64)))
+            for a, e in zip(answers, expected, strict=True)
+        ]
+    return [np.where(np.isnan(distance), np.inf, distance) for distance in found]
+
+
+def output_range(values: NDArray[np.float64]) -> float:
+    """max - min of the finite values and 0: a float's rounding error grows with the value, not with its spread."""
+    values = values[np.isfinite(values)]
+    return float(values.max(initial=0.0) - values.min(initial=0.0)) or 1.0
+
+
+def ulp(values: NDArray[np.generic]) -> float:
+    """The distance to the next float32 at the largest magnitude among the values."""
+    finite = np.abs(values[np.isfinite(values)])
+    return float(np.spacing(np.float32(finite.max(initial=0.0)))) or 1.0
+
+
+def _level(
+    level: str,
+    off: Sequence[NDArray[np.float64]],
+    expected: Sequence[NDArray[np.generic]],
+    tolerances: Sequence[float],
+) -> LevelParity:
+    distance = np.concatenate([d.ravel() for d in off])
+    return LevelParity(
+        level=level,
+        max_abs_diff=float(distance.max(initial=0.0)),
+        mean_abs_diff=float(distance.mean()) if distance.size else 0.0,
+        code_mismatches=sum(int((d > tolerance).sum()) for d, tolerance in zip(off, tolerances, strict=True)),
+        outputs=distance.size,
+        max_ulps=max(float(d.max(initial=0.0)) / ulp(e) for d, e in zip(off, expected, strict=True)),
+    )

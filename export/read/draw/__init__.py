@@ -1,0 +1,1 @@
+"""Pictures of a file: its graph, and any weight code by code."""

@@ -1,0 +1,246 @@
+"""The receipt: what was promised, inside the file, so that any machine the file reaches can check it.
+
+It lies in the model's metadata as JSON: a small sample input, the outputs PyTorch gave for it, their tolerances,
+versions, settings, a hash of the integer codes and one of the whole graph. `check` recomputes all of it, without
+torch. It notices what was changed; a signature, which tells who did, is another thing.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.read.codes import code_arrays, packed_bytes
+from export.read.compare import ParityReport, compare
+from export.read.files import load
+from export.read.kernels import find_kernels
+from export.read.proof import prove
+from export.read.runtime import InputsError, Setup
+
+KEY = "qat_receipt"
+FORMAT = 4
+SAMPLE_ROWS = 8
+SAMPLE_NUMBERS = 64  # of an input or an output; more would weigh more than the weights
+PATTERN_STEP, PATTERN_LEVELS = 40503, 65536  # step / levels is near the golden ratio: even, and never periodic
+
+
+class ReceiptError(ValueError):
+    """A file has no receipt, or does not keep what its receipt promises; the message says which."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Inputs as the receipt keeps them: small ones number by number, large ones as a recipe.
+
+    Attributes:
+        entries: one an input, for JSON.
+    """
+
+    entries: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, inputs: Sequence[NDArray[np.generic]], first_row: int = 0, whole: bool = False) -> "Sample":
+        """A few rows from all over a batch, beginning at `first_row`, or one row where a row is large.
+
+        The `whole` batch where a file takes no other size.
+        """
+        batch = inputs[0].shape[0] if inputs[0].ndim else 1
+        largest = max(math.prod(x.shape[1:]) for x in inputs)
+        count = batch if whole else min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
+        rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % batch
+        sampled = [x[rows] if x.ndim and x.shape[0] == batch else x for x in inputs]
+        return cls([_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled])
+
+    def arrays(self) -> list[NDArray[np.generic]]:
+        """The numbers."""
+        return [_pattern(entry) if "low" in entry else _from_json(entry) for entry in self.entries]
+
+
+def attach(
+    model: onnx.ModelProto,
+    sample: Sample,
+    outputs: Sequence[NDArray[np.generic]],
+    tolerances: Sequence[float],
+    versions: dict[str, str],
+    settings: dict[str, Any],
+    kernels: dict[str, str],
+) -> None:
+    """Write the receipt into the model's metadata.
+
+    Args:
+        sample, outputs: the sample, and what PyTorch answered to it.
+        tolerances: the largest distance that keeps the promise, for each output in its unit.
+        versions: package -> version that made the file.
+        settings: how the file was exported.
+        kernels: node -> the quick kernel that onnxruntime should run.
+    """
+    every = [stride(output) for output in outputs]
+    receipt = {
+        "format": FORMAT,
+        "versions": versions,
+        "settings": settings,
+        "kernels": kernels,
+        "inputs": sample.entries,
+        "every": every,
+        "outputs": [_to_json(output.ravel()[::step]) for output, step in zip(outputs, every, strict=True)],
+        "tolerances": list(tolerances),
+        "codes_sha256": hash_codes(code_arrays(model)),
+        "graph_sha256": hash_graph(model),
+    }
+    entry = model.metadata_props.add()
+    entry.key, entry.value = KEY, json.dumps({**receipt, "sha256": _hash(receipt)}, separators=(",", ":"))
+
+
+def read(model: onnx.ModelProto) -> dict[str, Any]:
+    """The receipt of a model.
+
+    Raises:
+        ReceiptError: there is none, it cannot be understood or it was changed.
+    """
+    text = next((p.value for p in model.metadata_props if p.key == KEY), None)
+    if text is None:
+        raise ReceiptError("the file has no receipt: it was not made by export_onnx, or its metadata was removed")
+    with _understanding():
+        receipt = dict(json.loads(text))
+        found, promised = receipt["format"], receipt.pop("sha256", None)
+    if found != FORMAT:
+        raise ReceiptError(f"the receipt has format {found!r}; expected {FORMAT}")
+    if _hash(receipt) != promised:
+        raise ReceiptError(
+            f"the receipt was changed: its SHA-256 is {_hash(receipt)[:12]}..., it says {promised!r:.14}..."
+        )
+    return receipt
+
+
+def sample_inputs(receipt: Mapping[str, Any]) -> list[NDArray[np.generic]]:
+    """The numbers of the sample.
+
+    Raises:
+        ReceiptError: they cannot be understood.
+    """
+    with _understanding():
+        return Sample(receipt["inputs"]).arrays()
+
+
+def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityReport:
+    """Recompute a file's receipt with the onnxruntime of this machine.
+
+    Args:
+        path: the file.
+        setup: execution providers, threads and session configuration; None is one CPU thread and the defaults.
+
+    Returns:
+        onnxruntime at every optimization level against the outputs that the receipt promises, and the quick kernels
+        it promises, if any.
+
+    Raises:
+        FileError: the file cannot be read or is not a valid ONNX model.
+        ReceiptError: there is no receipt, it was changed, or the model is not the one it was written for.
+    """
+    model = load(path)
+    receipt = read(model)
+    _compare_hash("the integer codes were changed", hash_codes(code_arrays(model)), receipt.get("codes_sha256"))
+    _compare_hash(
+        "something beside the codes was changed, a scale, a bias or an operator",
+        hash_graph(model),
+        receipt.get("graph_sha256"),
+    )
+    with _understanding():
+        outputs = [_from_json(a) for a in receipt["outputs"]]
+        tolerances, every = [float(t) for t in receipt["tolerances"]], [int(step) for step in receipt["every"]]
+        promised = dict(receipt["kernels"])
+        counts, promises = (len(outputs), len(tolerances), len(every)), len(model.graph.output)
+        if set(counts) != {promises}:
+            found = "{} outputs, {} tolerances, {} strides".format(*counts)
+            raise ValueError(f"{found}; expected {promises} of each")
+        if not all(0 <= t < math.inf for t in tolerances) or min(every) < 1:
+            raise ValueError(f"{tolerances=}, {every=}; expected finite tolerances and strides of at least 1")
+    try:
+        report = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
+    except InputsError as error:
+        raise ReceiptError(f"the receipt's inputs are not the model's: {error}") from error
+    kernels = find_kernels(path, promised, setup=setup) if promised else None
+    return replace(report, proof=prove(model), kernels=kernels)
+
+
+@contextmanager
+def _understanding() -> Iterator[None]:
+    """Reading what anybody may have written."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        raise ReceiptError(f"the receipt cannot be understood: {error}") from error
+
+
+def stride(output: NDArray[np.generic]) -> int:
+    """Of an output's numbers, every how many-th is promised."""
+    return max(math.ceil(output.size / SAMPLE_NUMBERS), 1)
+
+
+def hash_codes(codes: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
+    """SHA-256 over names, shapes and values of integer codes."""
+    digest = hashlib.sha256()
+    for name, array in codes:
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(array.astype("<i4").tobytes())
+    return digest.hexdigest()
+
+
+def hash_graph(model: onnx.ModelProto) -> str:
+    """SHA-256 over all that decides an answer: operators, tensors by value, inputs, outputs and opsets."""
+    digest, graph = hashlib.sha256(), model.graph
+    for tensor in graph.initializer:
+        digest.update(f"{tensor.name}{tensor.data_type}{list(tensor.dims)}".encode())
+        digest.update(packed_bytes(tensor))
+    for part in (*graph.node, *graph.input, *graph.output, *model.opset_import, *model.functions):
+        digest.update(part.SerializeToString(deterministic=True))
+    return digest.hexdigest()
+
+
+def _compare_hash(sentence: str, found: str, promised: Any) -> None:
+    if found != promised:
+        raise ReceiptError(f"{sentence}: the SHA-256 is {found[:12]}..., the receipt says {str(promised)[:12]}...")
+
+
+def _hash(receipt: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(receipt, sort_keys=True).encode()).hexdigest()
+
+
+def _to_json(array: NDArray[np.generic]) -> dict[str, Any]:
+    """Little-endian bytes in base64."""
+    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": base64.b64encode(data).decode()}
+
+
+def _from_json(entry: dict[str, Any]) -> NDArray[np.generic]:
+    data = base64.b64decode(entry["base64"], validate=True)
+    dtype = np.dtype(entry["dtype"])
+    array: NDArray[np.generic] = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(entry["shape"])
+    return array
+
+
+def _as_pattern(array: NDArray[np.generic]) -> dict[str, Any]:
+    """A recipe for numbers of the same shape and range."""
+    low, high = (float(end) if array.dtype.kind == "f" else int(end) for end in (array.min(), array.max()))
+    return {"dtype": array.dtype.name, "shape": list(array.shape), "low": low, "high": high}
+
+
+def _pattern(entry: dict[str, Any]) -> NDArray[np.generic]:
+    """Numbers spread evenly from low to high, from whole-number arithmetic: the same on every machine."""
+    steps = np.arange(math.prod(entry["shape"]), dtype=np.int64) * PATTERN_STEP % PATTERN_LEVELS
+    low, high, dtype = entry["low"], entry["high"], np.dtype(entry["dtype"])
+    if dtype.kind == "f":
+        values = low + (high - low) * (steps / PATTERN_LEVELS)
+    else:
+        values = low + steps % (int(high) - int(low) + 1)
+    array: NDArray[np.generic] = values.astype(dtype).reshape(entry["shape"])
+    return array

@@ -1,0 +1,114 @@
+"""Running an ONNX model in onnxruntime, the same way everywhere in this room."""
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from export.read.files import FileError, first_line, fits_one_file, write_in_two
+
+LEVELS = {
+    "disable_all": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+
+class InputsError(ValueError):
+    """A file does not take these inputs; the message says what it takes."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How a session runs.
+
+    Attributes:
+        providers: execution providers, the preferred one first.
+        threads: within an operator; 0 lets onnxruntime choose.
+        config: session configuration entries, such as {"session.qdq_matmulnbits_accuracy_level": "1"}.
+    """
+
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    threads: int = 1
+    config: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"threads={self.threads!r}; expected 0, which lets onnxruntime choose, or more")
+        missing = set(self.providers) - set(ort.get_available_providers())
+        if missing or not self.providers:
+            raise ValueError(
+                f"providers={self.providers!r}: {sorted(missing) or 'none'} not available; expected some of "
+                f"{', '.join(ort.get_available_providers())}"
+            )
+
+
+def session(
+    model: str | os.PathLike[str] | bytes | onnx.ModelProto, level: str = "all", setup: Setup | None = None
+) -> ort.InferenceSession:
+    """A session at a level of graph optimization, on one CPU thread unless `setup` says otherwise.
+
+    Args:
+        model: path of an ONNX file, its bytes, or the model itself.
+        level: "disable_all", "basic", "extended" or "all", which is onnxruntime's default.
+        setup: execution providers, threads, configuration.
+    """
+    setup = setup or Setup()
+    if not isinstance(model, onnx.ModelProto):
+        return _session(model, level, setup)
+    if fits_one_file(model):
+        return _session(model.SerializeToString(), level, setup)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.onnx")
+        write_in_two(model, file)
+        return _session(file, level, setup)
+
+
+def optimized(model: str | os.PathLike[str] | bytes, setup: Setup | None = None) -> onnx.ModelProto:
+    """The graph that a default session makes of a model, without its large tensors."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "optimized.onnx")
+        _session(model, "all", setup or Setup(), file)
+        return onnx.load(file, load_external_data=False)
+
+
+def _session(
+    model: str | os.PathLike[str] | bytes, level: str, setup: Setup, keep: Path | None = None
+) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS[level]
+    options.intra_op_num_threads = setup.threads
+    options.log_severity_level = 3
+    for key, value in setup.config.items():
+        options.add_session_config_entry(key, value)
+    if keep:
+        options.log_severity_level = 4  # it warns that the graph suits this processor only
+        options.optimized_model_filepath = os.fspath(keep)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep.name}.data")
+    source = model if isinstance(model, bytes) else os.fspath(model)
+    try:
+        return ort.InferenceSession(source, options, providers=list(setup.providers))
+    except Exception as error:  # onnxruntime's own errors have no common type
+        where = "the model" if isinstance(model, bytes) else os.fspath(model)
+        raise FileError(f"onnxruntime cannot load {where}: {first_line(error)}") from error
+
+
+def run(session: ort.InferenceSession, inputs: Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+    """The outputs for inputs given in the order of the graph's.
+
+    Raises:
+        InputsError: the file does not take them.
+    """
+    nodes = session.get_inputs()
+    try:
+        return list(session.run(None, {node.name: value for node, value in zip(nodes, inputs, strict=True)}))
+    except Exception as error:  # onnxruntime's own errors have no common type
+        takes, given = [(n.type, n.shape) for n in nodes], [(x.dtype.name, x.shape) for x in inputs]
+        raise InputsError(f"the file takes {takes}, given {given}: {first_line(error)}") from error

@@ -1,0 +1,250 @@
+"""A converted model as an ONNX graph: QuantizeLinear, DequantizeLinear and integer initializers, standard operators.
+
+torch.export traces the model with stand-ins in place of its quantizers (`markers.py`); what is left to do here is to
+give every tensor of codes its narrow type and the module's own name.
+"""
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+import onnxscript.optimizer
+from torch import Tensor, nn
+
+from export.write.matmul_nbits import QuickKernel
+from export.write.stand_ins import with_markers
+from export.write.tracing import quiet, trace
+from qat_core import QuantSpec
+
+FIRST_OPSET, LAST_OPSET = 21, 25
+INT2_OPSET = 25
+IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
+MOVES = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "MaxPool", "Gather", "Split"}
+LIMITS = {"Relu", "Clip"}
+SMALLEST_CLIPPED_SCALE = 2.0**-22  # half a step is then onnxruntime's tolerance, 2^-23
+ABBREVIATIONS = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ"}
+SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
+
+
+def to_qdq(
+    converted: nn.Module,
+    inputs: Sequence[Tensor],
+    outputs: int,
+    *,
+    opset_version: int,
+    int8_storage: bool = False,
+    dynamic_batch: bool = True,
+    quick: Mapping[str, QuickKernel] | None = None,
+) -> onnx.ModelProto:
+    """The ONNX graph of a converted model.
+
+    Args:
+        converted: what `convert` returns, on the CPU; it is left as it is.
+        inputs: example inputs.
+        outputs: how many tensors the model answers.
+        opset_version: 21 to 25; two-bit codes are stored as INT2 from 25 on, before that as INT4.
+        int8_storage: store narrower codes as INT8, which integer kernels need.
+        dynamic_batch: let the first dimension vary, and with it the length of sequences where torch.export can.
+        quick: layer -> how MatMulNBits runs it, for those that it does.
+
+    Raises:
+        ValueError: torch cannot trace the model, or what it takes and answers cannot be told apart.
+    """
+    exporting, specs, first_names = with_markers(converted, quick or {})
+    model = trace(exporting, inputs, opset_version=opset_version, dynamic_batch=dynamic_batch)
+    static = {_layer_of(name) for name in specs if _is_activation(name)}
+    for name, value in model.graph.initializers.items():
+        if name in specs and name.endswith((".codes", ".zero_point")) and not _is_activation(name):
+            # onnxruntime fuses INT2 weights of a quantized input into a QGemm that it then refuses to load
+            fitting = FIRST_OPSET if _layer_of(name) in static else opset_version
+            _retype(value, stored_type(specs[name], fitting, int8_storage))
+    with quiet():
+        _simplify(model)
+    # onnxruntime fuses weights of eight bits and an input of four into a QLinearConv that it then refuses to load
+    codes = [value.dtype for name, value in model.graph.initializers.items() if name.endswith(".codes")]
+    wide = ir.DataType.INT8 in codes or ir.DataType.UINT8 in codes
+    _store_activations(model, specs, narrow=not wide)
+    _name(model, first_names, ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)], opset_version)
+    model.ir_version = IR_VERSIONS[opset_version]
+    proto = ir.to_proto(model)
+    proto.graph.ClearField("value_info")  # types and shapes in between, which whoever reads the file infers
+    return proto
+
+
+def stored_type(spec: QuantSpec, opset_version: int, int8_storage: bool) -> ir.DataType:
+    """The narrowest type of the opset that holds the codes of a spec."""
+    bits = 8 if int8_storage else spec.storage_bits
+    if opset_version < INT2_OPSET:
+        bits = max(bits, 4)
+    return ir.DataType[f"{'' if spec.symmetric else 'U'}INT{bits}"]
+
+
+def _layer_of(buffer: str) -> str:
+    """0.weight_quantizer.codes -> 0, and weight_quantizer.codes -> the model itself."""
+    return buffer.rpartition(".")[0].rpartition(".")[0]
+
+
+def _is_activation(buffer: str) -> bool:
+    return ".input_quantizer." in f".{buffer}"
+
+
+def initializer_name(buffer: str) -> str:
+    """The module's own name for a buffer of a stand-in: 0.weight_quantizer.scale -> 0.weight_scale."""
+    name, part = re.fullmatch(r"(.*)_quantizer\.(\w+)", buffer).groups()  # type: ignore[union-attr]
+    return name + SUFFIXES[part]
+
+
+def _retype(value: ir.Value, dtype: ir.DataType) -> None:
+    """Narrow codes or a zero point that were traced as int8 or uint8; INT32 codes stay."""
+    assert value.const_value is not None
+    if value.const_value.dtype == ir.DataType.INT32:
+        return
+    codes = value.const_value.numpy().astype(dtype.numpy())
+    value.const_value = ir.Tensor(codes, dtype=dtype, name=value.name)
+    value.dtype = dtype
+
+
+def _store_activations(model: ir.Model, specs: dict[str, QuantSpec], narrow: bool) -> None:
+    """Give each QuantizeLinear, traced with 8 bits, the type and the limits of its spec.
+
+    Four bits are UINT4 or INT4 where onnxruntime gets it right. It drops a Relu in front of a 4-bit QuantizeLinear,
+    which only a zero point at the smallest code makes up for, and cannot load one behind a Clip or a MaxPool: there the
+    type stays 8 bits wide, and a Clip of the input sees to the limits. It drops a Clip whose limits are within 2^-23 of
+    those of the 8-bit codes, whatever the scale: where this is more than half a step, the limits are Max and Min, and
+    stand between QuantizeLinear and the model's own Relu or Clip as well.
+    """
+    for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
+        x, scale, zero_point = node.inputs
+        assert x is not None
+        assert scale is not None
+        assert zero_point is not None
+        assert zero_point.name is not None
+        spec = specs[zero_point.name]
+        origin, step = _number(zero_point), _number(scale)
+        path = _path(x)
+        tiny = step < SMALLEST_CLIPPED_SCALE
+        fits = "MaxPool" not in path and path[-1] != "Clip" and (path[-1] != "Relu" or origin == spec.quant_min)
+        if spec.bits == 4 and narrow and fits:
+            _retype(zero_point, stored_type(spec, FIRST_OPSET, int8_storage=False))
+            node.outputs[0].type = zero_point.type
+        elif spec.bits < 8 or (tiny and path[-1] in LIMITS):
+            limits = [np.float32(code - origin) * np.float32(step) for code in (spec.quant_min, spec.quant_max)]
+            _limit(model, node, limits, ("Max", "Min") if tiny else ("Clip",))
+
+
+def _path(x: ir.Value) -> list[str]:
+    """The operators from a value back to where its numbers come from, through those that only move or choose them."""
+    path = []
+    node = x.producer()
+    while node is not None:
+        path.append(node.op_type)
+        if node.op_type not in MOVES or node.inputs[0] is None:
+            break
+        node = node.inputs[0].producer()
+    return path or [""]
+
+
+def _limit(model: ir.Model, node: ir.Node, limits: Sequence[np.float32], operators: Sequence[str]) -> None:
+    """Keep a node's first input between two numbers: by a Clip, or by a Max and a Min."""
+    bounds = []
+    for end, limit in zip(("min", "max"), limits, strict=True):
+        name = f"{node.outputs[0].name}_{end}"
+        bound = ir.Value(name=name, const_value=ir.Tensor(np.asarray(limit), name=name))
+        bound.dtype, bound.shape = ir.DataType.FLOAT, ir.Shape([])
+        model.graph.register_initializer(bound)
+        bounds.append(bound)
+    for index, operator in enumerate(operators):
+        x = node.inputs[0]
+        assert x is not None
+        limited = ir.node(operator, [x, *(bounds if operator == "Clip" else bounds[index : index + 1])])
+        limited.metadata_props.update(node.metadata_props)
+        limited.outputs[0].name = f"{node.outputs[0].name}_{operator.lower()}"
+        limited.outputs[0].type, limited.outputs[0].shape = x.type, x.shape
+        model.graph.insert_before(node, limited)
+        node.replace_input_with(0, limited.outputs[0])
+
+
+def _number(value: ir.Value) -> float:
+    assert value.const_value is not None
+    return float(value.const_value.numpy())
+
+
+def _simplify(model: ir.Model) -> None:
+    """Fold constants and drop what nobody reads; equal initializers stay apart, so each keeps its own name."""
+    passes.InlinePass()(model)
+    onnxscript.optimizer.fold_constants(model)
+    for simplify in (
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
+        passes.RemoveUnusedOpsetsPass(),
+        passes.CommonSubexpressionEliminationPass(),
+        passes.IdentityEliminationPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.RemoveUnusedNodesPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    ):
+        simplify(model)
+
+
+def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[str], opset_version: int) -> None:
+    """Nodes and initializers get the names of the modules they come from; what says nothing is dropped."""
+    for name, value in list(model.graph.initializers.items()):
+        if name in first_names:
+            value.name = initializer_name(first_names[name])
+    seen = Counter[str]()
+    for node in model.graph:
+        node.name = _node_name(node)
+        seen[node.name] += 1
+        if seen[node.name] > 1:
+            node.name += f"_{seen[node.name]}"
+        for index, value in enumerate(node.outputs):
+            value.name = f"{node.name}.{index}" if index else node.name
+        node.metadata_props.clear()
+        node.doc_string = None
+        _drop_defaults(node, opset_version)
+    taken = {value.name for value in model.graph.inputs}.intersection(output_names)
+    if taken:
+        raise ValueError(f"an input of the model is called {taken.pop()!r}, as its answer is; expected another name")
+    for value, name in zip(model.graph.outputs, output_names, strict=True):
+        value.name = name
+    for value in [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]:
+        value.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    model.metadata_props.clear()
+
+
+def _node_name(node: ir.Node) -> str:
+    """0/Gemm, and for what is done to a tensor and its codes 0.input/Q, 0.weight/DQ."""
+    if node.op_type in ABBREVIATIONS:
+        _, scale, *_ = node.inputs
+        assert scale is not None
+        assert scale.name is not None
+        return f"{re.sub('_(scale|unit)$', '', scale.name)}/{ABBREVIATIONS[node.op_type]}"
+    scope = _scope(node)
+    return f"{scope}/{node.op_type}" if scope else node.op_type
+
+
+def _drop_defaults(node: ir.Node, opset_version: int) -> None:
+    """Remove the attributes that say what the standard's definition of the operator says already."""
+    if node.domain:
+        return
+    defined = onnx.defs.get_schema(node.op_type, opset_version, node.domain).attributes
+    for name, attribute in list(node.attributes.items()):
+        default = defined[name].default_value
+        if default.type and onnx.helper.get_attribute_value(default) == onnx.helper.get_attribute_value(
+            ir.to_proto(attribute)
+        ):
+            del node.attributes[name]
+
+
+def _scope(node: ir.Node) -> str:
+    """The name of the layer that a node comes from."""
+    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "[]"))
+    modules = [name for name in scopes[:-1] if not re.search(r"_quantizer(\.source)?$|^_empty_nn_module_stack", name)]
+    return str(modules[-1]) if modules else ""

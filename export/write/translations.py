@@ -1,0 +1,83 @@
+"""The marker operators, and what they and some of torch's own become in ONNX.
+
+torch.export carries a marker through untouched; one line of onnxscript turns it into QuantizeLinear and
+DequantizeLinear. Training never sees a marker.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from onnxscript import opset21
+from torch import Tensor
+
+from export.write.recurrent import recurrence_onnx
+
+op: Any = opset21
+
+
+@torch.library.custom_op("qat::dequantize", mutates_args=())
+def _dequantize(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int) -> Tensor:
+    """Stands for DequantizeLinear; it is never run on numbers."""
+    raise NotImplementedError("qat::dequantize exists only while exporting")
+
+
+@_dequantize.register_fake
+def _(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int) -> Tensor:
+    return torch.empty_like(codes, dtype=scale.dtype)
+
+
+@torch.library.custom_op("qat::quantize_dequantize", mutates_args=())
+def _quantize_dequantize(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """Stands for QuantizeLinear and DequantizeLinear; it is never run on numbers."""
+    raise NotImplementedError("qat::quantize_dequantize exists only while exporting")
+
+
+@_quantize_dequantize.register_fake
+def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _dequantize_onnx(codes: Any, scale: Any, zero_point: Any, axis: int, block_size: int) -> Any:
+    if block_size:
+        return op.DequantizeLinear(codes, scale, zero_point, axis=axis, block_size=block_size)
+    return op.DequantizeLinear(codes, scale, zero_point, axis=axis)
+
+
+def _quantize_dequantize_onnx(x: Any, scale: Any, zero_point: Any) -> Any:
+    return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
+
+
+def _linear_onnx(x: Any, weight: Any, bias: Any = None) -> Any:
+    """Gemm for any rank: a default session would turn DequantizeLinear -> MatMul into a kernel that rounds x."""
+    if len(x.shape) == 2:
+        return op.Gemm(x, weight, bias, transB=1)
+    features_out, features_in = weight.shape
+    y = op.Gemm(op.Reshape(x, [-1, features_in]), weight, bias, transB=1)
+    leading = list(x.shape[:-1])
+    if sum(not isinstance(size, int) for size in leading) < 2:
+        return op.Reshape(y, [*(size if isinstance(size, int) else -1 for size in leading), features_out])
+    return op.Reshape(y, op.Concat(op.Shape(x, start=0, end=-1), op.Constant(value_ints=[features_out]), axis=0))
+
+
+def _view_onnx(x: Any, size: Any) -> Any:
+    """One size that varies is -1 in a Reshape; of more, all have to be computed."""
+    if sum(not isinstance(n, int) for n in size) == 1:
+        return op.Reshape(x, [n if isinstance(n, int) else -1 for n in size])
+    parts = [op.Constant(value_ints=[n]) if isinstance(n, int) else op.Reshape(n, [-1]) for n in size]
+    return op.Reshape(x, op.Concat(*parts, axis=0), allowzero=1)
+
+
+def _reciprocal_onnx(x: Any) -> Any:
+    """True division: the operator Reciprocal may be an approximation."""
+    return op.Div(1.0, x)
+
+
+TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.ops.qat.dequantize.default: _dequantize_onnx,
+    torch.ops.qat.quantize_dequantize.default: _quantize_dequantize_onnx,
+    torch.ops.aten.linear.default: _linear_onnx,
+    torch.ops.aten.view.default: _view_onnx,
+    torch.ops.aten.reciprocal.default: _reciprocal_onnx,
+    torch.ops.qat.recurrence.default: recurrence_onnx,
+}

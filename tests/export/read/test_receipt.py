@@ -1,0 +1,358 @@
+"""The receipt holds where the file is whole and says what is wrong where it is not."""
+
+import base64
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+import export.read.files
+from export import FileError, ReceiptError, audit, check, check_parity, export_onnx, latency
+from export.__main__ import main
+from export.read.receipt import KEY, hash_graph
+from qat_core import QATConfig, QuantSpec, prepare
+from tests.export.models import prepared
+
+PATTERN = {"dtype": "float32", "shape": [8, 2], "low": -1, "high": 1}
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def file(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "model.onnx"
+    model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+    export_onnx(prepare(model), torch.randn(16, 2), path)
+    return path
+
+
+def change(path, edit):
+    """Load, edit in place, write back."""
+    model = onnx.load(path)
+    edit(model)
+    path.write_bytes(model.SerializeToString())
+
+
+def edit_receipt(**entries):
+    def edit(model):
+        (entry,) = (p for p in model.metadata_props if p.key == KEY)
+        entry.value = json.dumps({**json.loads(entry.value), **entries})
+
+    return edit
+
+
+def forge_receipt(**entries):
+    """Edit and sign again, as somebody would who means to."""
+
+    def edit(model):
+        (entry,) = (p for p in model.metadata_props if p.key == KEY)
+        receipt = {**json.loads(entry.value), **entries}
+        del receipt["sha256"]
+        digest = hashlib.sha256(json.dumps(receipt, sort_keys=True).encode()).hexdigest()
+        entry.value = json.dumps({**receipt, "sha256": digest})
+
+    return edit
+
+
+def write_receipt(text):
+    def edit(model):
+        (entry,) = (p for p in model.metadata_props if p.key == KEY)
+        entry.value = text
+
+    return edit
+
+
+def flip_one_code(model):
+    (tensor,) = (t for t in model.graph.initializer if t.name == "2.weight")
+    codes = numpy_helper.to_array(tensor).copy()
+    codes[0, 0] = 1 if codes[0, 0] != 1 else 2
+    tensor.CopyFrom(numpy_helper.from_array(codes, tensor.name))
+
+
+def move(name, by):
+    """Add to every number of a tensor."""
+
+    def edit(model):
+        (tensor,) = (t for t in model.graph.initializer if t.name == name)
+        array = numpy_helper.to_array(tensor)
+        moved = np.nextafter(array, np.float32(np.inf)) if by == "one ulp" else array + np.float32(by)
+        tensor.CopyFrom(numpy_helper.from_array(moved, name))
+
+    return edit
+
+
+def replace_an_operator(model):
+    (node,) = (node for node in model.graph.node if node.op_type == "Relu")
+    node.op_type = "Abs"
+
+
+def claim_another_opset(model):
+    model.opset_import[0].version += 1
+
+
+def rename_the_output(model):
+    model.graph.node[-1].output[0] = model.graph.output[0].name = "answer"
+
+
+def grow_a_bias_and_sign(model):
+    move("2.bias", 0.01)(model)
+    forge_receipt(graph_sha256=hash_graph(model))(model)
+
+
+def test_a_whole_file_holds(file, capsys):
+    report = check(file)
+    assert report.ok
+    assert report.levels[0].outputs == 8
+    assert main(["check", str(file)]) == 0
+    assert "the receipt holds" in capsys.readouterr().out
+
+
+def test_the_receipt_remembers_numbers_exactly(file):
+    (entry,) = (p for p in onnx.load(file).metadata_props if p.key == KEY)
+    receipt = json.loads(entry.value)
+    numbers = {k: np.frombuffer(base64.b64decode(receipt[k][0]["base64"]), "<f4") for k in ("inputs", "outputs")}
+    y = ort.InferenceSession(file).run(None, {"input": numbers["inputs"].reshape(8, 2)})[0]
+    np.testing.assert_allclose(numbers["outputs"], y.ravel(), rtol=1e-5)
+    assert set(receipt["versions"]) == {"python", "torch", "onnx", "onnxruntime"}
+    assert receipt["settings"]["layers"] == [{"names": ["0", "2"], "weight": {"bits": 4}}]
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "sentence"),
+    [
+        (flip_one_code, ReceiptError, "integer codes were changed"),
+        (move("2.bias", 0.01), ReceiptError, "beside the codes was changed"),
+        (move("0.weight_scale", "one ulp"), ReceiptError, "beside the codes was changed"),
+        (replace_an_operator, ReceiptError, "beside the codes was changed"),
+        (claim_another_opset, ReceiptError, "beside the codes was changed"),
+        (rename_the_output, ReceiptError, "beside the codes was changed"),
+        (lambda m: m.ClearField("metadata_props"), ReceiptError, "has no receipt"),
+        (edit_receipt(format=99), ReceiptError, "format 99"),
+        (edit_receipt(tolerances=[1.0]), ReceiptError, "receipt was changed"),
+        (edit_receipt(sha256=None), ReceiptError, "receipt was changed"),
+        (forge_receipt(inputs="x"), ReceiptError, "cannot be understood"),
+        (forge_receipt(inputs=[]), ReceiptError, "inputs are not the model's"),
+        (forge_receipt(inputs=[PATTERN | {"shape": [8, 3]}]), ReceiptError, "inputs are not the model's"),
+        (forge_receipt(inputs=[PATTERN | {"dtype": "int64"}]), ReceiptError, "inputs are not the model's"),
+        (forge_receipt(inputs=[PATTERN | {"shape": [2**50, 2]}]), ReceiptError, "cannot be understood"),
+        (forge_receipt(every=[0]), ReceiptError, "strides of at least 1"),
+        (forge_receipt(every=[1, 1]), ReceiptError, "1 outputs, 1 tolerances, 2 strides; expected 1 of each"),
+        (forge_receipt(tolerances=[float("nan")]), ReceiptError, "expected finite tolerances"),
+        (forge_receipt(tolerances=[float("inf")]), ReceiptError, "expected finite tolerances"),
+        (forge_receipt(outputs=[]), ReceiptError, "0 outputs, 1 tolerances, 1 strides; expected 1 of each"),
+        (write_receipt("[" * 100_000), ReceiptError, "cannot be understood"),
+        (forge_receipt(outputs=[{"dtype": "float32", "shape": [1], "base64": ""}]), ReceiptError, "be understood"),
+    ],
+)
+def test_what_was_tampered_with_is_refused(file, capsys, edit, error, sentence):
+    change(file, edit)
+    with pytest.raises(error, match=sentence):
+        check(file)
+    assert main(["check", str(file)]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_other_outputs_than_promised_do_not_hold(file, capsys):
+    change(file, grow_a_bias_and_sign)
+    assert not check(file).ok
+    assert main(["check", str(file)]) == 1
+    captured = capsys.readouterr()
+    assert "8 of 8 outputs differ" in captured.err
+    assert "does NOT hold" in captured.out
+
+
+@pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
+def test_a_truncated_file_gets_a_sentence(file, capsys, keep):
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * keep) if keep < 1 else keep])
+    with pytest.raises((FileError, ReceiptError)):
+        check(file)
+    assert main(["check", str(file)]) == 1
+    assert str(file) in capsys.readouterr().err
+
+
+def test_what_is_not_onnx_or_not_there_gets_a_sentence(tmp_path, capsys):
+    text = tmp_path / "notes.onnx"
+    text.write_text("this is not a model")
+    for path in (text, tmp_path / "missing.onnx", tmp_path):
+        for command in (["check"], ["inspect"], ["run", "--x", "1"]):
+            assert main([*command, str(path)]) == 1
+            assert str(path) in capsys.readouterr().err
+
+
+def test_json_says_the_same(file, capsys):
+    assert main(["check", str(file), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"]
+    assert [level["level"] for level in report["levels"]] == ["disable_all", "basic", "extended", "all"]
+    assert main(["inspect", str(file), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["float_matrices"] == []
+    assert found["receipt"]["settings"]["flavor"] == "qdq"
+    change(file, flip_one_code)
+    assert main(["check", str(file), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_run_answers_as_onnxruntime(file, capsys):
+    assert main(["run", str(file), "--x", "0.5,1.0,-2,3", "--json"]) == 0
+    y = json.loads(capsys.readouterr().out)["y"]
+    x = np.array([[0.5, 1.0], [-2, 3]], np.float32)
+    np.testing.assert_array_equal(np.array(y, np.float32), ort.InferenceSession(file).run(None, {"input": x})[0])
+
+
+@pytest.mark.parametrize("x", ["abc", "", "1,,2", "nan", "1,inf"])
+def test_x_that_is_not_a_number_is_a_wrong_question(file, capsys, x):
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(file), "--x", x])
+    assert stop.value.code == 2
+    assert f"{x!r} is not a list of finite numbers" in capsys.readouterr().err
+
+
+def test_too_few_numbers_for_a_row_is_a_wrong_question(file, capsys):
+    assert main(["run", str(file), "--x", "1,2,3"]) == 2
+    assert "3 numbers; expected a multiple of 2" in capsys.readouterr().err
+
+
+class Mean(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.layer(x).mean()
+
+
+def test_run_answers_a_file_that_has_one_answer_for_all_rows(tmp_path, capsys):
+    model, path = prepare(Mean()), tmp_path / "model.onnx"
+    export_onnx(model, torch.randn(4, 2), path)
+    assert main(["run", str(path), "--x", "1,2,3,4"]) == 0
+    expected = model(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).item()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("1, 2, 3, 4 -> ")
+    assert float(line.partition("-> ")[2]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_run_refuses_what_a_file_does_not_take(tmp_path, capsys):
+    words, fixed = tmp_path / "words.onnx", tmp_path / "fixed.onnx"
+    export_onnx(prepare(nn.Embedding(9, 2)), torch.zeros(4, 3, dtype=torch.int64), words)
+    assert main(["run", str(words), "--x", "1,2,3"]) == 2
+    assert "takes tensor(int64)" in capsys.readouterr().err
+    export_onnx(prepare(nn.Linear(2, 2)), torch.randn(3, 2), fixed, dynamic_batch=False)
+    assert main(["run", str(fixed), "--x", "1,2"]) == 2
+    assert "the file takes [('tensor(float)', [3, 2])], given [('float32', (1, 2))]" in capsys.readouterr().err
+
+
+def test_a_file_that_onnxruntime_cannot_load_gets_a_sentence(file, capsys):
+    def with_an_operator_of_nobody(model):
+        model.graph.node[-1].output[0] = "before"
+        model.graph.node.append(helper.make_node("Foo", ["before"], [model.graph.output[0].name], domain="my.domain"))
+        model.opset_import.append(helper.make_opsetid("my.domain", 1))
+
+    change(file, with_an_operator_of_nobody)
+    for command in (["run", "--x=1,2"], ["latency"]):
+        assert main([command[0], str(file), *command[1:]]) == 1
+        assert "onnxruntime cannot load" in capsys.readouterr().err
+
+
+def test_the_command_line_from_another_process(file):
+    done = subprocess.run([sys.executable, "-m", "export", "check", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ImportError(f"{{name}} is not installed here")
+
+sys.meta_path.insert(0, Missing())
+"""
+BLOCKED = {"torch", "gradio", "rich", "onnxscript", "onnx_ir", "matplotlib", "sklearn", "safetensors"}
+
+
+def run_without(blocked, code, folder):
+    script = WITHOUT.format(blocked=blocked) + code
+    command = [sys.executable, "-I", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+def test_checking_needs_onnx_and_onnxruntime_alone(file, tmp_path):
+    code = f"sys.path.insert(0, {str(ROOT)!r}); import export.__main__ as m; sys.exit(m.main(['check', {str(file)!r}]))"
+    done = run_without(BLOCKED, code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the receipt holds" in done.stdout
+
+
+def test_the_checker_is_one_small_file_that_needs_nothing_of_this_repository(file, tmp_path, capsys):
+    checker = tmp_path / "check.pyz"
+    assert main(["pack", str(checker)]) == 0
+    assert f"python {checker} check" in capsys.readouterr().out
+    assert checker.stat().st_size < 64 * 1024
+    for arguments in (["check"], ["inspect", "--svg", str(tmp_path)], ["run", "--x=1,2"]):
+        code = f"import runpy; sys.argv = {[str(checker), *arguments, str(file)]!r}; runpy.run_path({str(checker)!r})"
+        done = run_without({*BLOCKED, "app", "qat_core", "benchmarks"}, code, tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    change(file, flip_one_code)
+    done = subprocess.run([sys.executable, checker, "check", file], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "integer codes were changed" in done.stderr
+    assert main(["pack", str(tmp_path / "again.pyz")]) == 0
+    assert (tmp_path / "again.pyz").read_bytes() == checker.read_bytes()
+
+
+def test_large_inputs_and_outputs_are_promised_by_a_recipe_and_a_sample(tmp_path):
+    torch.manual_seed(0)
+    path, x = tmp_path / "model.onnx", torch.randn(2, 3, 40, 40)
+    export_onnx(prepare(nn.Sequential(nn.Conv2d(3, 4, 3))), x, path)
+    receipt = next(p.value for p in onnx.load(path).metadata_props if p.key == KEY)
+    assert len(receipt) < 4096
+    report = check(path)
+    assert report.ok
+    assert 32 < report.levels[0].outputs <= 64
+
+
+DYNAMIC = QATConfig(activation=QuantSpec(granularity="per_group", group_size=32, bits=8, dynamic=True))
+STATIC = QATConfig(activation=QuantSpec.activation())
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "kernel"),
+    [
+        (QATConfig(), {}, None),
+        (QATConfig(), {"flavor": "ort"}, "MatMulNBits"),
+        (DYNAMIC, {"flavor": "ort"}, "MatMulNBits"),
+        (STATIC, {"storage": "int8"}, "QGemm"),
+    ],
+)
+def test_models_too_large_for_one_file_keep_their_data_beside(tmp_path, monkeypatch, config, options, kernel):
+    monkeypatch.setattr(export.read.files, "EXTERNAL_DATA_FROM", 20_000)
+    torch.manual_seed(0)
+    x, path = torch.randn(16, 256), tmp_path / "large.onnx"
+    model = prepared(nn.Sequential(nn.Linear(256, 256)), config, (x,))
+    assert export_onnx(model, x, path, **options).ok
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["large.onnx", "large.onnx.data"]
+    assert check_parity(model, path, torch.randn(33, 256)).ok
+    report = check(path)
+    assert report.ok
+    assert (set(report.kernels.expected.values()) if report.kernels else {None}) == {kernel}
+    assert audit(path).file_bytes > 256 * 128 > path.stat().st_size
+    assert latency(path, rounds=2).rows[1].milliseconds > 0
+    with torch.no_grad():
+        model[0].weight[0] += 1
+    assert check_parity(model, path, x).parting.tensor == "output"  # where they part is looked for in a copy
+    (tmp_path / "large.onnx.data").unlink()
+    with pytest.raises(FileError, match=r"large.onnx is not a valid ONNX model"):
+        check(path)

@@ -1,0 +1,347 @@
+"""The file: integer codes of the forward pass, no float copy, any batch, the same answers at all levels."""
+
+import errno
+import os
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+from torch import nn
+
+import export.write.exporter
+from export import FileError, ParityError, audit, check_parity, export_onnx
+from export.read.compare import output_range
+from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
+
+GRANULARITIES = ["per_tensor", "per_channel"]
+
+
+def lab_model(bits=4, granularity="per_tensor", seed=0):
+    """1-64-64-1 with outputs of a sensible size, prepared."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(1, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    return prepare(model, QATConfig(QuantSpec(bits=bits, granularity=granularity)))
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_onnxruntime_answers_as_torch_at_every_level(tmp_path, bits, granularity):
+    model, path = lab_model(bits, granularity), tmp_path / "model.onnx"
+    export_onnx(model, torch.linspace(-3, 3, 64).unsqueeze(1), path)
+    x = torch.linspace(-4, 4, 1001).unsqueeze(1)  # another batch size than the example's
+    report = check_parity(model, path, x)
+    spread = output_range(model(x).detach().double().numpy())
+    assert [level.level for level in report.levels] == ["disable_all", "basic", "extended", "all"]
+    assert report.ok
+    for level in report.levels:
+        assert level.outputs == 1001
+        assert level.max_abs_diff <= 1e-5 * spread
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_the_codes_in_the_file_are_those_of_the_forward_pass(tmp_path, bits, granularity):
+    model, path = lab_model(bits, granularity), tmp_path / "model.onnx"
+    export_onnx(model, torch.zeros(2, 1), path)
+    stored = {t.name: t for t in onnx.load(path).graph.initializer}
+    for index in (0, 2, 4):
+        tensor, scale = stored[f"{index}.weight"], numpy_helper.to_array(stored[f"{index}.weight_scale"])
+        assert tensor.data_type == {2: TensorProto.INT2, 8: TensorProto.INT8}.get(bits, TensorProto.INT4)
+        seen = model[index].weight_quantizer(model[index].weight).detach().numpy()  # what the matmul sees
+        scale = scale.reshape(-1, 1) if scale.ndim else scale
+        np.testing.assert_array_equal(numpy_helper.to_array(tensor).astype(np.float32) * scale, seen)
+
+
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+def test_int4_file_has_no_float_matrix_and_is_small(tmp_path, granularity):
+    path = tmp_path / "model.onnx"
+    export_onnx(lab_model(4, granularity), torch.zeros(2, 1), path)
+    found = audit(path)
+    assert found.float_matrices == []
+    matrices = {row.name: (row.dtype, row.bytes) for row in found.rows if row.role == "codes"}
+    assert matrices == {"0.weight": ("INT4", 32), "2.weight": ("INT4", 2048), "4.weight": ("INT4", 32)}
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    receipt = sum(len(p.key) + len(p.value) for p in model.metadata_props)
+    assert found.file_bytes - receipt < 6000
+    assert found.fp32_bytes == 4 * sum(p.numel() for p in lab_model().parameters())
+
+
+def test_prepared_and_converted_models_give_the_same_file(tmp_path):
+    model = lab_model()
+    export_onnx(model, torch.zeros(2, 1), tmp_path / "prepared.onnx")
+    export_onnx(convert(model), torch.zeros(2, 1), tmp_path / "converted.onnx")
+    assert (tmp_path / "prepared.onnx").read_bytes() == (tmp_path / "converted.onnx").read_bytes()
+
+
+def test_exporting_leaves_the_model_as_it_was(tmp_path):
+    model, x = lab_model(), torch.linspace(-1, 1, 9).unsqueeze(1)
+    model.train()
+    before, state = model(x), {k: v.clone() for k, v in model.state_dict().items()}
+    export_onnx(model, x, tmp_path / "model.onnx")
+    assert model.training
+    assert torch.equal(model(x), before)
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+def test_a_static_batch_is_kept(tmp_path):
+    export_onnx(lab_model(), torch.zeros(3, 1), tmp_path / "model.onnx", dynamic_batch=False)
+    assert ort.InferenceSession(tmp_path / "model.onnx").get_inputs()[0].shape == [3, 1]
+
+
+def test_a_model_that_was_not_prepared_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="Linear was not prepared"):
+        export_onnx(nn.Linear(1, 1), torch.zeros(1, 1), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("arguments", [{"flavor": "tensorrt"}, {"opset_version": 13}])
+def test_an_unknown_argument_is_refused_with_its_value(tmp_path, arguments):
+    ((name, value),) = arguments.items()
+    with pytest.raises(ValueError, match=f"{name}={value!r} is not supported; expected"):
+        export_onnx(lab_model(), torch.zeros(1, 1), tmp_path / "model.onnx", **arguments)
+
+
+def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
+    with pytest.raises(FileError, match=r"cannot write .*No such file or directory"):
+        export_onnx(lab_model(), torch.zeros(1, 1), tmp_path / "nowhere" / "model.onnx")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileError, match=r"cannot write .*folder"):
+        export_onnx(lab_model(), torch.zeros(1, 1), tmp_path / "folder")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+class Around(nn.Module):
+    """A linear layer, called by a function."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.layer, self.call = nn.Linear(4, 4), call
+
+    def forward(self, x):
+        return self.call(self.layer, x)
+
+
+class TakesOutput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, output):
+        return self.layer(output)
+
+
+REFUSED = {
+    "dict in": (
+        nn.Linear(4, 4),
+        {"input": torch.zeros(3, 4)},
+        "the inputs are a dict of no tensors; expected a tensor",
+    ),
+    "array in": (nn.Linear(4, 4), [np.zeros((3, 4))], "the inputs are a list of ndarray; expected a tensor"),
+    "nothing in": (nn.Linear(4, 4), (), "the inputs are a tuple of no tensors; expected a tensor"),
+    "dict out": (Around(lambda layer, x: {"y": layer(x)}), None, "Around answers a dict; expected a tensor or a tuple"),
+    "None out": (Around(lambda layer, x: (layer(x), None)), None, "answers a tuple of Tensor, NoneType; expected"),
+    "nested out": (Around(lambda layer, x: (layer(x), (x, x))), None, "answers a tuple of Tensor, tuple; expected"),
+    "float16": (nn.Linear(4, 4).half(), torch.zeros(3, 4).half(), r"layer 'model' is torch.float16; expected torch.f"),
+    "float64": (nn.Linear(4, 4).double(), torch.zeros(3, 4).double(), "is torch.float64; expected torch.float32"),
+    "name": (TakesOutput(), None, "an input of the model is called 'output', as its answer is; expected another name"),
+    "batch": (
+        Around(lambda layer, x: layer(x) + torch.arange(3.0)[:, None]),
+        None,
+        "Around takes batches of 3 only: .*; expected one that takes any, or dynamic_batch=False",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_exported_gets_a_sentence(tmp_path, name):
+    model, inputs, sentence = REFUSED[name]
+    inputs = torch.zeros(3, 4) if inputs is None else inputs
+    with pytest.raises(ValueError, match=sentence):
+        export_onnx(prepare(model), inputs, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_for_one_size_of_batch_is_exported_for_that(tmp_path):
+    model = Around(lambda layer, x: layer(x) + torch.arange(3.0)[:, None])
+    assert export_onnx(prepare(model), torch.randn(3, 4), tmp_path / "model.onnx", dynamic_batch=False).ok
+
+
+def test_a_model_that_writes_into_its_input_leaves_that_of_the_caller(tmp_path):
+    model, x = prepare(Around(lambda layer, x: layer(x.mul_(2)))), torch.randn(3, 4)
+    before = x.clone()
+    assert export_onnx(model, x, tmp_path / "model.onnx").ok
+    assert torch.equal(x, before)
+    assert check_parity(model, tmp_path / "model.onnx", x).ok
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    """Whoever may write to /dev would otherwise lose /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(FileError, match=r"cannot write .*pipe: it is no file"):
+        export_onnx(lab_model(), torch.zeros(1, 1), pipe)
+    assert pipe.is_fifo()
+
+
+def test_codes_that_differ_from_the_forward_pass_stop_the_export(tmp_path, monkeypatch):
+    to_qdq = export.write.exporter.to_qdq
+
+    def to_one_wrong_code(*args, **kwargs):
+        proto = to_qdq(*args, **kwargs)
+        (tensor,) = (t for t in proto.graph.initializer if t.name == "2.weight")
+        codes = numpy_helper.to_array(tensor).copy()
+        codes[3, 5] = 1 if codes[3, 5] != 1 else 2
+        tensor.CopyFrom(numpy_helper.from_array(codes, tensor.name))
+        return proto
+
+    monkeypatch.setattr(export.write.exporter, "to_qdq", to_one_wrong_code)
+    with pytest.raises(ParityError, match=r"codes '2.weight' of layer '2'"):
+        export_onnx(lab_model(), torch.zeros(2, 1), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("bits", "storage", "opset", "dtype", "written_opset"),
+    [
+        (2, None, None, TensorProto.INT2, 25),
+        (1.58, None, None, TensorProto.INT2, 25),
+        (2, None, 21, TensorProto.INT4, 21),
+        (4, None, None, TensorProto.INT4, 21),
+        (4, None, 25, TensorProto.INT4, 25),
+        (4, "int8", None, TensorProto.INT8, 21),
+        (2, "int8", None, TensorProto.INT8, 21),
+    ],
+)
+def test_the_opset_is_the_lowest_that_stores_the_codes_narrowly(tmp_path, bits, storage, opset, dtype, written_opset):
+    path = tmp_path / "model.onnx"
+    export_onnx(lab_model(bits), torch.zeros(2, 1), path, storage=storage, opset_version=opset)
+    model = onnx.load(path)
+    assert {t.data_type for t in model.graph.initializer if t.name.endswith(".weight")} == {dtype}
+    assert [entry.version for entry in model.opset_import] == [written_opset]
+    assert model.ir_version == {21: 10, 25: 13}[written_opset]
+
+
+def test_nodes_and_initializers_have_the_names_of_the_modules(tmp_path):
+    path = tmp_path / "model.onnx"
+    export_onnx(lab_model(), torch.zeros(2, 1), path)
+    graph = onnx.load(path).graph
+    parts = ("weight", "weight_scale", "weight_zero_point", "bias")
+    assert {t.name for t in graph.initializer} == {f"{layer}.{part}" for layer in (0, 2, 4) for part in parts}
+    expected = [name for n in (0, 2, 4) for name in (f"{n}.weight/DQ", f"{n}/Gemm")] + ["1/Relu", "3/Relu"]
+    assert sorted(node.name for node in graph.node) == sorted(expected)
+
+
+def test_no_name_is_the_exporters_own(tmp_path):
+    model = nn.Sequential(nn.Conv1d(2, 3, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(3, 2))
+    export_onnx(prepare(model), torch.randn(4, 2, 9), tmp_path / "model.onnx")
+    names = [node.name for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert [name for name in names if name.startswith("_")] == []
+
+
+def test_a_forward_that_depends_on_the_numbers_is_refused_with_the_reason(tmp_path):
+    class Branch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.layer(x) if x.sum() > 0 else self.layer(-x)
+
+    with pytest.raises(ValueError, match=r"torch cannot export Branch: .*data-dependent"):
+        export_onnx(prepare(Branch()), torch.ones(2, 3), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(2)], ids=lambda layer: type(layer).__name__)
+def test_a_model_that_answers_otherwise_while_it_trains_is_refused(tmp_path, layer):
+    model = prepare(nn.Sequential(nn.Linear(3, 2), layer)).train()
+    with pytest.raises(
+        ValueError, match=rf"in training mode, where {type(layer).__name__} '1' .*; expected model.eval"
+    ):
+        export_onnx(model, torch.ones(2, 3), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"before")
+
+    def half_written(model, target):
+        target.write_bytes(model.SerializeToString()[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export.write.exporter, "write", half_written)
+    with pytest.raises(FileError, match=r"cannot write .*model.onnx: No space left on device"):
+        export_onnx(lab_model(), torch.zeros(1, 1), path)
+    assert [(p, p.read_bytes()) for p in tmp_path.iterdir()] == [(path, b"before")]
+
+
+def test_quantizers_that_are_switched_off_are_refused(tmp_path):
+    model = lab_model()
+    model[2].weight_quantizer.enabled = False
+    with pytest.raises(ValueError, match=r"1 quantizers are switched off, 2.weight_quantizer first"):
+        export_onnx(model, torch.zeros(2, 1), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(("weight_bits", "activation_bits"), [(2, 8), (2, 2), (4, 4), (1.58, 4), (3, 3), (8, 4)])
+def test_narrow_activations_behind_pooling_load_and_are_exact_with_power_of_two_scales(
+    tmp_path, weight_bits, activation_bits
+):
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 6, 3),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(6, 3),
+    )
+    config = QATConfig(
+        QuantSpec(bits=weight_bits, power_of_two=True), QuantSpec.activation(activation_bits, power_of_two=True)
+    )
+    images = torch.randn(64, 1, 10, 10)
+    prepared = calibrate(prepare(model, config), [images])
+    export_onnx(prepared, images[:4], tmp_path / "model.onnx")
+    report = check_parity(prepared, tmp_path / "model.onnx", images)
+    assert [level.max_abs_diff for level in report.levels] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("limit", "bits", "symmetric", "exponent"),
+    [
+        (nn.ReLU(), 4, True, -32),
+        (nn.ReLU6(), 8, True, -34),
+        (nn.Identity(), 2, True, -32),
+    ],
+    ids=str,
+)
+def test_tiny_activations_keep_their_limits_at_every_level(tmp_path, limit, bits, symmetric, exponent):
+    """onnxruntime drops a Clip that is within 2^-23 of the range of the codes behind it, whatever a step is."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8, bias=False), limit, nn.Linear(8, 4, bias=False))
+    with torch.no_grad():
+        model[0].weight *= 2.0**exponent
+    activation = QuantSpec.activation(bits, symmetric=symmetric, power_of_two=True)
+    x = torch.randn(128, 8)
+    prepared = calibrate(prepare(model, QATConfig(QuantSpec(power_of_two=True), activation)), [x])
+    assert export_onnx(prepared, x[:4], tmp_path / "model.onnx").proof.proven
+    report = check_parity(prepared, tmp_path / "model.onnx", 4 * x)
+    assert [level.max_abs_diff for level in report.levels] == [0, 0, 0, 0]
+
+
+def test_a_layer_whose_input_is_dead_answers_zero_at_every_level(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3, bias=False))
+    with torch.no_grad():
+        model[0].weight.abs_().neg_()
+        model[0].bias.fill_(-1)
+    prepared = prepare(model, QATConfig(QuantSpec(), QuantSpec.activation(4, symmetric=True, scale="learned")))
+    images = torch.rand(16, 1, 8, 8)
+    calibrate(prepared, [images])
+    export_onnx(prepared, images[:4], tmp_path / "model.onnx")
+    report = check_parity(prepared, tmp_path / "model.onnx", images)
+    assert [level.max_abs_diff for level in report.levels] == [0, 0, 0, 0]

@@ -1,0 +1,130 @@
+"""The short way to a graph: the same graph as torch.onnx.export's, for as long as torch can be asked so."""
+
+import gc
+import inspect
+
+import onnxscript
+import pytest
+import torch
+from torch import nn
+
+from export.write import tracing
+from export.write.qdq import to_qdq
+from export.write.stand_ins import with_markers
+from qat_core import convert
+from tests.export.models import W4, W4A8, Lookup, Tagger, prepared
+
+
+class Asked(nn.Module):
+    """Answers otherwise while it is exported."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x):
+        y = self.layer(x)
+        return -y if torch.onnx.is_in_onnx_export() else y
+
+
+class WritesInPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.layer(x).relu_()
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def cnn():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2))
+
+
+ROWS, IMAGES, WORDS = (torch.randn(5, 3),), (torch.randn(2, 3, 8, 8),), (torch.randint(10, (2, 5)),)
+ONCE, TWICE = False, True
+MODELS = [  # and how often they are traced
+    (mlp, W4, ROWS, ONCE),
+    (mlp, W4A8, (torch.randn(1, 3),), ONCE),
+    (cnn, W4A8, IMAGES, TWICE),  # flatten
+    (Tagger, W4, WORDS, ONCE),
+    (Lookup, W4A8, (torch.randn(2, 4, 8), torch.randn(2, 6, 8)), TWICE),
+    (Asked, W4, ROWS, ONCE),
+    (WritesInPlace, W4, ROWS, TWICE),
+]
+
+
+@pytest.fixture
+def traced_again(monkeypatch):
+    """One entry for each program that was traced a second time."""
+    again, run_decompositions = [], torch.export.ExportedProgram.run_decompositions
+
+    def counted(program, *args):
+        again.append(program)
+        return run_decompositions(program, *args)
+
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", counted)
+    return again
+
+
+@pytest.mark.parametrize(("build", "config", "inputs", "twice"), MODELS)
+def test_the_graph_is_that_of_the_public_exporter(monkeypatch, traced_again, build, config, inputs, twice):
+    converted, outputs = convert(prepared(build(), config, inputs)), 2 if build is Lookup else 1
+    settings = {"opset_version": 21, "dynamic_batch": build is not Asked}
+    quick = to_qdq(converted, inputs, outputs, **settings)
+    assert bool(traced_again) == twice
+    monkeypatch.setattr(tracing, "quick_graph", lambda *_: None)
+    assert quick == to_qdq(converted, inputs, outputs, **settings)
+
+
+def test_this_torch_can_be_asked_and_its_table_is_made_once():
+    exporting, *_ = with_markers(convert(prepared(mlp(), W4, ROWS)), {})
+    tracing._registry.cache_clear()
+    for _ in range(2):
+        assert tracing.quick_graph(exporting, ROWS, None, 21) is not None
+    assert tracing._registry.cache_info().misses == 1
+
+
+def test_the_table_is_torchs_own():
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    quick, slow = tracing._registry(23), ONNXRegistry.from_torchlib(opset_version=23)
+    ours = {operator.name() for operator in tracing.TRANSLATIONS}
+    assert ours <= quick.functions.keys()
+    assert quick.functions.keys() - ours == slow.functions.keys() - ours
+    for name in slow.functions.keys() - ours:
+        found, expected = ([(f.onnx_function, f.signature) for f in t.functions[name]] for t in (quick, slow))
+        assert str(found) == str(expected)
+    assert isinstance(inspect.getattr_static(onnxscript.TracedOnnxFunction, "function_ir").fget, type(mlp))
+    assert slow.functions["aten::relu"][0].onnx_function.function_ir.name == "aten_relu"
+
+
+def test_a_torch_that_cannot_be_asked_so_is_asked_in_its_public_way(monkeypatch):
+    def renamed(opset_version):
+        raise AttributeError("ONNXRegistry has no attribute 'from_torchlib'")
+
+    converted = convert(prepared(mlp(), W4, ROWS))
+    expected = to_qdq(converted, ROWS, 1, opset_version=21)
+    monkeypatch.setattr(tracing, "_registry", renamed)
+    assert to_qdq(converted, ROWS, 1, opset_version=21) == expected
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_pauses_and_is_left_as_it_was(monkeypatch, collects):
+    during = []
+
+    def fails(*_):
+        during.append(gc.isenabled())
+        raise torch.onnx.OnnxExporterError("no")
+
+    monkeypatch.setattr(tracing, "quick_graph", fails)
+    (gc.enable if collects else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="cannot export"):
+            tracing.trace(mlp(), ROWS, opset_version=21, dynamic_batch=True)
+        assert (during, gc.isenabled()) == ([False], collects)
+    finally:
+        gc.enable()
