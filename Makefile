@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_OFFLINE := 1
 
-.PHONY: app test check bench picture pretrained clean
+.PHONY: app test matrix check bench picture pretrained clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp
@@ -16,6 +16,10 @@ app: $(VENV)/app.stamp
 
 test: $(VENV)/dev.stamp $(VENV)/chromium.stamp
 	$(BIN)/python -m pytest
+
+matrix: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m tests.matrix $(ARGS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -27,7 +31,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-peers
+	rm -rf $(VENV) .venv-peers .venv-matrix
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 10) and f"python3 is {v[0]}.{v[1]}; expected 3.10 or newer")'

@@ -78,7 +78,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.qat.dequantize.default: _dequantize_onnx,
     torch.ops.qat.quantize_dequantize.default: _quantize_dequantize_onnx,
     torch.ops.aten.linear.default: _linear_onnx,
-    # A partial has no name, and torch then takes it unasked: torch 2.8 cannot compare a size that varies with a signature.
+    # A partial has no signature, so torch takes it unasked: torch 2.8 cannot compare one with sizes that vary.
     torch.ops.aten.view.default: partial(_view_onnx),
     torch.ops.aten.reciprocal.default: _reciprocal_onnx,
     torch.ops.qat.recurrence.default: recurrence_onnx,
