@@ -11,7 +11,11 @@ export HF_HUB_OFFLINE := 1
 # A process for each core; whichever is done takes half of what another has left.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
+<<<<<<< HEAD
 .PHONY: app test quick check bench picture pretrained clean
+=======
+.PHONY: app test matrix check bench picture pretrained clean
+>>>>>>> numbers
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp
@@ -23,6 +27,10 @@ test: $(VENV)/dev.stamp $(VENV)/chromium.stamp
 quick: $(VENV)/dev.stamp
 	$(PYTEST) --ignore tests/browser $(ARGS)
 
+matrix: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m tests.matrix $(ARGS)
+
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,7 +41,7 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-peers
+	rm -rf $(VENV) .venv-peers .venv-matrix
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 10) and f"python3 is {v[0]}.{v[1]}; expected 3.10 or newer")'

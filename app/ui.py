@@ -3,11 +3,21 @@
 import html
 import importlib
 import json
+<<<<<<< HEAD
 from pathlib import Path
 from typing import Any
+=======
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from types import ModuleType
+from typing import Any, NoReturn
+>>>>>>> numbers
 
 import gradio as gr
-import torch
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -15,15 +25,22 @@ from app import session, training
 from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC, module_view, static_path
 from app.lab.points import MOST_BYTES
+<<<<<<< HEAD
 from app.runs.messages import to_json
 from app.runs.run import stop
 from app.settings import DEFAULTS, NAMES, parse_address
+=======
+from app.running import stop, stop_all
+from app.turns import turn
+from app.view import STATIC, module_view, static_path, to_json
+>>>>>>> numbers
 
 PAGE = STATIC / "page"
 TITLE = "Quantization-aware training, step by step"
 KEYS = tuple(chapter.key for chapter in CHAPTERS)
 VISITORS_IN_LINE = 100
 DAY = 24 * 3600
+SECONDS_TO_END = 2.0
 
 FONTS = ("Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")  # of the visitor's machine: none is fetched
 MONO = ("SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -86,10 +103,19 @@ def head() -> str:
 """
 
 
-def serve(host: str, port: int) -> None:
-    """Answer visitors until interrupted; on tensors this small a second torch thread only gets in the way."""
-    torch.set_num_threads(1)
-    page = build()
+def serve(host: str, port: int) -> NoReturn:
+    """Answer visitors until interrupted; SIGTERM, with which a machine ends a server, does as Ctrl+C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        launch(build(), host, port)
+        print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
+        importlib.import_module("export.write.exporter")  # so that the first to export need not wait for it
+        threading.Event().wait()
+    end()
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> None:
+    """Begin to answer."""
     importlib.import_module("matplotlib.pyplot")  # Gradio does at the first event, and the first visitor would wait
     page.launch(
         server_name=host,
@@ -104,9 +130,19 @@ def serve(host: str, port: int) -> None:
         quiet=True,
         prevent_thread_lock=True,
     )
-    print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
-    importlib.import_module("export.write.exporter")  # so that the first to export need not wait for it
-    page.block_thread()
+
+
+def end() -> NoReturn:
+    """Leave as soon as nobody computes, or soon at any rate.
+
+    Python would stop the threads of Gradio wherever they are. In the middle of torch, that is an abort.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    stop_all()
+    deadline = time.monotonic() + SECONDS_TO_END
+    with turn(lambda: time.monotonic() < deadline):
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def style_sheets() -> list[Path]:

@@ -39,7 +39,6 @@ TITLES = {"fp32": "FP32 baseline", "ptq": "naive PTQ", "qat": "QAT"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer one command line; returns the exit code."""
     started = time.perf_counter()
-    torch.set_num_threads(1)  # the matrices are tiny: a second thread only waits
     args = _parser().parse_args(argv)
     try:
         if args.csv:

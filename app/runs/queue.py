@@ -2,13 +2,16 @@
 
 torch.export patches nn.Module for the whole process while it traces, and seeding is global too, so two
 visitors at once would spoil each other's networks. It costs nothing: steps this small hold Python's lock
-anyway. A turn of training is one frame, about 40 ms; an export takes two seconds.
+anyway. A turn of training is one frame, about 40 ms; an export takes two seconds. Whatever is computed in a turn, be it
+trained, measured or exported, has the same threads.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from app.lab.threads import fix_threads
 
 LOOK_UP_SECONDS = 0.05
 
@@ -29,6 +32,7 @@ def exclusive(is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
         _line.append(ticket)
         _line[0].set()
     try:
+        fix_threads()
         mine = False
         while not mine and is_wanted():
             mine = ticket.wait(LOOK_UP_SECONDS)

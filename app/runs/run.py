@@ -53,11 +53,14 @@ class Run:
         self._shown = self._offered or own
         return self._shown
 
+    def ask_to_stop(self) -> None:
+        self._asked_to_stop.set()
+
     def stop(self, last_frame: Any = None) -> bool:
         """Ask, and wait until the run has ended; whether it showed the frame offered to it."""
         if last_frame is not None:
             self._offered = last_frame
-        self._asked_to_stop.set()
+        self.ask_to_stop()
         self._ended.wait(PATIENCE)
         return last_frame is not None and self._shown is last_frame
 
@@ -128,6 +131,12 @@ def stop(session: str | None, last_frame: Any = None, chapter: str = "") -> bool
     """
     run = _runs.get(session)
     return run.stop(last_frame) if run and chapter in ("", run.chapter) else False
+
+
+def stop_all() -> None:
+    """Ask all runs to end, and wait for none of them."""
+    for run in list(_runs.values()):
+        run.ask_to_stop()
 
 
 def is_running(session: str | None) -> bool:

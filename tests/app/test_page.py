@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -104,6 +105,17 @@ def test_a_space_with_zero_gpu_finds_the_function_it_asks_for(monkeypatch: pytes
     assert len(registered) == 1
     monkeypatch.setitem(sys.modules, "spaces", None)  # as if it were not installed
     register_with_zero_gpu()
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_a_page_that_trains_ends_at_once_and_quietly(signal_number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "tests.app.train_and_serve", str(free_port())]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert "Ctrl+C ends it" in process.stdout.readline()
+    process.send_signal(signal_number)
+    _, complaints = process.communicate(timeout=30)
+    assert (process.returncode, complaints) == (0, "")
 
 
 def test_help_names_the_flags() -> None:
