@@ -11,11 +11,7 @@ export HF_HUB_OFFLINE := 1
 # A process for each core; whichever is done takes half of what another has left.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
-<<<<<<< HEAD
-.PHONY: app test quick check bench picture pretrained clean
-=======
-.PHONY: app test matrix check bench picture pretrained clean
->>>>>>> numbers
+.PHONY: app test quick matrix check bench picture pretrained clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp

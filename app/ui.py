@@ -3,19 +3,14 @@
 import html
 import importlib
 import json
-<<<<<<< HEAD
-from pathlib import Path
-from typing import Any
-=======
 import os
 import signal
 import sys
 import threading
 import time
 from contextlib import suppress
-from types import ModuleType
+from pathlib import Path
 from typing import Any, NoReturn
->>>>>>> numbers
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -25,15 +20,10 @@ from app import session, training
 from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC, module_view, static_path
 from app.lab.points import MOST_BYTES
-<<<<<<< HEAD
 from app.runs.messages import to_json
-from app.runs.run import stop
+from app.runs.queue import exclusive
+from app.runs.run import stop, stop_all
 from app.settings import DEFAULTS, NAMES, parse_address
-=======
-from app.running import stop, stop_all
-from app.turns import turn
-from app.view import STATIC, module_view, static_path, to_json
->>>>>>> numbers
 
 PAGE = STATIC / "page"
 TITLE = "Quantization-aware training, step by step"
@@ -140,7 +130,7 @@ def end() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     stop_all()
     deadline = time.monotonic() + SECONDS_TO_END
-    with turn(lambda: time.monotonic() < deadline):
+    with exclusive(lambda: time.monotonic() < deadline):
         sys.stdout.flush()
         os._exit(0)
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from app.lab.__main__ import main
 from app.lab.fit import MODELS, Experiment, Settings
-from app.progress import Progress
+from app.runs.progress import Progress
 
 # Large enough that MKL splits a product of matrices among four threads, and small enough that a new thread reaches its
 # first product before torch has told it of any number of threads.

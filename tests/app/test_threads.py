@@ -15,7 +15,7 @@ from app.lab.fit import Experiment
 from app.lab.solo import Solo
 from app.lab.threads import THREADS, fix_threads
 from app.lab.trace import trace_step
-from app.turns import turn
+from app.runs.queue import exclusive
 from tests.app import everywhere
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_any_thread_the_page_and_the_terminal_find_the_same_numbers_whatever_omp
 
 
 def in_turn() -> None:
-    with turn():
+    with exclusive():
         pass
 
 

@@ -5,8 +5,8 @@ import threading
 from dataclasses import replace
 
 from app.lab.fit import Settings
-from app.progress import Progress
-from app.running import running
+from app.runs.progress import Progress
+from app.runs.run import running
 from app.ui import serve
 
 at_work = threading.Event()
