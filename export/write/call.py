@@ -1,0 +1,176 @@
+"""How a model is called and what it answers, as flat rows of named tensors: what a graph has instead of arguments.
+
+People call models with tensors, tuples, dictionaries of keyword arguments, lists of caches, dataclasses and None, and
+get the like back. A graph takes tensors and answers tensors. Everything in between is settled here, once.
+"""
+
+import copy
+import dataclasses
+import inspect
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
+Visit = Callable[[Path, Tensor], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One way to call a model: which arguments are tensors, what they are called, and what stays as it was given.
+
+    Attributes:
+        arguments: positional and keyword arguments, in the order of forward's.
+        names: of the tensors among them, in the order of forward's arguments: the argument's, its keys behind it.
+        tensors: the tensors themselves, on the CPU.
+    """
+
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    names: tuple[str, ...]
+    tensors: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module, example_inputs: Any) -> "Call":
+        """The call that hands a model its example inputs.
+
+        Args:
+            model: whose forward names the arguments.
+            example_inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a tuple that ends in one.
+
+        Raises:
+            ValueError: there is no tensor among them, or the model's forward does not take them.
+        """
+        args, kwargs = split(example_inputs)
+        try:
+            bound = inspect.signature(model.forward).bind(*args, **kwargs)
+        except TypeError as error:
+            raise ValueError(f"the inputs do not fit {type(model).__name__}.forward: {error}") from error
+        spread = [p.name for p in bound.signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+        named = {k: v for k, v in bound.arguments.items() if k not in spread}
+        for name in spread:
+            named.update(bound.arguments.get(name, {}))
+        paths, tensors = flat(named)
+        if not tensors:
+            found = ", ".join(type(x).__name__ for x in (*args, *kwargs.values())) or "nothing"
+            raise ValueError(f"the inputs are {found}; expected a tensor, or arguments of forward with one among them")
+        return cls((bound.args, bound.kwargs), tuple(_names(paths, "input")), tuple(t.detach().cpu() for t in tensors))
+
+    def filled(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same arguments with other tensors, in the order of `names`."""
+        rest = iter(tensors)
+        args, kwargs = replaced(self.arguments, lambda path, tensor: next(rest))
+        return args, kwargs
+
+    def flat_forward(self, model: nn.Module) -> Callable[..., tuple[Tensor, ...]]:
+        """The model's forward from tensors to tensors; its signature has the names, which torch.export asks for."""
+        forward = model.forward
+
+        def from_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
+            args, kwargs = self.filled(tensors)
+            return tuple(answers(forward(*args, **kwargs), type(model).__name__).values())
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        from_tensors.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, kind) for name in self.names]
+        )
+        return from_tensors
+
+    @torch.no_grad()
+    def run(self, model: nn.Module, tensors: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
+        """What a model answers, name by name, in evaluation mode on the CPU; model and tensors are left as they are.
+
+        Raises:
+            ValueError: something else than tensors.
+        """
+        args, kwargs = self.filled([t.clone() for t in (self.tensors if tensors is None else tensors)])
+        return answers(copy.deepcopy(model).cpu().eval()(*args, **kwargs), type(model).__name__)
+
+
+def split(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments: a tensor, a tuple, a mapping, or a tuple that ends in a mapping."""
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if not isinstance(example_inputs, tuple | list):
+        return (example_inputs,), {}
+    if example_inputs and isinstance(example_inputs[-1], Mapping):
+        return tuple(example_inputs[:-1]), dict(example_inputs[-1])
+    return tuple(example_inputs), {}
+
+
+def answers(answer: Any, model: str) -> dict[str, Tensor]:
+    """Name -> tensor of what a model answers: keys and fields by their names, all others numbered.
+
+    Raises:
+        ValueError: there is something else than tensors and None, or nothing.
+    """
+    others = [f"{_name(path, 'output')} is a {type(x).__name__}" for path, x in _leaves(answer) if not _is_free(x)]
+    paths, tensors = flat(answer)
+    if others or not tensors:
+        raise ValueError(f"{model} answers {', '.join(others) or 'no tensor'}; expected tensors")
+    return dict(zip(_names(paths, "output"), tensors, strict=True))
+
+
+def flat(value: Any) -> tuple[list[Path], list[Tensor]]:
+    """All tensors inside a value, and the way to each."""
+    found = [(path, leaf) for path, leaf in _leaves(value) if isinstance(leaf, Tensor)]
+    return [path for path, _ in found], [tensor for _, tensor in found]
+
+
+def replaced(value: Any, visit: Visit, path: Path = ()) -> Any:
+    """A value of the same structure with `visit(path, tensor)` in place of each tensor."""
+    if isinstance(value, Tensor):
+        return visit(path, value)
+    if (parts := _parts(value)) is None:
+        return value
+    inside = {key: replaced(part, visit, (*path, key)) for key, part in parts.items()}
+    if isinstance(value, Mapping):
+        twin: Any = copy.copy(value)
+        twin.update(inside)
+        return twin
+    if isinstance(value, tuple | list):
+        return type(value)(*inside.values()) if hasattr(value, "_fields") else type(value)(inside.values())
+    return dataclasses.replace(value, **inside)
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    parts = None if isinstance(value, Tensor) else _parts(value)
+    if parts is None:
+        yield path, value
+    else:
+        for key, part in parts.items():
+            yield from _leaves(part, (*path, key))
+
+
+def _parts(value: Any) -> dict[Any, Any] | None:
+    """What a container holds, by key, field or position; None where it is no container."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple | list):
+        return dict(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None
+
+
+def _is_free(leaf: Any) -> bool:
+    return leaf is None or isinstance(leaf, Tensor)
+
+
+def _name(path: Path, default: str) -> str:
+    """The keys on the way; positions have no name."""
+    return "_".join(str(key) for key in path if not isinstance(key, int)) or default
+
+
+def _names(paths: Sequence[Path], default: str) -> list[str]:
+    """A name for each path; those that share one are numbered."""
+    names = [_name(path, default) for path in paths]
+    shared = Counter(names)
+    numbers = Counter[str]()
+    numbered = []
+    for name in names:
+        numbered.append(f"{name}_{numbers[name]}" if shared[name] > 1 else name)
+        numbers[name] += 1
+    return numbered
