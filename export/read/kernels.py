@@ -5,13 +5,13 @@ between them by one integer kernel, and does so only where the graph has the for
 is written here, and whether a version of onnxruntime still knows it is asked of that version.
 """
 
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
+from export.read.files import Source
 from export.read.runtime import Setup, optimized
 
 INTEGER_KERNELS = {"Gemm": "QGemm", "Conv": "QLinearConv"}
@@ -77,7 +77,7 @@ def expected_kernels(model: onnx.ModelProto) -> tuple[dict[str, str], dict[str, 
 
 
 def find_kernels(
-    model: str | os.PathLike[str] | bytes,
+    model: Source,
     expected: dict[str, str],
     slow: dict[str, str] | None = None,
     setup: Setup | None = None,

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from export.read.codes import code_arrays, packed_bytes
 from export.read.compare import ParityReport, compare
-from export.read.files import load
+from export.read.files import Source, load
 from export.read.kernels import find_kernels
 from export.read.proof import prove
 from export.read.runtime import InputsError, Setup
@@ -131,11 +130,11 @@ def sample_inputs(receipt: Mapping[str, Any]) -> list[NDArray[np.generic]]:
         return Sample(receipt["inputs"]).arrays()
 
 
-def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityReport:
+def check(path: Source, setup: Setup | None = None) -> ParityReport:
     """Recompute a file's receipt with the onnxruntime of this machine.
 
     Args:
-        path: the file.
+        path: the file, its bytes, or an open binary file.
         setup: execution providers, threads and session configuration; None is one CPU thread and the defaults.
 
     Returns:

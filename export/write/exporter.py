@@ -1,6 +1,5 @@
 """export_onnx: trace, prove, write."""
 
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from export.read import receipt
 from export.read.codes import code_arrays
 from export.read.compare import ParityError, ParityReport, compare, default_tolerance
-from export.read.files import write, writing
+from export.read.files import Target, write, writing
 from export.read.kernels import Kernels, expected_kernels, find_kernels
 from export.read.receipt import Sample
 from export.write.matmul_nbits import QuickKernel, as_settings, quick_kernels
@@ -33,7 +32,7 @@ SAMPLE_ATTEMPTS = 8
 def export_onnx(
     model: nn.Module,
     example_inputs: Tensor | Sequence[Tensor],
-    path: str | os.PathLike[str],
+    path: Target,
     *,
     flavor: str = "qdq",
     storage: str | None = None,
@@ -45,7 +44,7 @@ def export_onnx(
     Args:
         model: prepared or converted; it is left as it is.
         example_inputs: one tensor, or one for each input of the model; the first dimension is the batch.
-        path: where the file goes. It is written only after its parity has been proved.
+        path: where the file goes, a path or an open binary file. It is written only after its parity has been proved.
         flavor: "qdq", standard operators only; or "ort", in which Linear layers are com.microsoft::MatMulNBits, for
             speed in onnxruntime: with float32 activations, or with 8-bit ones for layers trained with dynamic per-group
             activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq".

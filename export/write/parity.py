@@ -1,6 +1,5 @@
 """check_parity: does onnxruntime answer as PyTorch does? At every optimization level, since each rewrites the graph."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.read.compare import TOLERANCE, LevelParity, ParityError, ParityReport, compare
-from export.read.files import load
+from export.read.files import Source, load
 from export.read.proof import prove
 from export.read.runtime import Setup
 from export.write.divergence import find_parting
@@ -22,7 +21,7 @@ __all__ = ["TOLERANCE", "LevelParity", "ParityError", "ParityReport", "check_par
 
 def check_parity(
     model: nn.Module,
-    path: str | os.PathLike[str],
+    path: Source,
     inputs: Tensor | Sequence[Tensor],
     *,
     setup: Setup | None = None,
@@ -31,7 +30,7 @@ def check_parity(
 
     Args:
         model: prepared or converted.
-        path: the exported file.
+        path: the exported file, its bytes, or an open binary file.
         inputs: one tensor, or one for each input of the model; the first dimension is the batch.
         setup: execution providers, threads and session configuration; None is one CPU thread and the defaults.
 
@@ -47,7 +46,7 @@ def check_parity(
 def parity_of(
     converted: nn.Module,
     proto: onnx.ModelProto,
-    file: str | os.PathLike[str] | bytes,
+    file: Source,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
     setup: Setup | None = None,
