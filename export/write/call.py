@@ -24,11 +24,13 @@ class Call:
 
     Attributes:
         arguments: positional and keyword arguments, in the order of forward's.
+        by_name: the same, by the names that forward has for them.
         names: of the tensors among them, in the order of forward's arguments: the argument's, its keys behind it.
         tensors: the tensors themselves, on the CPU.
     """
 
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    by_name: dict[str, Any]
     names: tuple[str, ...]
     tensors: tuple[Tensor, ...]
 
@@ -56,7 +58,9 @@ class Call:
         if not tensors:
             found = ", ".join(type(x).__name__ for x in (*args, *kwargs.values())) or "nothing"
             raise ValueError(f"the inputs are {found}; expected a tensor, or arguments of forward with one among them")
-        return cls((bound.args, bound.kwargs), tuple(_names(paths, "input")), tuple(t.detach().cpu() for t in tensors))
+        return cls(
+            (bound.args, bound.kwargs), named, tuple(_names(paths, "input")), tuple(t.detach().cpu() for t in tensors)
+        )
 
     def filled(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same arguments with other tensors, in the order of `names`."""
@@ -117,6 +121,24 @@ def flat(value: Any) -> tuple[list[Path], list[Tensor]]:
     """All tensors inside a value, and the way to each."""
     found = [(path, leaf) for path, leaf in _leaves(value) if isinstance(leaf, Tensor)]
     return [path for path, _ in found], [tensor for _, tensor in found]
+
+
+def paired(value: Any, other: Any) -> Iterator[tuple[Tensor, Any]]:
+    """Each tensor inside a value, and what stands in its place in another value; None where the other is None there.
+
+    Raises:
+        ValueError: the other has no such place.
+    """
+    if isinstance(value, Tensor):
+        yield value, other
+        return
+    parts, others = _parts(value) or {}, _parts(other) if other is not None else {}
+    if others is None or not others.keys() <= parts.keys():
+        raise ValueError(
+            f"{other!r} in place of a {type(value).__name__} of {len(parts)}; expected the same containers"
+        )
+    for key, part in parts.items():
+        yield from paired(part, others.get(key))
 
 
 def replaced(value: Any, visit: Visit, path: Path = ()) -> Any:

@@ -1,0 +1,143 @@
+"""Which axes of the inputs vary: asked of torch.export, and then tried, since what is declared has to hold.
+
+torch.export is given every axis as one that may vary and answers with a symbol for each that does: the same symbol
+where sizes have to be equal, a number where the model takes no other. Two things it cannot know. A size of 1 it takes
+for a constant, so the example is first enlarged where its batch is 1. And where a size is pinned by an equation that it
+does not solve, such as that of a Flatten before a Linear, it lets the axis vary: so the model is called with other
+sizes, and an axis for which there are none stays as it is.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from export.write.call import Call, paired
+
+Declared = tuple[dict[int, Any] | None, ...]  # for each tensor: axis -> Dim
+Symbols = tuple[dict[int, str], ...]  # for each tensor: axis -> symbol, of those that vary
+
+MOST_ATTEMPTS = 64
+
+
+def every_axis(tensors: Sequence[Tensor]) -> Declared:
+    """All that may vary."""
+    return tuple(dict.fromkeys(range(x.dim()), torch.export.Dim.AUTO) for x in tensors)
+
+
+def declared(call: Call, dynamic_shapes: Any) -> Declared:
+    """What a user says of the arguments, in torch.export's form, tensor by tensor.
+
+    Args:
+        call: the example.
+        dynamic_shapes: argument -> for each of its axes a Dim or a hint; or a tuple in the order of the arguments.
+            Arguments that hold several tensors take the same containers.
+
+    Raises:
+        ValueError: it does not fit the arguments.
+    """
+    arguments = call.by_name
+    if isinstance(dynamic_shapes, tuple | list):
+        if len(dynamic_shapes) > len(arguments):
+            raise ValueError(
+                f"dynamic_shapes has {len(dynamic_shapes)} entries; expected {len(arguments)}, one an argument"
+            )
+        dynamic_shapes = dict(zip(arguments, dynamic_shapes, strict=False))
+    if not isinstance(dynamic_shapes, Mapping):
+        raise ValueError(f"dynamic_shapes={dynamic_shapes!r}; expected a mapping of arguments, or a tuple")
+    unknown = [name for name in dynamic_shapes if name not in arguments]
+    if unknown:
+        raise ValueError(f"dynamic_shapes names {unknown[0]!r}; expected some of {', '.join(arguments)}")
+    said: list[dict[int, Any] | None] = []
+    for name, value in arguments.items():
+        for tensor, shape in paired(value, dynamic_shapes.get(name)):
+            said.append(_axes(name, tensor, shape))
+    return tuple(said)
+
+
+def _axes(name: str, tensor: Tensor, shape: Any) -> dict[int, Any] | None:
+    """Axis -> Dim, from a mapping or from a sequence with an entry for each axis."""
+    if shape is None:
+        return None
+    if isinstance(shape, tuple | list):
+        shape = dict(enumerate(shape))
+    if not isinstance(shape, Mapping):
+        raise ValueError(f"dynamic_shapes has {shape!r} for {name!r}; expected axes, such as {{0: Dim('batch')}}")
+    beyond = [axis for axis in shape if not (isinstance(axis, int) and -tensor.dim() <= axis < tensor.dim())]
+    if beyond:
+        raise ValueError(f"dynamic_shapes has axis {beyond[0]!r} for {name!r}, which has {tensor.dim()} axes")
+    return {axis % tensor.dim(): dim for axis, dim in shape.items() if dim is not None}
+
+
+def enlarged(tensors: Sequence[Tensor], works: Callable[[Sequence[Tensor]], bool]) -> tuple[Tensor, ...]:
+    """The same example with a batch of two where it was one, so that torch.export does not take it for a constant.
+
+    Args:
+        tensors: the example.
+        works: does the model take these?
+
+    Returns:
+        The first of these that the model takes: every first axis of size 1 is doubled; of each tensor one axis of size
+        1, in any combination; the example as it is.
+    """
+    singles = [[axis for axis, size in enumerate(x.shape) if size == 1] for x in tensors]
+    if not tensors or 0 not in singles[0]:
+        return tuple(tensors)
+    together = tuple(axes[0] if axes[:1] == [0] else None for axes in singles)
+    others = itertools.product([0], *([*axes, None] for axes in singles[1:]))
+    for choice in itertools.islice(itertools.chain([together], others), MOST_ATTEMPTS):
+        larger = tuple(x if axis is None else resized(x, {axis: 2}) for x, axis in zip(tensors, choice, strict=True))
+        if works(larger):
+            return larger
+    return tuple(tensors)
+
+
+def resized(x: Tensor, sizes: Mapping[int, int]) -> Tensor:
+    """The same numbers over and over, or fewer of them, along the axes given: tokens stay tokens, and masks masks."""
+    for axis, size in sizes.items():
+        x = x.index_select(axis, torch.arange(size) % x.shape[axis])
+    return x
+
+
+def with_sizes(tensors: Sequence[Tensor], symbols: Symbols, sizes: Mapping[str, int]) -> tuple[Tensor, ...]:
+    """An example in which symbols have those sizes, and all others theirs."""
+    return tuple(
+        resized(x, {axis: sizes[symbol] for axis, symbol in axes.items() if symbol in sizes})
+        for x, axes in zip(tensors, symbols, strict=True)
+    )
+
+
+def other_sizes(
+    tensors: Sequence[Tensor], symbols: Symbols, works: Callable[[Sequence[Tensor]], bool]
+) -> list[dict[str, int]]:
+    """Sizes, other than the example's, that the model takes: of all symbols at once, or else one by one.
+
+    A symbol that is in none of them does not vary, whatever torch.export says.
+    """
+    sizes = {symbol: x.shape[axis] for x, axes in zip(tensors, symbols, strict=True) for axis, symbol in axes.items()}
+    together = {symbol: size + 1 for symbol, size in sizes.items()}
+    if not sizes or works(with_sizes(tensors, symbols, together)):
+        return [together] if sizes else []
+    alone: list[dict[str, int]] = []
+    for symbol, size in sizes.items():
+        attempts: Iterator[dict[str, int]] = (
+            {symbol: other} for other in (size + 1, 2 * size, size + 2, size - 1) if other
+        )
+        alone += itertools.islice((a for a in attempts if works(with_sizes(tensors, symbols, a))), 1)
+    found = {symbol: size for sizes in alone for symbol, size in sizes.items()}
+    return [found] if found and works(with_sizes(tensors, symbols, found)) else alone
+
+
+def works_for(call: Call, model: nn.Module) -> Callable[[Sequence[Tensor]], bool]:
+    """Does a model take these tensors?"""
+
+    def works(tensors: Sequence[Tensor]) -> bool:
+        try:
+            call.run(model, tensors)
+        except Exception:  # whatever a stranger's forward raises, it does not take them
+            return False
+        return True
+
+    return works
