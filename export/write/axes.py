@@ -130,12 +130,13 @@ def other_sizes(
     return [found] if found and works(with_sizes(tensors, symbols, found)) else alone
 
 
-def works_for(call: Call, model: nn.Module) -> Callable[[Sequence[Tensor]], bool]:
+def takes(model: nn.Module) -> Callable[[Sequence[Tensor]], bool]:
     """Does a model take these tensors?"""
 
+    @torch.no_grad()
     def works(tensors: Sequence[Tensor]) -> bool:
         try:
-            call.run(model, tensors)
+            model(*(x.clone() for x in tensors))
         except Exception:  # whatever a stranger's forward raises, it does not take them
             return False
         return True

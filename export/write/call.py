@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
@@ -68,29 +67,44 @@ class Call:
         args, kwargs = replaced(self.arguments, lambda path, tensor: next(rest))
         return args, kwargs
 
-    def flat_forward(self, model: nn.Module) -> Callable[..., tuple[Tensor, ...]]:
-        """The model's forward from tensors to tensors; its signature has the names, which torch.export asks for."""
-        forward = model.forward
 
-        def from_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
-            args, kwargs = self.filled(tensors)
-            return tuple(answers(forward(*args, **kwargs), type(model).__name__).values())
+class FlatForward:
+    """The forward of a model while it is exported: from a row of tensors to a tuple of tensors.
 
+    It stands in the model's `forward`, where hooks, copies and torch.export meet it; its signature has the names
+    of the inputs, which torch.export asks for.
+    """
+
+    def __init__(self, model: nn.Module, call: Call) -> None:
+        self.model, self.call, self.own = model, call, vars(model).get("forward")
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        from_tensors.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [inspect.Parameter(name, kind) for name in self.names]
-        )
-        return from_tensors
+        self.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in call.names])
 
-    @torch.no_grad()
-    def run(self, model: nn.Module, tensors: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
-        """What a model answers, name by name, in evaluation mode on the CPU; model and tensors are left as they are.
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.named(*tensors).values())
 
-        Raises:
-            ValueError: something else than tensors.
-        """
-        args, kwargs = self.filled([t.clone() for t in (self.tensors if tensors is None else tensors)])
-        return answers(copy.deepcopy(model).cpu().eval()(*args, **kwargs), type(model).__name__)
+    def named(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """What the model answers, name by name."""
+        args, kwargs = self.call.filled(tensors)
+        answer = self.own(*args, **kwargs) if self.own else type(self.model).forward(self.model, *args, **kwargs)
+        return answers(answer, type(self.model).__name__)
+
+
+def flattened(model: nn.Module, call: Call) -> nn.Module:
+    """The same model, called with a row of tensors from now on."""
+    model.__dict__["forward"] = FlatForward(model, call)
+    return model
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside what torch.compile, DataParallel and DistributedDataParallel put around it."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
+            model = inside
+        else:
+            return model
 
 
 def split(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.write.axes import declared, enlarged, other_sizes, resized, with_sizes, works_for
+from export.write.axes import declared, enlarged, other_sizes, resized, takes, with_sizes
 from export.write.call import Call
 
 AUTO = torch.export.Dim.AUTO
@@ -26,7 +26,7 @@ class Cache(nn.Module):
 
 def sizes_enlarged(model, *inputs):
     call = Call.of(model, inputs)
-    return [tuple(x.shape) for x in enlarged(call.tensors, works_for(call, model))]
+    return [tuple(x.shape) for x in enlarged(call.tensors, takes(model))]
 
 
 def test_a_batch_of_one_is_doubled_where_the_model_takes_it():
@@ -55,10 +55,10 @@ def test_resizing_repeats_what_is_there():
 )
 def test_sizes_are_tried_on_the_model(model, shape, symbols, found):
     call = Call.of(model, torch.randn(shape))
-    sizes = other_sizes(call.tensors, (symbols,), works_for(call, model))
+    sizes = other_sizes(call.tensors, (symbols,), takes(model))
     assert sizes == found
     for size in sizes:
-        call.run(model, with_sizes(call.tensors, (symbols,), size))
+        model(*with_sizes(call.tensors, (symbols,), size))
 
 
 def test_axes_are_said_as_torch_says_them():

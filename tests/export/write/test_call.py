@@ -1,5 +1,6 @@
 """Arguments and answers of every shape that PyTorch people use."""
 
+import copy
 import dataclasses
 import inspect
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.write.call import Call, answers, flat, replaced, split
+from export.write.call import Call, answers, flat, flattened, replaced, split, unwrapped
 
 A, B, C = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
 Pair = namedtuple("Pair", ["left", "right"])
@@ -59,15 +60,36 @@ def test_tensors_are_called_as_the_arguments_are(given, names):
 def test_a_forward_of_any_number_of_inputs():
     call = Call.of(Many(), (A, B, C))
     assert list(call.names) == ["xs_0", "xs_1", "xs_2"]
-    assert call.run(Many())["output"].item() == 6
+    assert [y.item() for y in flattened(Many(), call)(A, B, C)] == [6]
 
 
-def test_the_flat_forward_answers_as_the_model_and_says_its_names():
+def test_a_flattened_model_takes_tensors_and_says_their_names():
     call = Call.of(Text(), (A, {"past": [B, C], "scale": torch.tensor([10.0])}))
-    forward = call.flat_forward(Text())
-    assert list(inspect.signature(forward).parameters) == list(call.names)
-    assert [y.item() for y in forward(*call.tensors)] == [60]
-    assert [y.item() for y in forward(*(t + 1 for t in call.tensors))] == [99]
+    model = flattened(Text(), call)
+    assert list(inspect.signature(model.forward).parameters) == list(call.names)
+    assert [y.item() for y in model(*call.tensors)] == [60]
+    assert [y.item() for y in model(*(t + 1 for t in call.tensors))] == [99]
+
+
+def test_a_copy_of_a_flattened_model_calls_itself():
+    model = flattened(nn.Sequential(nn.Linear(1, 1)), Call.of(nn.Sequential(nn.Linear(1, 1)), A))
+    twin = copy.deepcopy(model)
+    nn.init.zeros_(twin[0].weight)
+    nn.init.ones_(twin[0].bias)
+    assert twin(A)[0].item() == 1
+    assert model(A)[0].item() != 1
+
+
+def test_a_forward_of_the_models_own_is_kept():
+    model = nn.Identity()
+    model.forward = lambda x: {"twice": 2 * x}
+    assert flattened(model, Call.of(model, A)).forward.named(A)["twice"].item() == 2
+
+
+def test_what_is_put_around_a_model_is_taken_away():
+    model = nn.Linear(1, 1)
+    assert unwrapped(model) is model
+    assert unwrapped(nn.DataParallel(torch.compile(model, backend="eager"))) is model
 
 
 @pytest.mark.parametrize(
