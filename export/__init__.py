@@ -6,7 +6,7 @@ What makes files needs torch; what reads and checks them does not, and does not 
 from typing import TYPE_CHECKING, Any
 
 from export.read.audit import Audit, audit
-from export.read.compare import LevelParity, ParityError, ParityReport, Parting
+from export.read.compare import Divergence, LevelParity, ParityError, ParityReport, Parting
 from export.read.files import FileError
 from export.read.kernels import KernelError, Kernels
 from export.read.latency import Latency, latency
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit",
+    "Divergence",
     "FileError",
     "KernelError",
     "Kernels",

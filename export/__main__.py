@@ -6,7 +6,6 @@ Exit code 0: it holds. 1: it does not, with one sentence why. 2: the question wa
 import argparse
 import json
 import math
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,17 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from export.read.audit import Audit, audit
-from export.read.compare import ParityError, ParityReport
-from export.read.draw.nibbles import nibbles_svg, packed
-from export.read.draw.picture import graph_svg
-from export.read.files import FileError, load
+from export.read.audit import audit_graph
+from export.read.compare import ParityError
+from export.read.files import FileError, file_bytes, load
+from export.read.graph import Graph
 from export.read.latency import latency
 from export.read.pack import pack
 from export.read.receipt import ReceiptError, check, read
+from export.read.report import draw, print_audit, print_latency, print_parity
 from export.read.runtime import InputsError, Setup, run, session
-
-NOT_IN_A_FILE_NAME = r"[^\w.-]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +51,7 @@ def check_command(args: argparse.Namespace) -> int:
     if not report.ok:
         worst = max(report.levels, key=lambda level: level.max_abs_diff)
         print(
-            f"{args.file}: {worst.code_mismatches} of {worst.outputs} outputs differ at level {worst.level}, "
+            f"{args.file}: {worst.beyond_tolerance} of {worst.outputs} outputs differ at level {worst.level}, "
             f"by up to {worst.max_abs_diff:.3g}",
             file=sys.stderr,
         )
@@ -63,12 +60,13 @@ def check_command(args: argparse.Namespace) -> int:
 
 def inspect_command(args: argparse.Namespace) -> int:
     """List tensors, bytes and the receipt's settings; with --svg, draw the graph and the codes."""
-    found = audit(args.file)
+    graph = Graph.open(args.file)
+    found = audit_graph(graph, file_bytes(args.file))
     try:
-        receipt, note = read(load(args.file)), ""
+        receipt, note = read(graph.model), ""
     except ReceiptError as error:
         receipt, note = None, str(error)
-    pictures = [str(path) for path in draw(Path(args.file), args.svg)] if args.svg else []
+    pictures = [str(path) for path in draw(graph, Path(args.file), args.svg)] if args.svg else []
     if args.json:
         print(json.dumps({"file": args.file, **found.as_dict(), "receipt": receipt, "pictures": pictures}))
         return 0
@@ -77,24 +75,6 @@ def inspect_command(args: argparse.Namespace) -> int:
     for path in pictures:
         print(f"drawn: {path}")
     return 0
-
-
-def draw(file: Path, folder: Path) -> list[Path]:
-    """The graph of a file and the codes of each of its quantized tensors, as SVG pictures in a folder.
-
-    Raises:
-        FileError: the file cannot be used or the folder cannot be written.
-    """
-    pictures = {"graph": graph_svg(file), **{name: nibbles_svg(file, name) for name in packed(file)}}
-    paths = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in pictures.items():
-            paths.append(folder / f"{file.stem}.{re.sub(NOT_IN_A_FILE_NAME, '_', name)}.svg")
-            paths[-1].write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise FileError(f"cannot write {folder}: {error.strerror or error}") from error
-    return paths
 
 
 def pack_command(args: argparse.Namespace) -> int:
@@ -142,58 +122,8 @@ def latency_command(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found.as_dict()))
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("network", "milliseconds", "as fast as float32", "quartiles")
-    for row in found.rows:
-        table.add_row(row.name, f"{row.milliseconds:.3g}", f"{row.speed:.2f} x", f"{row.low:.2f} to {row.high:.2f}")
-    Console().print(table)
-    print(f"batch {found.batch}, {found.threads} threads, {found.rounds} rounds")
+    print_latency(found)
     return 0
-
-
-def print_parity(report: ParityReport) -> None:
-    """A table: one row an optimization level."""
-    rows = [
-        [
-            level.level,
-            f"{level.max_abs_diff:.3g}",
-            f"{level.max_ulps:.2g}",
-            f"{level.mean_abs_diff:.3g}",
-            str(level.code_mismatches),
-            str(level.outputs),
-        ]
-        for level in report.levels
-    ]
-    _print_table(["optimization level", "max |diff|", "ulps", "mean |diff|", "off", "outputs"], rows)
-
-
-def print_audit(found: Audit) -> None:
-    """A table of all tensors, and what the bytes of the file are."""
-    rows = [
-        [
-            row.name,
-            row.role,
-            row.dtype,
-            " x ".join(map(str, row.shape)) or "scalar",
-            f"{row.bytes:,}",
-            "" if row.bits_per_weight is None else f"{row.bits_per_weight:.3g}",
-            row.flag and f"<- {row.flag}",
-        ]
-        for row in found.rows
-    ]
-    _print_table(["tensor", "role", "dtype", "shape", "bytes", "bits a weight", ""], rows)
-    parts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.parts.items())
-    print(f"file {found.file_bytes:,} bytes: {parts}")
-    over = found.file_bytes - found.minimum_bytes
-    print(f"theoretical minimum {found.minimum_bytes:,} bytes, {over:,} less; in float32 {found.fp32_bytes:,}")
-
-
-def _print_table(header: list[str], rows: list[list[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in [header, ["-" * width for width in widths], *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 class _UsageError(ValueError):

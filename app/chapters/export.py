@@ -14,10 +14,12 @@ from app.exported import Exported, export_now, with_quick
 from app.progress import Progress
 from app.shared import Shared, up_to_date
 from app.view import module_view, prose, to_json
-from export import ParityError, audit
+from export import ParityError
+from export.read.audit import audit_graph
 from export.read.codes import PackedTensor
-from export.read.draw.nibbles import offsets, packed
+from export.read.draw.nibbles import offset_of
 from export.read.draw.picture import graph_svg
+from export.read.graph import Graph
 
 KEY, TITLE = "export", "Export"
 CODES_SHOWN = 4096  # of one weight: a map of 64 x 64
@@ -77,7 +79,8 @@ def export_file(exported: Exported | None, progress: Progress, *settings: Any) -
 
 def frame(exported: Exported, path: Path) -> str:
     """What `export.js` draws."""
-    sizes, places = audit(path), offsets(exported.model)
+    graph, file = Graph.open(path), exported.model
+    sizes = audit_graph(graph, len(file))
     words = f"{exported.name}: {exported.label}."
     if not exported.step:
         words += " It has learned nothing yet: press Run in the chapter QAT, then export again."
@@ -96,13 +99,13 @@ def frame(exported: Exported, path: Path) -> str:
                 "minimum": sizes.minimum_bytes,
                 "fp32": sizes.fp32_bytes,
             },
-            "graph": graph_svg(path),
-            "weights": [weight(tensor, places[name]) for name, tensor in packed(path).items()],
+            "graph": graph_svg(graph, path.name),
+            "weights": [weight(tensor, offset_of(tensor.tensor, file)) for tensor in graph.packed.values()],
         }
     )
 
 
-def weight(tensor: PackedTensor, offset: int) -> dict[str, Any]:
+def weight(tensor: PackedTensor, offset: int | None) -> dict[str, Any]:
     """The first bytes of a weight as they lie in the file, and the numbers that the codes stand for."""
     shown = min(tensor.elements, CODES_SHOWN)
     data = tensor.data[: math.ceil(shown * tensor.bits / 8)]

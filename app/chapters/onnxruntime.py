@@ -100,7 +100,7 @@ def parity_frame(exported: Exported, report: ParityReport, words: str, checked: 
             "verdict": sentence(report.verdict),
             "evidence": sentence(report.evidence),
             "tolerance": report.tolerance,
-            "levels": [asdict(level) for level in report.levels],
+            "levels": [level.as_dict() for level in report.levels],
             "receipt": readable(receipt),
         }
     )

@@ -22,9 +22,9 @@ from app.lab.fit import MODELS, Experiment, Settings, StepRecord, TrainingDiverg
 from app.lab.points import load_csv
 from app.lab.tasks import DigitsTask, SineTask
 from export import FileError, ParityError, audit, export_onnx
-from export.__main__ import print_parity
+from export.read.report import print_parity
 from export.read.runtime import run, session
-from export.write.parity import to_numpy
+from export.write.tensors import to_numpy
 
 PICTURE = "qat_success.png"
 METRICS = {

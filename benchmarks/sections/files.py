@@ -61,8 +61,8 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
         model = library.to_file(fp32, *KINDS[job["kind"]], job["form"], x, path)
         row: dict[str, Any] = {"bytes": file_bytes(path)}
         expected = torch_outputs(model, [new])
-        levels = compare(path, [to_numpy(new)], expected).levels
-        row["differing"] = [level.code_mismatches for level in levels]
+        levels = compare(path, [to_numpy(new)], expected)
+        row["differing"] = [level.beyond_tolerance for level in levels]
         row["distance"] = max(level.max_abs_diff for level in levels) / output_range(expected[0].astype(np.float64))
         for batch in BATCHES:
             timed = latency(baseline, path, batch=batch, rounds=effort.rounds).rows[-1]

@@ -70,8 +70,8 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
         row["bits"] = max(int((d > 0).sum()) for d in off)
         row["beyond"] = int(beyond.sum())
         row["differing"] = [int(((d > step / 2) & ~beyond).sum()) for d in off]
-    if report.parting:
-        row |= {"tie_ulps": report.parting.tie_ulps, "explained": report.parting.explained}
+    if (divergence := report.divergence) is not None:
+        row |= {"tie_ulps": divergence.tie_ulps, "explained": divergence.explained}
     return row
 
 

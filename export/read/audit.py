@@ -10,8 +10,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from export.read.codes import FLOAT_BITS, INTEGER_BITS, PackedTensor, initializer_roles, packed_tensors
-from export.read.files import Source, file_bytes, load
+from export.read.codes import FLOAT_BITS, INTEGER_BITS, PackedTensor
+from export.read.files import Source, file_bytes
+from export.read.graph import Graph
 
 PARTS = {"codes": "codes", "scale": "scales", "zero_point": "zero_points"}
 
@@ -81,20 +82,19 @@ def audit(path: Source) -> Audit:
     Raises:
         FileError: the file cannot be read or is not a valid ONNX model.
     """
-    return audit_model(load(path), file_bytes(path))
+    return audit_graph(Graph.open(path), file_bytes(path))
 
 
-def audit_model(model: onnx.ModelProto, size: int) -> Audit:
-    """`audit` of a model that is loaded already, from a file of so many bytes."""
-    roles = initializer_roles(model)
-    packed = {tensor.name: tensor for tensor in packed_tensors(model)}
-    sizes = {name: _bytes(tensor) for name, tensor in _tensors(model.graph)}
-    rows = [_row(name, tensor, roles.get(name), packed, sizes) for name, tensor in _tensors(model.graph)]
+def audit_graph(graph: Graph, size: int) -> Audit:
+    """`audit` of a graph that is open already, from a file of so many bytes."""
+    tensors = list(_tensors(graph.model.graph))
+    sizes = {name: _bytes(tensor) for name, tensor in tensors}
+    rows = [_row(name, tensor, graph.roles.get(name), graph.packed, sizes) for name, tensor in tensors]
 
     parts = dict.fromkeys([*PARTS.values(), "others"], 0)
     for row in rows:
         parts[PARTS.get(row.role, "others")] += row.bytes
-    parts["receipt"] = sum(entry.ByteSize() for entry in model.metadata_props)
+    parts["receipt"] = sum(entry.ByteSize() for entry in graph.model.metadata_props)
     parts["graph"] = size - sum(parts.values())
     return Audit(
         rows=rows,

@@ -14,6 +14,7 @@ from export.read.runtime import LEVELS, Setup, run, session
 
 TOLERANCE = 1e-5  # of the output's range: float32 sums in another order, never another code
 Outcome = Literal["exact", "rounding", "broken"]
+PUBLISHED = {"beyond_tolerance": "code_mismatches", "divergence": "parting"}  # keys of --json, which scripts read
 
 
 class ParityError(AssertionError):
@@ -27,7 +28,7 @@ class LevelParity:
     Attributes:
         level: "disable_all", "basic", "extended" or "all".
         max_abs_diff, mean_abs_diff: over all outputs, in the output's unit.
-        code_mismatches: outputs further away than the tolerance.
+        beyond_tolerance: outputs further away than that.
         outputs: how many numbers were compared.
         max_ulps: max_abs_diff in units of the last place of the largest output.
     """
@@ -35,13 +36,22 @@ class LevelParity:
     level: str
     max_abs_diff: float
     mean_abs_diff: float
-    code_mismatches: int
+    beyond_tolerance: int
     outputs: int
     max_ulps: float = 0.0
 
+    @property
+    def code_mismatches(self) -> int:
+        """`beyond_tolerance`, as it was called when it was published."""
+        return self.beyond_tolerance
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {PUBLISHED.get(name, name): value for name, value in asdict(self).items()}
+
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """The first tensor, in the order of the forward pass, at which onnxruntime and PyTorch part.
 
     Attributes:
@@ -66,28 +76,48 @@ class Parting:
         return f"they part at {self.tensor!r}: {self.differing} of {self.elements} {what} differ{distance}"
 
 
+Parting = Divergence  # its name when it was published
+
+
 @dataclass(frozen=True)
 class ParityReport:
     """All four levels.
 
     Attributes:
-        ok: the outcome is not "broken".
         tolerances: the largest distance allowed, for each output in its unit.
         levels: one entry a level.
-        outcome: "exact", bit for bit; "rounding", equal up to sums in another order, and where these decide a rounding
-            tie, up to the code that follows (counted in the levels, shown in `parting`); or "broken".
-        parting: where the answers part, if outputs are further away than the tolerance.
+        divergence: where the answers part, if outputs are further away than the tolerance.
         proof: what can be said for all inputs.
         kernels: the quick kernels that were expected, and whether onnxruntime runs them; None where none was promised.
     """
 
-    ok: bool
     tolerances: list[float]
     levels: list[LevelParity]
-    outcome: Outcome = "rounding"
-    parting: Parting | None = None
+    divergence: Divergence | None = None
     proof: Proof | None = None
     kernels: Kernels | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """Is it the same: "exact", "rounding" or "broken"?
+
+        Exact is bit for bit. Rounding is up to sums in another order, and where these decide a rounding tie, up to the
+        code that follows, which is counted in the levels and explained by the divergence.
+        """
+        if all(level.max_abs_diff == 0 for level in self.levels):
+            return "exact"
+        within = not any(level.beyond_tolerance for level in self.levels)
+        return "rounding" if within or (self.divergence is not None and self.divergence.explained) else "broken"
+
+    @property
+    def ok(self) -> bool:
+        """The outcome is not "broken"."""
+        return self.outcome != "broken"
+
+    @property
+    def parting(self) -> Divergence | None:
+        """`divergence`, as it was called when it was published."""
+        return self.divergence
 
     @property
     def tolerance(self) -> float:
@@ -96,16 +126,16 @@ class ParityReport:
 
     @property
     def worst(self) -> LevelParity:
-        return max(self.levels, key=lambda level: (level.code_mismatches, level.max_abs_diff))
+        return max(self.levels, key=lambda level: (level.beyond_tolerance, level.max_abs_diff))
 
     def raise_if_broken(self) -> None:
         """Raises ParityError that names the worst level when `ok` is False."""
         if self.ok:
             return
         worst = self.worst
-        where = f"; {self.parting}" if self.parting else ""
+        where = f"; {self.divergence}" if self.divergence else ""
         raise ParityError(
-            f"onnxruntime differs at optimization level {worst.level}: {worst.code_mismatches} of {worst.outputs} "
+            f"onnxruntime differs at optimization level {worst.level}: {worst.beyond_tolerance} of {worst.outputs} "
             f"outputs are off by more than {self.tolerance:.3g}, the furthest by {worst.max_abs_diff:.3g}{where}"
         )
 
@@ -116,16 +146,16 @@ class ParityReport:
         if self.outcome == "exact":
             return f"exact: {worst.outputs} outputs are equal bit for bit at every level"
         if self.outcome == "broken":
-            return f"broken: {worst.code_mismatches} of {worst.outputs} outputs differ at level {worst.level}"
-        if worst.code_mismatches:
-            return f"equal up to rounding ties: {worst.code_mismatches} of {worst.outputs} outputs differ"
+            return f"broken: {worst.beyond_tolerance} of {worst.outputs} outputs differ at level {worst.level}"
+        if worst.beyond_tolerance:
+            return f"equal up to rounding ties: {worst.beyond_tolerance} of {worst.outputs} outputs differ"
         ulps = f"{max(level.max_ulps for level in self.levels):.2g}"
         return f"equal up to float rounding: {ulps} {'ulp' if ulps == '1' else 'ulps'} at most"
 
     @property
     def evidence(self) -> str:
         """Where the answers part, what is proven and which kernels run, as far as there is something to say."""
-        return "; ".join(str(part) for part in (self.parting, self.proof, self.kernels) if part)
+        return "; ".join(str(part) for part in (self.divergence, self.proof, self.kernels) if part)
 
     def __str__(self) -> str:
         """One sentence."""
@@ -133,7 +163,8 @@ class ParityReport:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        found = {PUBLISHED.get(name, name): value for name, value in asdict(self).items()}
+        return {"ok": self.ok, "outcome": self.outcome, **found, "levels": [level.as_dict() for level in self.levels]}
 
 
 def compare(
@@ -143,7 +174,7 @@ def compare(
     tolerances: Sequence[float] | None = None,
     setup: Setup | None = None,
     every: Sequence[int] | None = None,
-) -> ParityReport:
+) -> list[LevelParity]:
     """onnxruntime at every level against expected outputs; the default tolerance of each is 1e-5 of its range.
 
     With `every`, only every so many-th number of each output is expected.
@@ -156,9 +187,7 @@ def compare(
         if every is not None:
             answers = [answer.ravel()[::step] for answer, step in zip(answers, every, strict=True)]
         levels.append(_level(level, distances(answers, expected), expected, tolerances))
-    ok = all(level.code_mismatches == 0 for level in levels)
-    exact = all(level.max_abs_diff == 0 for level in levels)
-    return ParityReport(ok, list(tolerances), levels, "exact" if exact else "rounding" if ok else "broken")
+    return levels
 
 
 def default_tolerance(expected: NDArray[np.generic]) -> float:
@@ -214,7 +243,7 @@ def _level(
         level=level,
         max_abs_diff=float(distance.max(initial=0.0)),
         mean_abs_diff=float(distance.mean()) if distance.size else 0.0,
-        code_mismatches=sum(int((d > tolerance).sum()) for d, tolerance in zip(off, tolerances, strict=True)),
+        beyond_tolerance=sum(int((d > tolerance).sum()) for d, tolerance in zip(off, tolerances, strict=True)),
         outputs=distance.size,
         max_ulps=max(float(d.max(initial=0.0)) / ulp(e) for d, e in zip(off, expected, strict=True)),
     )

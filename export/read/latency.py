@@ -17,8 +17,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from export.read.codes import packed_tensors
-from export.read.files import load
+from export.read.codes import PackedTensor
+from export.read.graph import Graph
 from export.read.receipt import ReceiptError, read, sample_inputs
 from export.read.runtime import InputsError, Setup, run, session
 
@@ -80,9 +80,9 @@ def latency(*paths: str | os.PathLike[str], batch: int = 1, threads: int = 1, ro
     """
     if not paths or batch < 1 or rounds < 2:
         raise ValueError(f"{len(paths)} files, batch={batch}, rounds={rounds}; expected at least 1, 1 and 2")
-    models = [load(path) for path in paths]
-    inputs = example_inputs(models[0], batch)
-    twin = as_float(min(models, key=_roundings))
+    graphs = [Graph.open(path) for path in paths]
+    inputs = example_inputs(graphs[0].model, batch)
+    twin = as_float(min(graphs, key=_roundings))
     setup = Setup(threads=threads)
     sessions = [session(twin, setup=Setup(threads=threads, config=FOLD_WEIGHTS))]
     sessions += [session(path, setup=setup) for path in paths]
@@ -101,14 +101,13 @@ def example_inputs(model: onnx.ModelProto, batch: int) -> list[NDArray[np.generi
     return [x[np.arange(batch) % rows] if x.ndim and x.shape[0] == rows else x for x in sample]
 
 
-def as_float(model: onnx.ModelProto) -> onnx.ModelProto:
+def as_float(graph: Graph) -> onnx.ModelProto:
     """The network without rounding of activations, its weights ready to be folded into float32.
 
     What a layer does to round its own activations in float operators stays.
     """
     twin = onnx.ModelProto()
-    twin.CopyFrom(model)
-    weights = {tensor.name: tensor.values for tensor in packed_tensors(model)}
+    twin.CopyFrom(graph.model)
     source: dict[str, str] = {}  # codes of activations -> the numbers they were made from
     nodes: list[onnx.NodeProto] = []
     for node in twin.graph.node:
@@ -117,7 +116,7 @@ def as_float(model: onnx.ModelProto) -> onnx.ModelProto:
         elif node.op_type == "DequantizeLinear" and node.input[0] in source:
             nodes.append(helper.make_node("Identity", [source[node.input[0]]], list(node.output), name=node.name))
         elif node.op_type == "MatMulNBits":
-            nodes += _float_matmul(node, weights[node.input[1]], twin)
+            nodes += _float_matmul(node, graph.packed[node.input[1]], twin)
         else:
             nodes.append(node)
     kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
@@ -126,9 +125,8 @@ def as_float(model: onnx.ModelProto) -> onnx.ModelProto:
     return twin
 
 
-def _float_matmul(node: onnx.NodeProto, values: NDArray[np.float32], twin: onnx.ModelProto) -> list[onnx.NodeProto]:
-    sizes = {attribute.name: attribute.i for attribute in node.attribute}
-    weight = values.reshape(sizes["N"], -1)[:, : sizes["K"]].T  # (in, out)
+def _float_matmul(node: onnx.NodeProto, stored: PackedTensor, twin: onnx.ModelProto) -> list[onnx.NodeProto]:
+    weight = stored.as_weight(stored.values).T  # (in, out)
     twin.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weight), f"{node.name}/float"))
     bias = list(node.input[5:])
     product = f"{node.name}/product" if bias else node.output[0]
@@ -138,8 +136,8 @@ def _float_matmul(node: onnx.NodeProto, values: NDArray[np.float32], twin: onnx.
     return nodes
 
 
-def _roundings(model: onnx.ModelProto) -> int:
-    return sum(node.op_type == "Round" for node in model.graph.node)
+def _roundings(graph: Graph) -> int:
+    return sum(node.op_type == "Round" for node in graph.nodes)
 
 
 def _ones(value: onnx.ValueInfoProto) -> NDArray[np.generic]:

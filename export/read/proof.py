@@ -6,23 +6,21 @@ then neither the order of summation nor a fused integer kernel can change a sing
 integer kernels of processors without VNNI add two products in 16 bits.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
-from export.read.kernels import EIGHT_BITS
+from export.read.codes import EIGHT_BITS, code_range
+from export.read.graph import LIMITS, MOVES, QDQ, Graph
 
 LIMIT = 2**24
 PAIR_LIMIT = 2**15 - 1
 LARGEST_INPUT = 255  # integer kernels move signed codes of an input to 0..255
-# operators that move numbers or pick among them
-EXACT = {"Relu", "Clip", "Max", "Min"}
-EXACT |= {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Split"}
-EXACT |= {"Slice", "Gather", "Identity", "Shape", "Pad", "Constant", "QuantizeLinear", "DequantizeLinear"}
-MOVES = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "MaxPool", "Split"}
+EXACT = MOVES | LIMITS | QDQ | {"Max", "Min", "Concat", "Pad", "Shape", "Constant"}  # they move or pick numbers
 CHANNEL_AXIS = {"Gemm": 0, "Conv": 0, "ConvTranspose": 1}
 
 
@@ -50,14 +48,13 @@ class _NotProven(Exception):
     pass
 
 
-def prove(model: onnx.ModelProto) -> Proof:
+def prove(graph: Graph) -> Proof:
     """Bound every sum in a QDQ graph with static activations."""
-    graph = _Graph(model)
     bounds: dict[str, int] = {}
     try:
-        for node in model.graph.node:
+        for node in graph.nodes:
             if node.op_type in CHANNEL_AXIS:
-                bounds[node.name] = graph.largest_sum(node)
+                bounds[node.name] = _largest_sum(graph, node)
                 if bounds[node.name] > LIMIT:
                     raise _NotProven(f"the sums of {node.name} can reach {bounds[node.name]:,} steps, above 2^24")
             elif node.op_type not in EXACT:
@@ -67,66 +64,63 @@ def prove(model: onnx.ModelProto) -> Proof:
     return Proof(True, "", bounds)
 
 
-class _Graph:
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.producers = {output: node for node in model.graph.node for output in node.output}
-        self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+def _largest_sum(graph: Graph, node: onnx.NodeProto) -> int:
+    """max over output channels of sum |weight code| x max |input code| + |bias code|."""
+    x = _dequantized(graph, node.input[0], node, MOVES)
+    weight, *bias = (_dequantized(graph, name, node, {"Split"}) for name in node.input[1:] if name)
+    if (quantize := graph.producers.get(x.input[0])) is None:
+        raise _NotProven(f"the input of {node.name} is not quantized")
+    _check_grid(graph, quantize, node)
+    codes = _codes(graph, weight, node)
+    _check_pairs(graph, quantize, weight, node)
+    axis = CHANNEL_AXIS[node.op_type]
+    sums = np.abs(codes).sum(tuple(d for d in range(codes.ndim) if d != axis)) * _largest_code(graph, quantize)
+    if bias:
+        biases = np.abs(_codes(graph, bias[0], node))
+        sums = np.resize(sums, biases.shape) + biases  # the groups of a ConvTranspose share their weights' bound
+    return int(sums.max())
 
-    def largest_sum(self, node: onnx.NodeProto) -> int:
-        """max over output channels of sum |weight code| x max |input code| + |bias code|."""
-        x, weight, *bias = (self.dequantized(name, node) for name in node.input if name)
-        if x.op_type != "DequantizeLinear" or (quantize := self.producers.get(x.input[0])) is None:
-            raise _NotProven(f"the input of {node.name} is not quantized")
-        self.check_scale(quantize, node)
-        codes = self.codes(weight, node)
-        self.check_pairs(quantize, weight, node)
-        axis = CHANNEL_AXIS[node.op_type]
-        sums = np.abs(codes).sum(tuple(d for d in range(codes.ndim) if d != axis)) * self.largest_code(quantize)
-        if bias:
-            biases = np.abs(self.codes(bias[0], node))
-            sums = np.resize(sums, biases.shape) + biases  # the groups of a ConvTranspose share their weights' bound
-        return int(sums.max())
 
-    def check_pairs(self, quantize: onnx.NodeProto, weight: onnx.NodeProto, node: onnx.NodeProto) -> None:
-        inputs, stored = self.tensors[quantize.input[2]], self.tensors[weight.input[0]]
-        if inputs.data_type not in EIGHT_BITS or stored.data_type != TensorProto.INT8:
-            return
-        pair = 2 * LARGEST_INPUT * int(np.abs(numpy_helper.to_array(stored).astype(np.int64)).max(initial=0))
-        if pair > PAIR_LIMIT:
-            raise _NotProven(f"two products of {node.name} can add up to {pair:,}, above 2^15, where VNNI is missing")
+def _dequantized(graph: Graph, name: str, node: onnx.NodeProto, through: Collection[str]) -> onnx.NodeProto:
+    """The DequantizeLinear that a value comes from, through operators that only move numbers."""
+    producer = graph.producer(name, through)
+    if producer is None or producer.op_type != "DequantizeLinear":
+        raise _NotProven(f"{node.name} reads {name!r}, which is not on a grid")
+    return producer
 
-    def dequantized(self, name: str, node: onnx.NodeProto) -> onnx.NodeProto:
-        """The DequantizeLinear that a value comes from, through operators that only move numbers."""
-        while (producer := self.producers.get(name)) is not None and producer.op_type in MOVES:
-            name = producer.input[0]
-        if producer is None or producer.op_type != "DequantizeLinear":
-            raise _NotProven(f"{node.name} reads {name!r}, which is not on a grid")
-        return producer
 
-    def codes(self, dequantize: onnx.NodeProto, node: onnx.NodeProto) -> NDArray[np.int64]:
-        """code - zero_point of a stored tensor with one power-of-two scale a channel."""
-        names = list(dequantize.input)
-        if not all(name in self.tensors for name in names) or any(
-            a.i for a in dequantize.attribute if a.name == "block_size"
-        ):
-            raise _NotProven(f"{node.name} has no single unit a channel")
-        self.check_scale(dequantize, node)
-        codes, zero_point = (numpy_helper.to_array(self.tensors[names[i]]).astype(np.int64) for i in (0, 2))
-        if zero_point.ndim:
-            axis = next((a.i for a in dequantize.attribute if a.name == "axis"), 1)
-            zero_point = zero_point.reshape([-1 if d == axis else 1 for d in range(codes.ndim)])
-        return codes - zero_point
+def _codes(graph: Graph, dequantize: onnx.NodeProto, node: onnx.NodeProto) -> NDArray[np.int64]:
+    """code - zero_point of a stored tensor with one power-of-two scale a channel."""
+    tensor = graph.packed.get(dequantize.input[0])
+    if tensor is None or graph.attribute(dequantize, "block_size"):
+        raise _NotProven(f"{node.name} has no single unit a channel")
+    _check_grid(graph, dequantize, node)
+    origin = graph.array(dequantize.input[2]).astype(np.int64)
+    if origin.ndim:
+        axis = graph.attribute(dequantize, "axis", 1)
+        origin = origin.reshape([-1 if d == axis else 1 for d in range(len(tensor.shape))])
+    return tensor.codes.astype(np.int64).reshape(tensor.shape) - origin
 
-    def check_scale(self, quantizer: onnx.NodeProto, node: onnx.NodeProto) -> None:
-        mantissas, _ = np.frexp(numpy_helper.to_array(self.tensors[quantizer.input[1]]))
-        if (mantissas != 0.5).any():
-            raise _NotProven(f"the scale {quantizer.input[1]!r} at {node.name} is not a power of two")
 
-    def largest_code(self, quantize: onnx.NodeProto) -> int:
-        """max |code - zero_point| that the type of the codes allows."""
-        zero_point = self.tensors[quantize.input[2]]
-        kind = onnx.TensorProto.DataType.Name(zero_point.data_type)
-        bits = int(kind[kind.index("T") + 1 :])
-        low, high = (0, 2**bits - 1) if kind.startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        origin = int(numpy_helper.to_array(zero_point))
-        return int(max(origin - low, high - origin))
+def _check_grid(graph: Graph, quantizer: onnx.NodeProto, node: onnx.NodeProto) -> None:
+    if len(quantizer.input) < 3 or not graph.tensors.keys() >= set(quantizer.input[1:]):
+        raise _NotProven(f"the scale or the zero point of {quantizer.input[0]!r} at {node.name} is not in the file")
+    mantissas, _ = np.frexp(graph.array(quantizer.input[1]))
+    if (mantissas != 0.5).any():
+        raise _NotProven(f"the scale {quantizer.input[1]!r} at {node.name} is not a power of two")
+
+
+def _check_pairs(graph: Graph, quantize: onnx.NodeProto, weight: onnx.NodeProto, node: onnx.NodeProto) -> None:
+    inputs, stored = graph.tensors[quantize.input[2]], graph.packed[weight.input[0]]
+    if inputs.data_type not in EIGHT_BITS or stored.data_type != TensorProto.INT8:
+        return
+    pair = 2 * LARGEST_INPUT * int(np.abs(stored.codes).max(initial=0))
+    if pair > PAIR_LIMIT:
+        raise _NotProven(f"two products of {node.name} can add up to {pair:,}, above 2^15, where VNNI is missing")
+
+
+def _largest_code(graph: Graph, quantize: onnx.NodeProto) -> int:
+    """max |code - zero_point| that the type of the codes allows."""
+    origin = int(graph.array(quantize.input[2]))
+    low, high = code_range(graph.tensors[quantize.input[2]].data_type)
+    return max(origin - low, high - origin)

@@ -11,16 +11,17 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.read.codes import code_arrays, packed_bytes
+from export.read.codes import packed_bytes
 from export.read.compare import ParityReport, compare
-from export.read.files import Source, load
+from export.read.files import Source
+from export.read.graph import Graph
 from export.read.kernels import find_kernels
 from export.read.proof import prove
 from export.read.runtime import InputsError, Setup
@@ -65,7 +66,7 @@ class Sample:
 
 
 def attach(
-    model: onnx.ModelProto,
+    graph: Graph,
     sample: Sample,
     outputs: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float],
@@ -92,10 +93,10 @@ def attach(
         "every": every,
         "outputs": [_to_json(output.ravel()[::step]) for output, step in zip(outputs, every, strict=True)],
         "tolerances": list(tolerances),
-        "codes_sha256": hash_codes(code_arrays(model)),
-        "graph_sha256": hash_graph(model),
+        "codes_sha256": hash_codes(graph.code_arrays()),
+        "graph_sha256": hash_graph(graph.model),
     }
-    entry = model.metadata_props.add()
+    entry = graph.model.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps({**receipt, "sha256": _hash(receipt)}, separators=(",", ":"))
 
 
@@ -145,30 +146,30 @@ def check(path: Source, setup: Setup | None = None) -> ParityReport:
         FileError: the file cannot be read or is not a valid ONNX model.
         ReceiptError: there is no receipt, it was changed, or the model is not the one it was written for.
     """
-    model = load(path)
-    receipt = read(model)
-    _compare_hash("the integer codes were changed", hash_codes(code_arrays(model)), receipt.get("codes_sha256"))
+    graph = Graph.open(path)
+    receipt = read(graph.model)
+    _compare_hash("the integer codes were changed", hash_codes(graph.code_arrays()), receipt.get("codes_sha256"))
     _compare_hash(
         "something beside the codes was changed, a scale, a bias or an operator",
-        hash_graph(model),
+        hash_graph(graph.model),
         receipt.get("graph_sha256"),
     )
     with _understanding():
         outputs = [_from_json(a) for a in receipt["outputs"]]
         tolerances, every = [float(t) for t in receipt["tolerances"]], [int(step) for step in receipt["every"]]
         promised = dict(receipt["kernels"])
-        counts, promises = (len(outputs), len(tolerances), len(every)), len(model.graph.output)
+        counts, promises = (len(outputs), len(tolerances), len(every)), len(graph.model.graph.output)
         if set(counts) != {promises}:
             found = "{} outputs, {} tolerances, {} strides".format(*counts)
             raise ValueError(f"{found}; expected {promises} of each")
         if not all(0 <= t < math.inf for t in tolerances) or min(every) < 1:
             raise ValueError(f"{tolerances=}, {every=}; expected finite tolerances and strides of at least 1")
     try:
-        report = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
+        levels = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
     except InputsError as error:
         raise ReceiptError(f"the receipt's inputs are not the model's: {error}") from error
     kernels = find_kernels(path, promised, setup=setup) if promised else None
-    return replace(report, proof=prove(model), kernels=kernels)
+    return ParityReport(tolerances, levels, proof=prove(graph), kernels=kernels)
 
 
 @contextmanager

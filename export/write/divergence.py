@@ -1,4 +1,4 @@
-"""Where do onnxruntime and PyTorch part? The first tensor that differs, and how far it lies from a rounding tie.
+"""Where do onnxruntime and PyTorch diverge? The first tensor that differs, and how far it lies from a rounding tie.
 
 Floating-point sums in another order differ in the last place. Nobody notices, unless such a sum lies on the edge
 between two codes: then the next layer sees another code, and every number behind it moves. That is a rounding tie,
@@ -16,83 +16,115 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.read.compare import ParityReport, Parting, default_tolerance, distances, ulp
+from export.read.compare import Divergence, LevelParity, default_tolerance, distances, ulp
+from export.read.graph import Graph
 from export.read.runtime import Setup, run, session
+from export.write.storage import input_name
 from export.write.tensors import to_numpy
 from qat_core import FakeQuantize
-from qat_core.layers import QuantLayer, QuantLinear, quantized_layers
+from qat_core.layers import QuantLayer, QuantLinear
 
 TIE_ULPS = 16  # of the tensor's largest number: what a few hundred additions in another order can move a sum
 
 
 @dataclass(frozen=True)
-class _Probe:
-    """One tensor inside the model, as torch has it, and the name of the same tensor in the file.
+class Probe:
+    """One tensor inside the model, as torch has it.
 
     Attributes:
-        value: its name.
+        module: that answers it, or whose input it is the codes of.
         torch: its numbers or codes.
         tie_ulps: of each element; None where the tensor holds numbers, not codes.
-        encode: the file has numbers where torch has codes, since a kernel makes the codes inside; this makes them.
+        encode: makes the codes of numbers.
     """
 
-    value: str
+    module: str
     torch: NDArray[np.generic]
-    tie_ulps: NDArray[np.float64] | None
+    tie_ulps: NDArray[np.float64] | None = None
     encode: Callable[[NDArray[np.generic]], NDArray[np.generic]] | None = None
 
     def differs(self, found: NDArray[np.generic]) -> NDArray[np.bool_]:
-        if self.tie_ulps is not None:
-            codes = self.encode(found) if self.encode else found
+        """From what the file has: codes, or numbers where a kernel makes the codes inside."""
+        if self.encode is not None:
+            codes = self.encode(found) if found.dtype.kind == "f" else found
             return np.asarray(codes.astype(np.int64) != self.torch.astype(np.int64))
         (distance,) = distances([found], [self.torch])
         return np.asarray(distance > default_tolerance(self.torch))
 
 
-def find_parting(
-    converted: nn.Module,
-    proto: onnx.ModelProto,
+Place = tuple[str, Probe]  # a value of the file, and what torch has there
+
+
+def find_divergence(
+    probes: Sequence[Probe],
+    graph: Graph,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
-    report: ParityReport,
-    setup: Setup | None,
-) -> Parting | None:
-    """The first parting at the worst level, explained only if ties explain every row that is off at every level.
+    tolerances: Sequence[float],
+    levels: Sequence[LevelParity],
+    setup: Setup | None = None,
+) -> Divergence | None:
+    """The first one at the worst level, explained only if ties explain every row that is off at every level.
 
     None where no tensor inside the graph can be compared.
     """
-    probes = _probes(converted, proto, inputs)
-    if not probes:
+    places = _places(probes, graph)
+    if not places:
         return None
-    partings = [
-        _parting_at(level.level, probes, proto, inputs, expected, report.tolerances, setup)
-        for level in report.levels
-        if level.code_mismatches
+    found = [
+        _divergence_at(level.level, places, graph, inputs, expected, tolerances, setup)
+        for level in levels
+        if level.beyond_tolerance
     ]
-    return next((parting for parting in partings if not parting.explained), partings[-1])
+    return next((divergence for divergence in found if not divergence.explained), found[-1])
 
 
-def _parting_at(
+def _places(probes: Sequence[Probe], graph: Graph) -> list[Place]:
+    """Where the file has the same tensors, which bear the names of the modules that they come from."""
+    codes: dict[str, str] = {}
+    inputs: dict[str, str] = {}
+    numbers: dict[str, str] = {}
+    for node in graph.nodes:
+        module = node.name.rpartition("/")[0]
+        if node.op_type == "QuantizeLinear":
+            codes[module] = node.output[0]
+        elif node.op_type != "DequantizeLinear":
+            inputs.setdefault(module, node.input[0])
+            numbers[module] = node.output[0]
+    given = {value.name for value in graph.model.graph.input}
+    places: list[Place] = []
+    for probe in probes:
+        if probe.encode is None:
+            value = numbers.get(probe.module)
+        else:
+            made_inside = inputs.get(probe.module)
+            value = codes.get(input_name(probe.module)) or (None if made_inside in given else made_inside)
+        if value is not None:
+            places.append((value, probe))
+    return places
+
+
+def _divergence_at(
     level: str,
-    probes: Sequence[_Probe],
-    proto: onnx.ModelProto,
+    places: Sequence[Place],
+    graph: Graph,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float],
     setup: Setup | None,
-) -> Parting:
+) -> Divergence:
     arrays = [to_numpy(t) for t in inputs]
-    answers = run(session(proto, level, setup), arrays)
+    answers = run(session(graph.model, level, setup), arrays)
     off = [d > tolerance for d, tolerance in zip(distances(answers, expected), tolerances, strict=True)]
-    found = _values([probe.value for probe in probes], proto, arrays, level, setup)
+    found = _values([value for value, _ in places], graph, arrays, level, setup)
     unexplained = np.logical_or.reduce([_rows(mask, len(inputs[0])) for mask in off])
     first, furthest = None, 0.0
-    for probe, value in zip(probes, found, strict=True):
-        differs = probe.differs(value)
+    for (value, probe), numbers in zip(places, found, strict=True):
+        differs = probe.differs(numbers)
         rows = _rows(differs, len(inputs[0])) & unexplained
         if not rows.any():
             continue
-        first = first or (probe, differs)
+        first = first or (value, probe, differs)
         if probe.tie_ulps is None:
             break
         furthest = max(furthest, float(probe.tie_ulps[_only(differs, rows)].max()))
@@ -100,10 +132,11 @@ def _parting_at(
             break
         unexplained &= ~rows
     if first is None:
-        return Parting(level, proto.graph.output[0].name, sum(int(m.sum()) for m in off), off[0].size, None, False)
-    probe, differs = first
+        output, count = graph.model.graph.output[0].name, sum(int(mask.sum()) for mask in off)
+        return Divergence(level, output, count, off[0].size, None, False)
+    value, probe, differs = first
     ties = None if probe.tie_ulps is None else furthest
-    return Parting(level, probe.value, int(differs.sum()), differs.size, ties, not unexplained.any())
+    return Divergence(level, value, int(differs.sum()), differs.size, ties, not unexplained.any())
 
 
 def _rows(mask: NDArray[np.bool_], batch: int) -> NDArray[np.bool_]:
@@ -121,82 +154,61 @@ def _only(mask: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.bool_]
 
 
 def _values(
-    names: Sequence[str], proto: onnx.ModelProto, arrays: Sequence[NDArray[np.generic]], level: str, setup: Setup | None
+    names: Sequence[str], graph: Graph, arrays: Sequence[NDArray[np.generic]], level: str, setup: Setup | None
 ) -> list[NDArray[np.generic]]:
     """Tensors inside the graph as onnxruntime computes them; codes of four bits as 16, since numpy has no such type.
 
     Numbers are watched in another session than codes: an integer kernel makes codes straight from its sums, which are
     no tensors of their own until they are asked for, and rounds otherwise then.
     """
-    codes = {node.output[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
+    codes = {name for name, node in graph.producers.items() if node.op_type == "QuantizeLinear"}
     found: dict[str, NDArray[np.generic]] = {}
     for together in ([name for name in names if name in codes], [name for name in names if name not in codes]):
         if together:
-            found |= _watched(dict.fromkeys(together), codes, proto, arrays, level, setup)
+            found |= _watched(dict.fromkeys(together), codes, graph, arrays, level, setup)
     return [found[name] for name in names]
 
 
 def _watched(
     names: Iterable[str],
     codes: Container[str],
-    proto: onnx.ModelProto,
+    graph: Graph,
     arrays: Sequence[NDArray[np.generic]],
     level: str,
     setup: Setup | None,
 ) -> dict[str, NDArray[np.generic]]:
     """The tensors of those names, all in one session."""
     watched = onnx.ModelProto()
-    watched.CopyFrom(proto)
+    watched.CopyFrom(graph.model)
     wanted = {name: f"{name}/Cast" if name in codes else name for name in names}
     for name in wanted:
         if name in codes:
             watched.graph.node.append(onnx.helper.make_node("Cast", [name], [wanted[name]], to=onnx.TensorProto.INT16))
-    outputs = {output.name for output in proto.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=value) for value in wanted.values() if value not in outputs)
+    added = [onnx.ValueInfoProto(name=value) for value in wanted.values() if value not in graph.outputs]
+    watched.graph.output.extend(added)
     runtime = session(watched, level, setup)
     answers = dict(zip((output.name for output in runtime.get_outputs()), run(runtime, arrays), strict=True))
     return {name: answers[value] for name, value in wanted.items()}
 
 
 @torch.no_grad()
-def _probes(converted: nn.Module, proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> list[_Probe]:
-    """Codes of every activation quantizer and outputs of every layer that ran once, in the order of the forward."""
+def watch(converted: nn.Module, inputs: Sequence[Tensor]) -> list[Probe]:
+    """Codes of every activation quantizer and outputs of every module that ran once, in the order of the forward."""
     model = copy.deepcopy(converted).eval()
-    codes, inputs_of, numbers = _names_in_file(proto)
-    seen: list[_Probe] = []
-    for name, layer in quantized_layers(model):
-        if layer.input_quantizer is None:
-            continue
-        if (value := codes.get(f"{name}.input" if name else "input")) is not None:
-            _watch_codes(layer.input_quantizer, value, seen)
-        elif isinstance(layer, QuantLinear) and (value := inputs_of.get(name)) is not None:
-            _watch_codes(layer.input_quantizer, value, seen, made_inside=True)
+    seen: list[Probe] = []
     for name, module in model.named_modules():
-        if name in numbers and (isinstance(module, QuantLayer) or not list(module.children())):
-            module.register_forward_hook(_watch_output(numbers[name], seen))
+        if isinstance(module, QuantLayer) and (quantizer := module.input_quantizer) is not None:
+            in_float = quantizer.spec.dynamic or quantizer.spec.half_shift
+            if isinstance(module, QuantLinear) or not in_float:  # rows of others are not those that the file has
+                _watch_codes(name, quantizer, seen)
+        if isinstance(module, QuantLayer) or not list(module.children()):
+            module.register_forward_hook(_watch_output(name, seen))
     model(*(x.clone() for x in inputs))
-    calls = Counter((probe.value, probe.encode is None) for probe in seen)
-    return [probe for probe in seen if calls[probe.value, probe.encode is None] == 1]
+    calls = Counter((probe.module, probe.encode is None) for probe in seen)
+    return [probe for probe in seen if calls[probe.module, probe.encode is None] == 1]
 
 
-def _names_in_file(proto: onnx.ModelProto) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """Quantizer -> its codes, module -> its input if another node computes it, module -> its output: as values."""
-    codes: dict[str, str] = {}
-    inputs: dict[str, str] = {}
-    numbers: dict[str, str] = {}
-    given = {value.name for value in proto.graph.input}
-    for node in proto.graph.node:
-        module = node.name.rpartition("/")[0]
-        if node.op_type == "QuantizeLinear":
-            codes[node.input[1].removesuffix("_scale")] = node.output[0]
-        elif node.op_type != "DequantizeLinear":
-            inputs.setdefault(module, node.input[0])
-            numbers[module] = node.output[0]
-    return codes, {module: value for module, value in inputs.items() if value not in given}, numbers
-
-
-def _watch_codes(quantizer: FakeQuantize, value: str, seen: list[_Probe], made_inside: bool = False) -> None:
-    """Note the codes of each call; `made_inside` where the file has only what they are made of."""
+def _watch_codes(name: str, quantizer: FakeQuantize, seen: list[Probe]) -> None:
     with_scale = quantizer.with_scale
 
     def encode(found: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -204,7 +216,7 @@ def _watch_codes(quantizer: FakeQuantize, value: str, seen: list[_Probe], made_i
 
     def watch(x: Tensor, at_least: Tensor | None = None) -> tuple[Tensor, Tensor]:
         ties = _ulps_from_tie(to_numpy(x), to_numpy(_scale(quantizer, x)), quantizer.spec.shift)
-        seen.append(_Probe(value, to_numpy(quantizer.codes(x)), ties, encode if made_inside else None))
+        seen.append(Probe(name, to_numpy(quantizer.codes(x)), ties, encode))
         return with_scale(x, at_least)
 
     quantizer.__dict__["with_scale"] = watch
@@ -220,9 +232,9 @@ def _ulps_from_tie(x: NDArray[np.generic], scale: NDArray[np.generic], shift: fl
     return np.asarray(np.abs(steps - np.floor(steps) - 0.5) * scale / ulp(x))
 
 
-def _watch_output(value: str, seen: list[_Probe]):  # type: ignore[no-untyped-def]
+def _watch_output(name: str, seen: list[Probe]):  # type: ignore[no-untyped-def]
     def watch(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
-            seen.append(_Probe(value, to_numpy(output), None))
+            seen.append(Probe(name, to_numpy(output)))
 
     return watch

@@ -1,30 +1,26 @@
 """export_onnx: trace, prove, write."""
 
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from export.read import receipt
-from export.read.codes import code_arrays
-from export.read.compare import ParityError, ParityReport, compare, default_tolerance
+from export.read.compare import ParityReport, compare
 from export.read.files import Target, write, writing
+from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels
 from export.read.receipt import Sample
-from export.write.matmul_nbits import QuickKernel, as_settings, quick_kernels
-from export.write.parity import parity_of
-from export.write.qdq import FIRST_OPSET, INT2_OPSET, LAST_OPSET, to_qdq
-from export.write.stand_ins import bias_codes, code_origins
+from export.write.parity import assert_same_values, parity_of
+from export.write.qdq import to_qdq
+from export.write.storage import FIRST_OPSET, LAST_OPSET, StoredLayer, as_settings, default_opset, stored_layers
 from export.write.tensors import as_inputs, to_numpy, torch_outputs
 from qat_core import FakeQuantize, convert
-from qat_core.layers import QuantLayer, quantized_layers
 
 SAMPLE_ATTEMPTS = 8
 
@@ -72,36 +68,22 @@ def export_onnx(
     _check_enabled(model)
     _check_mode(model)
     converted = convert(model).cpu()
-    _check_precision(converted)
-    quick, slow = quick_kernels(converted) if flavor == "ort" else ({}, {})
-    if flavor == "ort" and not quick:
-        reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in slow.items())
-        raise ValueError(f"flavor='ort' has a quick kernel for no layer of this model; expected a Linear: {reasons}")
-    if opset_version is None:
-        opset_version = INT2_OPSET if storage is None and _has_two_bits(converted, quick) else FIRST_OPSET
+    layers = stored_layers(converted, flavor, storage, opset_version)
+    opset = opset_version or default_opset(layers)
 
     expected = torch_outputs(converted, inputs)
-    proto = to_qdq(
-        converted,
-        inputs,
-        len(expected),
-        opset_version=opset_version,
-        int8_storage=storage == "int8",
-        dynamic_batch=dynamic_batch,
-        quick=quick,
-    )
-    assert_same_codes(proto, converted, quick)
+    proto = to_qdq(converted, layers, inputs, len(expected), opset_version=opset, dynamic_batch=dynamic_batch)
+    graph = Graph(proto)
+    assert_same_values(graph, layers)
     with writing(path) as target:
         write(proto, target)
-        report = parity_of(converted, proto, target, inputs, expected)
+        kernels = _kernels_of(graph, layers, target) if flavor == "ort" or storage == "int8" else None
+        report = parity_of(converted, graph, target, inputs, expected, kernels=kernels)
         report.raise_if_broken()
-        if flavor == "ort" or storage == "int8":
-            report = replace(report, kernels=_quick_kernels_of(proto, target, slow))
-        settings: dict[str, Any] = {"flavor": flavor, "storage": storage, "opset_version": opset_version}
-        if flavor == "ort":
-            settings["kernels"] = as_settings(quick, slow)
-        promised = report.kernels.expected if report.kernels else {}
-        _attach_receipt(proto, target, converted, inputs, [default_tolerance(y) for y in expected], settings, promised)
+        if kernels is not None:
+            kernels.raise_if_missing()
+        settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
+        _attach_receipt(graph, target, converted, inputs, report, settings)
         write(proto, target)
     return report
 
@@ -118,18 +100,12 @@ def _check_arguments(flavor: str, storage: str | None, opset_version: int | None
         )
 
 
-def _quick_kernels_of(proto: onnx.ModelProto, target: Path, slow: Mapping[str, str]) -> Kernels:
-    """The kernels that onnxruntime should run, and runs; `slow` knows why some layers have none.
-
-    Raises:
-        KernelError: one is missing.
-    """
-    promised, in_float = expected_kernels(proto)
+def _kernels_of(graph: Graph, layers: Sequence[StoredLayer], target: Path) -> Kernels:
+    """The quick kernels that onnxruntime should run, and runs; the others with the reason that the storage knows."""
+    promised, in_float = expected_kernels(graph)
     quick = {node.rpartition("/")[0] for node in promised}
-    reasons = {name: reason for name, reason in {**in_float, **slow}.items() if name not in quick}
-    kernels = find_kernels(target, promised, reasons)
-    kernels.raise_if_missing()
-    return kernels
+    known = {layer.name: layer.reason for layer in layers if layer.reason}
+    return find_kernels(target, promised, {n: reason for n, reason in {**in_float, **known}.items() if n not in quick})
 
 
 def _check_enabled(model: nn.Module) -> None:
@@ -149,114 +125,33 @@ def _check_mode(model: nn.Module) -> None:
             )
 
 
-def _check_precision(converted: nn.Module) -> None:
-    for name, layer in quantized_layers(converted):
-        for part, weight, _ in layer.quantized_weights():
-            if weight.dtype != torch.float32:
-                raise ValueError(
-                    f"the {part} of layer {name or 'model'!r} is {weight.dtype}; expected torch.float32: model.float()"
-                )
-
-
-def _has_two_bits(converted: nn.Module, quick: Mapping[str, QuickKernel]) -> bool:
-    """Would any weight be stored as INT2?"""
-    return any(
-        quantizer.spec.storage_bits == 2
-        for name, layer in quantized_layers(converted)
-        if name not in quick
-        if layer.input_quantizer is None or layer.input_quantizer.spec.dynamic
-        for _, _, quantizer in layer.quantized_weights()
-    )
-
-
-def assert_same_codes(proto: onnx.ModelProto, converted: nn.Module, quick: Mapping[str, QuickKernel]) -> None:
-    """The codes in the file are the codes of the forward pass, weight by weight and bias by bias.
-
-    Layers in `quick` hold them as their kernel does.
-
-    Raises:
-        ParityError: they are not; the message names the layer.
-    """
-    stored, origins = dict(code_arrays(proto)), code_origins(converted)
-    tied: dict[nn.Module, str] = {}
-    for name, layer in quantized_layers(converted):
-        prefix = f"{name}." if name else ""
-        expected = {
-            tied.setdefault(quantizer, f"{prefix}{part}"): (
-                quick[name].codes(quantizer.codes(weight), quantizer.spec)
-                if name in quick
-                else quantizer.codes(weight).short() + origins[quantizer]
-            )
-            for part, weight, quantizer in layer.quantized_weights()
-        }
-        if layer.has_integer_accumulator() and layer.bias is not None:
-            expected[f"{prefix}bias"] = bias_codes(layer)[0]
-        for initializer, codes in expected.items():
-            found = stored.get(initializer)
-            if found is None or not np.array_equal(_unpadded(found, codes), to_numpy(codes)):
-                raise ParityError(
-                    f"the codes {initializer!r} of layer {name or 'model'!r} in the file are not those of the forward "
-                    "pass"
-                )
-
-
-def _unpadded(found: np.ndarray, codes: Tensor) -> np.ndarray:
-    """Groups (rows, groups, group_size) or rows (rows, elements) back in the shape of the tensor."""
-    rows = found.reshape(found.shape[0], -1)[:, : codes.numel() // codes.shape[0]]
-    return rows.reshape(codes.shape)
-
-
 def _attach_receipt(
-    proto: onnx.ModelProto,
+    graph: Graph,
     target: Path,
     converted: nn.Module,
     inputs: Sequence[Tensor],
-    tolerances: Sequence[float],
+    report: ParityReport,
     settings: dict[str, Any],
-    kernels: dict[str, str],
 ) -> None:
     """Promise a sample that no rounding tie decides, on this machine at least."""
-    whole = any(value.type.tensor_type.shape.dim[0].dim_value for value in proto.graph.input)
+    whole = any(value.type.tensor_type.shape.dim[0].dim_value for value in graph.model.graph.input)
     for first_row in range(SAMPLE_ATTEMPTS):
         sample = Sample.of([to_numpy(t) for t in inputs], first_row, whole)
         outputs = torch_outputs(converted, [torch.from_numpy(x) for x in sample.arrays()])
-        if compare(target, sample.arrays(), outputs, tolerances).ok:
+        levels = compare(target, sample.arrays(), outputs, report.tolerances)
+        if not any(level.beyond_tolerance for level in levels):
             break
     receipt.attach(
-        proto,
+        graph,
         sample,
         outputs,
-        tolerances,
+        report.tolerances,
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
         },
-        settings={**settings, "layers": _layer_settings(converted)},
-        kernels=kernels,
+        settings=settings,
+        kernels=report.kernels.expected if report.kernels else {},
     )
-
-
-def _layer_settings(converted: nn.Module) -> list[dict[str, Any]]:
-    """The specs of all layers, and the names of the layers that share them."""
-    shared: dict[str, dict[str, Any]] = {}
-    for name, layer in quantized_layers(converted):
-        specs = _specs(layer)
-        shared.setdefault(repr(specs), {"names": [], **specs})["names"].append(name)
-    return list(shared.values())
-
-
-def _specs(layer: QuantLayer) -> dict[str, dict[str, Any]]:
-    """What differs from QuantSpec's defaults, for the weights of a layer and for its input."""
-    specs = {"weight": layer.quantized_weights()[0][2].spec}
-    if layer.input_quantizer is not None:
-        specs["activation"] = layer.input_quantizer.spec
-    return {
-        name: {
-            f.name: getattr(spec, f.name)
-            for f in fields(spec)
-            if f.name == "bits" or getattr(spec, f.name) != f.default
-        }
-        for name, spec in specs.items()
-    }

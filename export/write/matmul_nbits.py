@@ -12,17 +12,15 @@ Which kernels are quick was measured with onnxruntime 1.32: level 1 for 4 bits o
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from qat_core import FakeQuantize, QuantSpec
 from qat_core.affine import to_groups
-from qat_core.layers import QuantLayer, QuantLinear, quantized_layers
+from qat_core.layers import QuantLayer, QuantLinear
 
 DOMAIN, OP_TYPE = "com.microsoft", "MatMulNBits"
 BLOCK_SIZES = (16, 32, 64, 128, 256)
@@ -31,15 +29,18 @@ TWO_BIT_BLOCK_SIZES = (32, 64, 128)
 
 
 @dataclass(frozen=True)
-class QuickKernel:
-    """How MatMulNBits runs one layer.
+class MatMulNBits:
+    """How the operator runs one layer: its attributes.
 
     Attributes:
+        K, N: inputs and outputs of the layer.
         bits: of a code in the file, 2, 4 or 8: as many as the spec says or more.
         block_size: neighbours in a row that share a scale in the file.
         accuracy_level: 1, float32 activations, or 4, 8-bit ones.
     """
 
+    K: int
+    N: int
     bits: int
     block_size: int
     accuracy_level: int
@@ -60,28 +61,14 @@ class QuickKernel:
             return 2 if spec.half_shift else 1
         return 1 << (self.bits - math.ceil(spec.bits))
 
-
-def quick_kernels(converted: nn.Module) -> tuple[dict[str, QuickKernel], dict[str, str]]:
-    """Which layers of a converted model MatMulNBits can run.
-
-    Returns:
-        Layer -> its kernel, and layer -> the reason why it has none.
-    """
-    layers = dict(quantized_layers(converted))
-    readers: dict[FakeQuantize, list[str]] = defaultdict(list)
-    for name, layer in layers.items():
-        for _, _, quantizer in layer.quantized_weights():
-            readers[quantizer].append(name)
-    found = {name: _kernel_of(layer) for name, layer in layers.items()}
-    for names in readers.values():
-        if len({found[name] for name in names}) > 1:
-            reason = f"its weight is shared by {', '.join(names)}, which cannot all read the same bytes"
-            found.update({name: reason for name in names if isinstance(found[name], QuickKernel)})
-    quick = {name: kernel for name, kernel in found.items() if isinstance(kernel, QuickKernel)}
-    return quick, {name: kernel for name, kernel in found.items() if isinstance(kernel, str)}
+    def as_settings(self) -> dict[str, object]:
+        """For the receipt, which knows the sizes of the layer."""
+        settings = {name: value for name, value in asdict(self).items() if name not in ("K", "N")}
+        return {"kernel": OP_TYPE, **settings}
 
 
-def _kernel_of(layer: QuantLayer) -> QuickKernel | str:
+def kernel_of(layer: QuantLayer) -> MatMulNBits | str:
+    """How MatMulNBits runs a layer of a converted model, or why it does not."""
     if not isinstance(layer, QuantLinear):
         return f"{type(layer).__name__.removeprefix('Quant')} is not a Linear"
     activation = None if layer.input_quantizer is None else layer.input_quantizer.spec
@@ -96,14 +83,17 @@ def _kernel_of(layer: QuantLayer) -> QuickKernel | str:
         rows = ["whole rows"] if activation is not None and activation.granularity != "per_group" else []
         return f"no block of {', '.join(map(str, BLOCK_SIZES))} inputs fits its {' and '.join(groups + rows)}"
     size = max((size for size in sizes if size <= PREFERRED_BLOCK_SIZE), default=min(sizes))
-    bits = spec.storage_bits
+    columns, rows, bits = layer.in_features, layer.out_features, spec.storage_bits
     if spec.half_shift:
         bits = 4 if spec.bits < 4 else 2 * bits
     if activation is None:
-        return QuickKernel(4, size, 1) if bits <= 4 else "float activations have a quick kernel for 4-bit codes only"
+        if bits > 4:
+            return "float activations have a quick kernel for 4-bit codes only"
+        return MatMulNBits(columns, rows, 4, size, accuracy_level=1)
     if bits > 8:
         return "half-shifted codes of 8 bits do not fit into 8 bits without their shift"
-    return QuickKernel(4 if bits == 2 and size not in TWO_BIT_BLOCK_SIZES else bits, size, 4)
+    bits = 4 if bits == 2 and size not in TWO_BIT_BLOCK_SIZES else bits
+    return MatMulNBits(columns, rows, bits, size, accuracy_level=4)
 
 
 def _block_sizes(columns: int, weight: QuantSpec, activation: QuantSpec | None) -> list[int]:
@@ -134,67 +124,23 @@ def pack_rows(codes: Tensor, bits: int) -> Tensor:
     return (parts << torch.arange(0, 8, bits)).sum(-1).to(torch.uint8)
 
 
-class StoredBlocks(nn.Module):
-    """The codes of a Linear's weight, packed as MatMulNBits reads them.
+def in_blocks(kernel: MatMulNBits, quantizer: FakeQuantize, weight: Tensor) -> dict[str, Tensor]:
+    """The codes of a converted weight (out, in), their scales and zero points, as MatMulNBits reads them."""
+    spec, bits, size = quantizer.spec, kernel.bits, kernel.block_size
+    multiplier = kernel.multiplier(spec)
+    blocks = -(-kernel.K // size)
 
-    Args:
-        quantizer, weight: of a converted layer; (out, in).
-        kernel: how to store it.
-    """
+    def by_block(x: Tensor) -> Tensor:
+        """(), (out, 1) or (out, groups, 1) -> (out, blocks)."""
+        x = x.reshape(kernel.N, -1) if x.dim() else x.reshape(1, 1)
+        repeats = -(-blocks // x.shape[1]) if x.shape[1] == 1 else spec.group_size // size
+        return x.repeat_interleave(repeats, 1)[:, :blocks].expand(kernel.N, blocks).contiguous()
 
-    codes: Tensor
-    scale: Tensor
-    zero_point: Tensor | None
-
-    def __init__(self, quantizer: FakeQuantize, weight: Tensor, kernel: QuickKernel) -> None:
-        super().__init__()
-        spec, bits, size = quantizer.spec, kernel.bits, kernel.block_size
-        multiplier = kernel.multiplier(spec)
-        blocks = -(-weight.shape[1] // size)
-
-        def by_block(x: Tensor) -> Tensor:
-            """(), (out, 1) or (out, groups, 1) -> (out, blocks)."""
-            x = x.reshape(len(weight), -1) if x.dim() else x.reshape(1, 1)
-            repeats = -(-blocks // x.shape[1]) if x.shape[1] == 1 else spec.group_size // size
-            return x.repeat_interleave(repeats, 1)[:, :blocks].expand(len(weight), blocks).contiguous()
-
-        scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
-        codes = kernel.codes(quantizer.codes(weight), spec)
-        if zero_point is None:
-            codes = codes + 2 ** (bits - 1)
-            self.register_buffer("zero_point", None)
-        else:
-            self.register_buffer("zero_point", pack_rows(by_block(zero_point * multiplier).int(), bits))
-        self.register_buffer("scale", by_block(scale / multiplier))
-        self.register_buffer("codes", pack_weight(codes, bits, size))
-        self.attributes = {"K": weight.shape[1], "N": weight.shape[0], **asdict(kernel)}
-
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """x times the weight: what torch.export carries through as it is."""
-        return torch.onnx.ops.symbolic(
-            f"{DOMAIN}::{OP_TYPE}",
-            [x, self.codes, self.scale, self.zero_point, *([] if bias is None else [None, bias])],
-            self.attributes,
-            dtype=x.dtype,
-            shape=(*x.shape[:-1], self.attributes["N"]),
-            version=1,
-        )
-
-
-class QuickLinear:
-    """The forward of a QuantLinear while exporting: activations go in as they are, the kernel rounds them."""
-
-    def __init__(self, layer: QuantLayer) -> None:
-        self.layer = layer
-
-    def __call__(self, input: Tensor) -> Tensor:
-        y: Tensor = self.layer.weight_quantizer(input, self.layer.bias)
-        return y
-
-
-def as_settings(quick: Mapping[str, QuickKernel], slow: Mapping[str, str]) -> dict[str, dict[str, object]]:
-    """For the receipt: layer -> its kernel, or why it has none."""
-    return {
-        **{name: {"kernel": OP_TYPE, **asdict(kernel)} for name, kernel in quick.items()},
-        **{name: {"kernel": "QDQ", "reason": reason} for name, reason in slow.items()},
-    }
+    scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
+    codes = kernel.codes(quantizer.codes(weight), spec)
+    parts = {"scale": by_block(scale / multiplier)}
+    if zero_point is None:
+        codes = codes + 2 ** (bits - 1)
+    else:
+        parts = {"zero_point": pack_rows(by_block(zero_point * multiplier).int(), bits), **parts}
+    return {**parts, "codes": pack_weight(codes, bits, size)}

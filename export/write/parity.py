@@ -1,22 +1,24 @@
-"""check_parity: does onnxruntime answer as PyTorch does? At every optimization level, since each rewrites the graph."""
+"""Is a file the model it was made from? Its codes stand for the model's weights, and onnxruntime answers the same.
+
+At every optimization level, since each rewrites the graph.
+"""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.read.compare import TOLERANCE, LevelParity, ParityError, ParityReport, compare
-from export.read.files import Source, load
+from export.read.compare import ParityError, ParityReport, compare, default_tolerance
+from export.read.files import Source
+from export.read.graph import Graph
+from export.read.kernels import Kernels
 from export.read.proof import prove
 from export.read.runtime import Setup
-from export.write.divergence import find_parting
+from export.write.divergence import find_divergence, watch
+from export.write.storage import StoredLayer
 from export.write.tensors import as_inputs, to_numpy, torch_outputs
 from qat_core import convert
-
-__all__ = ["TOLERANCE", "LevelParity", "ParityError", "ParityReport", "check_parity", "parity_of", "to_numpy"]
 
 
 def check_parity(
@@ -40,23 +42,46 @@ def check_parity(
     """
     tensors = as_inputs(inputs)
     converted = convert(model).cpu()
-    return parity_of(converted, load(path), path, tensors, torch_outputs(converted, tensors), setup)
+    return parity_of(converted, Graph.open(path), path, tensors, torch_outputs(converted, tensors), setup)
 
 
 def parity_of(
     converted: nn.Module,
-    proto: onnx.ModelProto,
+    graph: Graph,
     file: Source,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
     setup: Setup | None = None,
+    kernels: Kernels | None = None,
 ) -> ParityReport:
-    """`check_parity` for a model that is converted already, and a file that may still be bytes."""
-    report = compare(file, [to_numpy(t) for t in inputs], expected, setup=setup)
-    report = replace(report, proof=prove(proto))
-    if report.ok:
-        return report
-    parting = find_parting(converted, proto, inputs, expected, report, setup)
-    if parting is not None and parting.explained:
-        return replace(report, ok=True, outcome="rounding", parting=parting)
-    return replace(report, parting=parting)
+    """`check_parity` for a model that is converted already and answers as expected, on a file that may be bytes."""
+    tolerances = [default_tolerance(output) for output in expected]
+    levels = compare(file, [to_numpy(t) for t in inputs], expected, tolerances, setup)
+    divergence = None
+    if any(level.beyond_tolerance for level in levels):
+        divergence = find_divergence(watch(converted, inputs), graph, inputs, expected, tolerances, levels, setup)
+    return ParityReport(tolerances, levels, divergence, prove(graph), kernels)
+
+
+def assert_same_values(graph: Graph, layers: Sequence[StoredLayer]) -> None:
+    """What the codes in the file stand for is each weight and bias of the forward pass, bit for bit.
+
+    Only a zero has no sign: its code stands for +0.0, where rounding a small negative weight left -0.0.
+
+    Raises:
+        ParityError: it is not; the message names the layer.
+    """
+    for layer in layers:
+        for stored, numbers in layer.on_grid():
+            found = graph.packed.get(stored.name)
+            if found is None or not np.array_equal(_unpadded(found.values, numbers), to_numpy(numbers)):
+                raise ParityError(
+                    f"the codes {stored.name!r} of layer {layer.name or 'model'!r} in the file are not those of the "
+                    "forward pass"
+                )
+
+
+def _unpadded(values: NDArray[np.float32], weight: Tensor) -> NDArray[np.float32]:
+    """In the shape of a weight, without what fills up the last group or block of each row."""
+    rows = values.reshape(weight.shape[0], -1)[:, : weight[0].numel()]
+    return rows.reshape(weight.shape)

@@ -1,13 +1,14 @@
 """A converted model as an ONNX graph: QuantizeLinear, DequantizeLinear and integer initializers, standard operators.
 
-torch.export traces the model with stand-ins in place of its quantizers (`markers.py`); what is left to do here is to
-give every tensor of codes its narrow type and the module's own name.
+torch.export traces the model with stand-ins in place of its quantizers; what is left to do here is to give every tensor
+of codes the type and the name that `storage.py` says, and every activation the type that fits where it stands.
 """
 
 import ast
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -16,125 +17,100 @@ import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 from torch import Tensor, nn
 
-from export.write.matmul_nbits import QuickKernel
-from export.write.stand_ins import with_markers
+from export.read.codes import EIGHT_BITS
+from export.read.graph import LIMITS, MOVES
+from export.write.stand_ins import with_stand_ins
+from export.write.storage import StoredLayer, StoredTensor, narrowest_type
 from export.write.tracing import quiet, trace
-from qat_core import QuantSpec
 
-FIRST_OPSET, LAST_OPSET = 21, 25
-INT2_OPSET = 25
 IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
-MOVES = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Identity", "MaxPool", "Gather", "Split"}
-LIMITS = {"Relu", "Clip"}
 SMALLEST_CLIPPED_SCALE = 2.0**-22  # half a step is then onnxruntime's tolerance, 2^-23
 ABBREVIATIONS = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ"}
-SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
+
+Buffers: TypeAlias = Mapping[str, tuple[StoredTensor, str]]  # as traced -> what it is of, and its role there
 
 
 def to_qdq(
     converted: nn.Module,
+    layers: Sequence[StoredLayer],
     inputs: Sequence[Tensor],
     outputs: int,
     *,
     opset_version: int,
-    int8_storage: bool = False,
     dynamic_batch: bool = True,
-    quick: Mapping[str, QuickKernel] | None = None,
 ) -> onnx.ModelProto:
     """The ONNX graph of a converted model.
 
     Args:
         converted: what `convert` returns, on the CPU; it is left as it is.
+        layers: how the file holds each of its layers.
         inputs: example inputs.
         outputs: how many tensors the model answers.
-        opset_version: 21 to 25; two-bit codes are stored as INT2 from 25 on, before that as INT4.
-        int8_storage: store narrower codes as INT8, which integer kernels need.
+        opset_version: 21 to 25, one that has the types of `layers`.
         dynamic_batch: let the first dimension vary, and with it the length of sequences where torch.export can.
-        quick: layer -> how MatMulNBits runs it, for those that it does.
 
     Raises:
         ValueError: torch cannot trace the model, or what it takes and answers cannot be told apart.
     """
-    exporting, specs, first_names = with_markers(converted, quick or {})
+    exporting, buffers = with_stand_ins(converted, layers)
     model = trace(exporting, inputs, opset_version=opset_version, dynamic_batch=dynamic_batch)
-    static = {_layer_of(name) for name in specs if _is_activation(name)}
     for name, value in model.graph.initializers.items():
-        if name in specs and name.endswith((".codes", ".zero_point")) and not _is_activation(name):
-            # onnxruntime fuses INT2 weights of a quantized input into a QGemm that it then refuses to load
-            fitting = FIRST_OPSET if _layer_of(name) in static else opset_version
-            _retype(value, stored_type(specs[name], fitting, int8_storage))
+        stored, role = buffers.get(name, (None, ""))
+        if stored is not None and role in ("codes", "zero_point"):
+            _retype(value, stored.dtype)
     with quiet():
         _simplify(model)
-    # onnxruntime fuses weights of eight bits and an input of four into a QLinearConv that it then refuses to load
-    codes = [value.dtype for name, value in model.graph.initializers.items() if name.endswith(".codes")]
-    wide = ir.DataType.INT8 in codes or ir.DataType.UINT8 in codes
-    _store_activations(model, specs, narrow=not wide)
-    _name(model, first_names, ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)], opset_version)
+    _store_activations(model, buffers)
+    _name(model, buffers, ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)], opset_version)
     model.ir_version = IR_VERSIONS[opset_version]
     proto = ir.to_proto(model)
     proto.graph.ClearField("value_info")  # types and shapes in between, which whoever reads the file infers
     return proto
 
 
-def stored_type(spec: QuantSpec, opset_version: int, int8_storage: bool) -> ir.DataType:
-    """The narrowest type of the opset that holds the codes of a spec."""
-    bits = 8 if int8_storage else spec.storage_bits
-    if opset_version < INT2_OPSET:
-        bits = max(bits, 4)
-    return ir.DataType[f"{'' if spec.symmetric else 'U'}INT{bits}"]
-
-
-def _layer_of(buffer: str) -> str:
-    """0.weight_quantizer.codes -> 0, and weight_quantizer.codes -> the model itself."""
-    return buffer.rpartition(".")[0].rpartition(".")[0]
-
-
-def _is_activation(buffer: str) -> bool:
-    return ".input_quantizer." in f".{buffer}"
-
-
-def initializer_name(buffer: str) -> str:
-    """The module's own name for a buffer of a stand-in: 0.weight_quantizer.scale -> 0.weight_scale."""
-    name, part = re.fullmatch(r"(.*)_quantizer\.(\w+)", buffer).groups()  # type: ignore[union-attr]
-    return name + SUFFIXES[part]
-
-
 def _retype(value: ir.Value, dtype: ir.DataType) -> None:
-    """Narrow codes or a zero point that were traced as int8 or uint8; INT32 codes stay."""
+    """Narrow codes or a zero point that were traced as int8 or uint8."""
     assert value.const_value is not None
-    if value.const_value.dtype == ir.DataType.INT32:
-        return
-    codes = value.const_value.numpy().astype(dtype.numpy())
-    value.const_value = ir.Tensor(codes, dtype=dtype, name=value.name)
-    value.dtype = dtype
+    if value.const_value.dtype != dtype:
+        codes = value.const_value.numpy().astype(dtype.numpy())
+        value.const_value = ir.Tensor(codes, dtype=dtype, name=value.name)
+        value.dtype = dtype
 
 
-def _store_activations(model: ir.Model, specs: dict[str, QuantSpec], narrow: bool) -> None:
+def _store_activations(model: ir.Model, buffers: Buffers) -> None:
     """Give each QuantizeLinear, traced with 8 bits, the type and the limits of its spec.
 
     Four bits are UINT4 or INT4 where onnxruntime gets it right. It drops a Relu in front of a 4-bit QuantizeLinear,
     which only a zero point at the smallest code makes up for, and cannot load one behind a Clip or a MaxPool: there the
     type stays 8 bits wide, and a Clip of the input sees to the limits. It drops a Clip whose limits are within 2^-23 of
     those of the 8-bit codes, whatever the scale: where this is more than half a step, the limits are Max and Min, and
-    stand between QuantizeLinear and the model's own Relu or Clip as well.
+    stand between QuantizeLinear and the model's own Relu or Clip as well. And it fuses weights of eight bits and an
+    input of four into a QLinearConv that it then refuses to load: beside such weights all stay 8 bits wide.
     """
+    wide = any(
+        value.dtype in EIGHT_BITS for name, value in model.graph.initializers.items() if _is_codes(buffers, name)
+    )
     for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
         x, scale, zero_point = node.inputs
         assert x is not None
         assert scale is not None
         assert zero_point is not None
         assert zero_point.name is not None
-        spec = specs[zero_point.name]
+        spec = buffers[zero_point.name][0].spec
         origin, step = _number(zero_point), _number(scale)
         path = _path(x)
         tiny = step < SMALLEST_CLIPPED_SCALE
         fits = "MaxPool" not in path and path[-1] != "Clip" and (path[-1] != "Relu" or origin == spec.quant_min)
-        if spec.bits == 4 and narrow and fits:
-            _retype(zero_point, stored_type(spec, FIRST_OPSET, int8_storage=False))
+        if spec.bits == 4 and fits and not wide:
+            _retype(zero_point, narrowest_type(4, spec.symmetric))
             node.outputs[0].type = zero_point.type
         elif spec.bits < 8 or (tiny and path[-1] in LIMITS):
             limits = [np.float32(code - origin) * np.float32(step) for code in (spec.quant_min, spec.quant_max)]
             _limit(model, node, limits, ("Max", "Min") if tiny else ("Clip",))
+
+
+def _is_codes(buffers: Buffers, name: str) -> bool:
+    return name in buffers and buffers[name][1] == "codes"
 
 
 def _path(x: ir.Value) -> list[str]:
@@ -192,11 +168,12 @@ def _simplify(model: ir.Model) -> None:
         simplify(model)
 
 
-def _name(model: ir.Model, first_names: dict[str, str], output_names: Sequence[str], opset_version: int) -> None:
+def _name(model: ir.Model, buffers: Buffers, output_names: Sequence[str], opset_version: int) -> None:
     """Nodes and initializers get the names of the modules they come from; what says nothing is dropped."""
     for name, value in list(model.graph.initializers.items()):
-        if name in first_names:
-            value.name = initializer_name(first_names[name])
+        if name in buffers:
+            stored, role = buffers[name]
+            value.name = stored.name_of(role)
     seen = Counter[str]()
     for node in model.graph:
         node.name = _node_name(node)

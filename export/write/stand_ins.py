@@ -1,101 +1,77 @@
 """What stands in for the quantizers while a model is exported, and only then.
 
 A weight quantizer steps aside for a module that holds the integer codes of the forward pass, an activation quantizer
-for one that holds its scale. Both call a marker operator, which torch.export carries through untouched and one line
-of onnxscript turns into QuantizeLinear and DequantizeLinear. Training never sees a marker.
+for one that holds its scale; `storage.py` says which. Both call a marker operator, which torch.export carries through
+untouched and one line of onnxscript turns into QuantizeLinear and DequantizeLinear. Training never sees a marker.
 """
 
 import copy
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.write.matmul_nbits import QuickKernel, QuickLinear, StoredBlocks
+from export.write.matmul_nbits import DOMAIN, OP_TYPE
 from export.write.recurrent import Recurrence
-from qat_core import FakeQuantize, QuantSpec
+from export.write.storage import StoredLayer, StoredTensor
+from qat_core import FakeQuantize
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
-from qat_core.layers import QuantEmbeddingBag, QuantLayer, quantized_layers
+from qat_core.layers import QuantEmbeddingBag, QuantLayer
 from qat_core.sequence import QuantGRU, QuantLSTM
 
-BIAS_SPEC = QuantSpec(bits=8)  # signed; its codes are INT32 whatever the width
 
+class _StandIn(nn.Module):
+    """A tensor as the file holds it, each part a buffer."""
 
-class StoredCodes(nn.Module):
-    """A tensor that never changes, as integer codes.
-
-    On the half-shifted grid a real number is (code + 0.5) * scale, rounded once. DequantizeLinear of scale and an
-    Add of half a step would round twice, so there the codes are dequantized with scale 1 and multiplied afterwards.
-
-    Args:
-        codes: in the shape of the tensor.
-        scale, zero_point: as the quantizer's source answers; zero_point None is written as 0, since without an explicit
-            one onnxruntime's integer kernels never appear.
-        spec: of the quantizer.
-        axis: of the output channels.
-    """
-
+    codes: Tensor
     scale: Tensor
+    unit: Tensor
+    zero_point: Tensor
 
-    def __init__(self, codes: Tensor, scale: Tensor, zero_point: Tensor | None, spec: QuantSpec, axis: int) -> None:
+    def __init__(self, stored: StoredTensor) -> None:
         super().__init__()
-        self.spec, self.shape, self.axis, self.block_size = spec, codes.shape, axis, 0
-        zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
-        if spec.half_shift:
-            codes = to_groups(codes, spec)
-            self.register_buffer("scale", scale)
-            scale, zero_point = torch.ones(()), torch.zeros(())
-        elif spec.granularity == "per_group":
-            scale, zero_point = scale.squeeze(-1), zero_point.squeeze(-1)  # (rows, groups)
-            codes, self.axis, self.block_size = codes.flatten(1), 1, spec.group_size
-        if not self.block_size and scale.dim():
-            scale, zero_point = scale.flatten(), zero_point.flatten()
-        self.register_buffer("codes", codes)
-        self.register_buffer("unit" if spec.half_shift else "scale", scale)
-        self.register_buffer("zero_point", zero_point.to(codes.dtype))
+        self.stored = stored
+        for role, tensor in stored.parts.items():
+            self.register_buffer(role, tensor)
 
-    @classmethod
-    def of_weight(cls, quantizer: FakeQuantize, weight: Tensor, axis: int, origin: int) -> "StoredCodes":
-        """The codes that the forward pass computes from a weight; an origin other than 0 makes them unsigned."""
-        spec = quantizer.spec
-        scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
-        codes = quantizer.codes(weight)
-        if origin:
-            codes, zero_point = (codes.short() + origin).to(torch.uint8), torch.full_like(scale, origin)
-            spec = replace(spec, symmetric=False)
-        return cls(codes, scale, zero_point, spec, axis)
 
-    @classmethod
-    def of_bias(cls, layer: QuantLayer) -> "StoredCodes":
-        """The INT32 codes of a bias in the unit of its layer's accumulator."""
-        assert layer.bias is not None
-        codes, unit = bias_codes(layer)
-        return cls(codes, unit, None, BIAS_SPEC, 0)
+class Codes(_StandIn):
+    """A tensor that never changes, as integer codes: DequantizeLinear."""
 
     def forward(self, _: Tensor) -> Tensor:
-        scale = self.unit if self.spec.half_shift else self.scale
-        y: Tensor = torch.ops.qat.dequantize(self.codes, scale, self.zero_point, self.axis, self.block_size)
-        if self.spec.half_shift:
-            y = from_groups((y + self.spec.shift) * self.scale, self.shape)
-        return y if y.shape == self.shape else y.reshape(self.shape)
+        stored, half_shift = self.stored, self.stored.spec.half_shift
+        scale = self.unit if half_shift else self.scale
+        y: Tensor = torch.ops.qat.dequantize(self.codes, scale, self.zero_point, stored.axis, stored.block_size)
+        if half_shift:
+            y = from_groups((y + stored.spec.shift) * self.scale, stored.shape)
+        return y if y.shape == stored.shape else y.reshape(stored.shape)
 
 
-class StoredActivation(nn.Module):
+class Activation(_StandIn):
     """A static activation quantizer: QuantizeLinear, DequantizeLinear."""
-
-    def __init__(self, quantizer: FakeQuantize) -> None:
-        super().__init__()
-        self.spec = quantizer.spec
-        scale, zero_point = quantizer.source.qparams(torch.empty(0))
-        zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
-        self.register_buffer("scale", scale)
-        self.register_buffer("zero_point", zero_point.to(torch.int8 if self.spec.symmetric else torch.uint8))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = torch.ops.qat.quantize_dequantize(x, self.scale, self.zero_point)
         return y
+
+
+class Blocks(_StandIn):
+    """The codes of a Linear's weight, and the product with them: MatMulNBits."""
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """x times the weight: what torch.export carries through as it is."""
+        kernel = self.stored.kernel
+        assert kernel is not None
+        return torch.onnx.ops.symbolic(
+            f"{DOMAIN}::{OP_TYPE}",
+            [x, self.codes, self.scale, self._buffers.get("zero_point"), *([] if bias is None else [None, bias])],
+            asdict(kernel),
+            dtype=x.dtype,
+            shape=(*x.shape[:-1], kernel.N),
+            version=1,
+        )
 
 
 class ActivationInFloat(nn.Module):
@@ -117,78 +93,54 @@ class ActivationInFloat(nn.Module):
         return y.flatten(1)[:, : x.shape[-1]].reshape(x.shape)
 
 
-def with_markers(
-    converted: nn.Module, quick: Mapping[str, QuickKernel]
-) -> tuple[nn.Module, dict[str, QuantSpec], dict[str, str]]:
-    """A copy whose quantizers are stand-ins, and whose layers named in `quick` are MatMulNBits.
+def with_stand_ins(
+    converted: nn.Module, layers: Sequence[StoredLayer]
+) -> tuple[nn.Module, dict[str, tuple[StoredTensor, str]]]:
+    """A copy of a converted model whose quantizers are stand-ins.
 
     Returns:
-        The copy; the buffer of codes or a zero point -> its spec; every other name of a tied buffer -> its first one.
+        The copy, and each of its buffers, by every name it has: what it is of, and its role there.
     """
     exporting = copy.deepcopy(converted)
-    origins = code_origins(exporting)
-    stand_ins: dict[FakeQuantize, nn.Module] = {}
-    for layer_name, layer in list(quantized_layers(exporting)):
-        if layer_name in quick:
-            quantizer = layer.weight_quantizer
-            if quantizer not in stand_ins:
-                stand_ins[quantizer] = StoredBlocks(quantizer, layer.weight, quick[layer_name])
-            layer._modules.update(weight_quantizer=stand_ins[quantizer], input_quantizer=None)
-            layer.__dict__["forward"] = QuickLinear(layer)
+    made: dict[StoredTensor, nn.Module] = {}
+    for stored in layers:
+        layer = exporting.get_submodule(stored.name)
+        assert isinstance(layer, QuantLayer)
+        for (part, _, _), weight in zip(layer.quantized_weights(), stored.weights, strict=True):
+            layer._modules[f"{part}_quantizer"] = made.setdefault(weight, (Blocks if weight.kernel else Codes)(weight))
+        if stored.kernel:
+            layer._modules["input_quantizer"] = None
+            layer.__dict__["forward"] = _Product(layer)
             continue
-        if layer.has_integer_accumulator() and layer.bias is not None:
-            layer.add_module("bias_quantizer", StoredCodes.of_bias(layer))
-        for name, weight, quantizer in layer.quantized_weights():
-            if quantizer not in stand_ins:
-                stand_ins[quantizer] = StoredCodes.of_weight(quantizer, weight, layer.axis, origins[quantizer])
-            layer._modules[f"{name}_quantizer"] = stand_ins[quantizer]
-        activation = layer.input_quantizer
-        if activation is not None:
-            in_float = activation.spec.dynamic or activation.spec.half_shift
-            layer._modules["input_quantizer"] = (ActivationInFloat if in_float else StoredActivation)(activation)
+        if stored.bias is not None:
+            layer.add_module("bias_quantizer", Codes(stored.bias))
+        if stored.activation is not None:
+            layer._modules["input_quantizer"] = Activation(stored.activation)
+        elif layer.input_quantizer is not None:
+            layer._modules["input_quantizer"] = ActivationInFloat(layer.input_quantizer)
         layer.__dict__["quantized"] = _Stored(layer)
         if isinstance(layer, QuantEmbeddingBag):
             layer.__dict__["forward"] = _Bag(layer)
         elif isinstance(layer, QuantLSTM | QuantGRU):
             layer.__dict__["forward"] = Recurrence(layer)
-    specs, aliases = {}, {}
-    first: dict[nn.Module, str] = {}
-    for name, module in exporting.named_modules(remove_duplicate=False):
-        if isinstance(module, StoredCodes | StoredActivation | StoredBlocks):
-            owner = first.setdefault(module, name)
-            for part, _ in module.named_buffers():
-                aliases[f"{name}.{part}"] = f"{owner}.{part}"
-                if not isinstance(module, StoredBlocks):
-                    specs[f"{name}.{part}"] = module.spec
-    return exporting, specs, aliases
+    buffers = {
+        f"{name}.{role}": (module.stored, role)
+        for name, module in exporting.named_modules(remove_duplicate=False)
+        if isinstance(module, _StandIn)
+        for role in module.stored.parts
+    }
+    return exporting, buffers
 
 
-def code_origins(converted: nn.Module) -> dict[FakeQuantize, int]:
-    """What each weight quantizer's codes are counted from in the file: 0, or 128 where eight bits are written unsigned.
+class _Product:
+    """The forward of a QuantLinear that MatMulNBits runs: activations go in as they are, the kernel rounds them."""
 
-    Processors without VNNI multiply bytes in pairs and cut each sum off at 16 bits: two times 255 * 127 does not fit,
-    and an answer is wrong by percents. onnxruntime does so where an integer kernel gets INT8 weights, and takes
-    instructions that do not overflow where it gets UINT8. Narrower codes are too small to matter: 2 * 255 * 8 fits.
-    """
-    origins: dict[FakeQuantize, int] = {}
-    for _, layer in quantized_layers(converted):
-        for _, _, quantizer in layer.quantized_weights():
-            wide = layer.has_integer_accumulator() and quantizer.spec.bits == 8 and quantizer.spec.symmetric
-            origins[quantizer] = 128 if wide else origins.get(quantizer, 0)
-    return origins
+    def __init__(self, layer: QuantLayer) -> None:
+        self.layer = layer
 
-
-def bias_codes(layer: QuantLayer) -> tuple[Tensor, Tensor]:
-    """The INT32 codes of a converted layer's bias and their unit, input scale x weight scale: () or (out,)."""
-    assert layer.bias is not None
-    assert layer.input_quantizer is not None
-    input_scale, _ = layer.input_quantizer.source.qparams(torch.empty(0))
-    weight_scale, _ = layer.weight_quantizer.source.qparams(layer.weight)
-    unit = input_scale * weight_scale
-    if unit.dim():
-        unit = unit.flatten().repeat(layer.bias.numel() // unit.numel())  # the groups of a ConvTranspose share scales
-    limit = 2**31 - 128
-    return quantize(layer.bias, unit, None, -limit, limit).to(torch.int32), unit
+    def __call__(self, input: Tensor) -> Tensor:
+        y: Tensor = self.layer.weight_quantizer(input, self.layer.bias)
+        return y
 
 
 class _Stored:

@@ -93,7 +93,7 @@ def test_the_quick_twin_comes_second_with_a_report_of_its_own(outputs: tuple[Any
 
 
 def test_where_there_is_no_quick_kernel_the_page_says_why(fresh: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Exported(fresh.settings, 0, fresh.label, "name.onnx", b"", ParityReport(True, [0.0], []))
+    made = Exported(fresh.settings, 0, fresh.label, "name.onnx", b"", ParityReport([0.0], []))
 
     def refuse(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:
         raise ValueError(f"flavor={flavor!r} has a quick kernel for no layer")

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 from playwright.sync_api import Page, expect
 
 from export import check
-from export.read.codes import packed_tensors
-from export.read.draw.nibbles import offsets
+from export.read.draw.nibbles import offset_of
+from export.read.graph import Graph
 from tests.browser.chapters import MINUS, done, open_page
 from tests.browser.test_page import button, fits_the_width, open_chapter
 
@@ -91,8 +91,7 @@ def look_at_the_bytes(page: Page, path: Path) -> None:
 
 def look_at_the_nibbles(page: Page, path: Path) -> None:
     """Every way to a code leads to the one that lies there in the file."""
-    model, data = onnx.load(path), path.read_bytes()
-    tensors = {tensor.name: tensor for tensor in packed_tensors(model)}
+    tensors, data = Graph.open(path).packed, path.read_bytes()
     shown = page.locator("#exported select")
     assert shown.input_value() == "2.weight"
     cells = page.locator("#exported .map")
@@ -101,7 +100,7 @@ def look_at_the_nibbles(page: Page, path: Path) -> None:
         page.keyboard.press(key)
         assert int(cells.get_attribute("aria-valuenow")) == index
         tensor = tensors["2.weight"]
-        place = offsets(data)["2.weight"] + index // 2
+        place = offset_of(tensor.tensor, data) + index // 2
         assert page.locator("#exported .byte").inner_text().split() == [
             "byte",
             f"{place:,}",

@@ -4,17 +4,14 @@ A nibble is half a byte, one 4-bit code. The first code of a tensor is in the lo
 the high half, and so on in row-major order; 2-bit codes lie four to a byte, lowest first.
 """
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
+from onnx import TensorProto
 
-from export.read.codes import PackedTensor, packed_tensors
+from export.read.codes import PackedTensor
 from export.read.draw.svg import Picture
-from export.read.files import FileError, load
 
-GRAPH, INITIALIZER, NAME, RAW_DATA = 7, 5, 8, 9  # numbers of fields in ModelProto, GraphProto and TensorProto
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types
 LINES_SHOWN = 16
 MAP_COLUMNS, MAP_ROWS = 64, 64
 CELL, LINE, MARGIN, INDENT, GROUP = 9, 22, 16, 150, 250
@@ -31,42 +28,15 @@ STYLE = """
 """
 
 
-def packed(path: str | os.PathLike[str]) -> dict[str, PackedTensor]:
-    """Name -> quantized tensor, for all in a file.
-
-    Raises:
-        FileError: the file cannot be read or is not a valid ONNX model.
-    """
-    return {tensor.name: tensor for tensor in packed_tensors(load(path))}
+def offset_of(tensor: TensorProto, file: bytes) -> int | None:
+    """Where the raw data of an initializer begins in the bytes of its file; None where they are not seen there."""
+    message = tensor.SerializeToString()
+    begin = file.find(message)
+    return begin + message.rindex(tensor.raw_data) if begin >= 0 and tensor.raw_data else None
 
 
-def nibbles_svg(path: str | os.PathLike[str], name: str) -> str:
-    """The first bytes of a weight, and a map of all its codes.
-
-    Raises:
-        FileError: the file cannot be used, or has no quantized tensor of that name.
-    """
-    tensors = packed(path)
-    if name not in tensors:
-        raise FileError(f"{path} has no quantized tensor {name!r}; expected one of {', '.join(tensors) or 'none'}")
-    with open(path, "rb") as file:
-        offset = offsets(file.read()).get(name)
-    return tensor_svg(tensors[name], offset)
-
-
-def offsets(file: bytes) -> dict[str, int]:
-    """Initializer -> where its raw data begins in the file, for those that lie in it."""
-    found: dict[str, int] = {}
-    for graph in _fields(file, 0, len(file), GRAPH):
-        for tensor in _fields(file, *graph, INITIALIZER):
-            names = [file[begin:end].decode() for begin, end in _fields(file, *tensor, NAME)]
-            data = [begin for begin, _ in _fields(file, *tensor, RAW_DATA)]
-            found.update(zip(names, data, strict=False))
-    return found
-
-
-def tensor_svg(tensor: PackedTensor, offset: int | None) -> str:
-    """`nibbles_svg` of a tensor that is read already; its bytes are counted from `offset`, where that is known."""
+def nibbles_svg(tensor: PackedTensor, offset: int | None) -> str:
+    """The first bytes of a weight, counted from `offset` where that is known, and a map of all its codes."""
     lines, together = list(_lines(tensor, offset or 0)), _together(tensor)
     codes = tensor.codes[: MAP_COLUMNS * MAP_ROWS]
     map_top = MARGIN + LINE * (len(lines) + 5)
@@ -134,28 +104,3 @@ def _in_words(tensor: PackedTensor, offset: int | None) -> str:
     pairs = zip(tensor.codes[:LINES_SHOWN].tolist(), tensor.values[:LINES_SHOWN].tolist(), strict=True)
     first = ", ".join(f"{code} for {value:.6g}" for code, value in pairs)
     return f"{_title(tensor, offset)}. The first codes and the numbers they stand for: {first}."
-
-
-def _fields(data: bytes, at: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Begin and end of every field of that number in a message of protocol buffers."""
-    while at < end:
-        tag, at = _varint(data, at)
-        number, wire = tag >> 3, tag & 7
-        if wire == VARINT:
-            _, at = _varint(data, at)
-            continue
-        size, at = _varint(data, at) if wire == BYTES else ({FIXED64: 8, FIXED32: 4}[wire], at)
-        if number == wanted:
-            yield at, at + size
-        at += size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Seven bits a byte, lowest first, the eighth says that more follow; the number and where it ends."""
-    number = shift = 0
-    while True:
-        byte = data[at]
-        number |= (byte & 0x7F) << shift
-        shift, at = shift + 7, at + 1
-        if byte < 0x80:
-            return number, at

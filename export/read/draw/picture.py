@@ -4,16 +4,15 @@ The picture needs nothing but a browser. Its colours can be set from outside thr
 page that it is put into; by itself it is dark on white.
 """
 
-import os
 from dataclasses import dataclass, field
 
 import onnx
 from onnx import TensorProto
 
-from export.read.codes import FLOAT_BITS, initializer_roles
+from export.read.codes import FLOAT_BITS
 from export.read.draw.layout import Edge, layered
 from export.read.draw.svg import Element, Picture
-from export.read.files import load
+from export.read.graph import QDQ, Graph
 
 MARGIN, ARROW = 12.0, 7.0
 PADDING, LINE = 12.0, 17.0
@@ -21,7 +20,6 @@ TITLE_WIDTH, TEXT_WIDTH = 7.4, 6.3  # pixels a character, at most
 SPINE = 50.0  # how much straighter the way of the data is drawn than that of the weights
 LONGEST = 30  # characters of a line
 NOTES = {"scale": "scale", "zero_point": "zero point"}
-QDQ = ("QuantizeLinear", "DequantizeLinear")
 STYLE = """
 .onnx-graph { font-family: ui-sans-serif, system-ui, "Segoe UI", Roboto, Arial, sans-serif; }
 .onnx-graph text { fill: var(--ink, #0f172a); font-size: 12px; }
@@ -58,20 +56,12 @@ class _Box:
         return ", ".join([self.title, *self.notes])
 
 
-def graph_svg(path: str | os.PathLike[str]) -> str:
-    """The graph of an ONNX file, from its inputs down to its outputs.
+def graph_svg(graph: Graph, name: str) -> str:
+    """A graph from its inputs down to its outputs, called `name` in words.
 
     Weights that are codes have a box of their own; scales, zero points and biases are named where they are read.
-
-    Raises:
-        FileError: the file cannot be read or is not a valid ONNX model.
     """
-    return model_svg(load(path), os.path.basename(path))
-
-
-def model_svg(model: onnx.ModelProto, name: str) -> str:
-    """`graph_svg` of a model that is loaded already."""
-    boxes, edges, integer = _boxes_and_edges(model)
+    boxes, edges, integer = _boxes_and_edges(graph)
     layout = layered({key: box.size for key, box in boxes.items()}, edges)
 
     width, height = layout.width + 2 * MARGIN, layout.height + 2 * MARGIN
@@ -84,19 +74,18 @@ def model_svg(model: onnx.ModelProto, name: str) -> str:
     return str(picture)
 
 
-def _boxes_and_edges(model: onnx.ModelProto) -> tuple[dict[str, _Box], list[Edge], list[bool]]:
+def _boxes_and_edges(graph: Graph) -> tuple[dict[str, _Box], list[Edge], list[bool]]:
     """Boxes in an order in which each comes before its readers, edges, and which edges carry codes."""
-    graph, roles = model.graph, initializer_roles(model)
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    roles, tensors = graph.roles, graph.tensors
     boxes: dict[str, _Box] = {}
     producers: dict[str, str] = {}
     weights: set[str] = set()  # boxes that no input reaches
     edges, integer = [], []
-    for value in graph.input:
+    for value in graph.model.graph.input:
         if value.name not in tensors:
             producers[value.name] = f"in {value.name}"
             boxes[producers[value.name]] = _Box("end", _short(value.name), [_type_of(value)])
-    for index, node in enumerate(graph.node):
+    for index, node in enumerate(graph.nodes):
         key = f"op {index}"
         box = _Box("qdq" if node.op_type in QDQ else "op", _short(node.op_type))
         scope = node.name.rpartition("/")[0]
@@ -125,7 +114,7 @@ def _boxes_and_edges(model: onnx.ModelProto) -> tuple[dict[str, _Box], list[Edge
             edges.append(Edge(source, key, 1.0 if source in weights else SPINE))
             integer.append(boxes[source].kind == "codes" or boxes[source].title == "QuantizeLinear")
         producers.update(dict.fromkeys(node.output, key))
-    for value in graph.output:
+    for value in graph.model.graph.output:
         if producers.get(value.name) in boxes:
             boxes[f"out {value.name}"] = _Box("end", _short(value.name), [_type_of(value)])
             edges.append(Edge(producers[value.name], f"out {value.name}", SPINE))

@@ -10,6 +10,7 @@ from torch import nn
 from export import export_onnx, latency
 from export.__main__ import main
 from export.read.files import load
+from export.read.graph import Graph
 from export.read.latency import FOLD_WEIGHTS, as_float, example_inputs
 from export.read.runtime import Setup, optimized, run, session
 from qat_core import QATConfig, QuantSpec, convert
@@ -37,7 +38,7 @@ def exported(path, config=None, **options):
 def test_the_twin_is_the_network_in_float32(tmp_path, config, options):
     path = tmp_path / "model.onnx"
     model = exported(path, config, **options)
-    twin, setup = as_float(load(path)).SerializeToString(), Setup(config=FOLD_WEIGHTS)
+    twin, setup = as_float(Graph.open(path)).SerializeToString(), Setup(config=FOLD_WEIGHTS)
     with_float_activations = nn.Sequential(nn.Linear(40, 24), nn.ReLU(), nn.Linear(24, 3))
     with_float_activations.load_state_dict(convert(model).state_dict(), strict=False)
     x = torch.randn(9, 40)

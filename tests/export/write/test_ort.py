@@ -13,10 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from export import ParityError, audit, check, check_parity, export_onnx
-from export.read.codes import code_arrays
 from export.read.compare import output_range
-from export.write.exporter import assert_same_codes
-from export.write.matmul_nbits import pack_rows, pack_weight, quick_kernels
+from export.read.graph import Graph
+from export.write.matmul_nbits import pack_rows, pack_weight
+from export.write.parity import assert_same_values
+from export.write.storage import stored_layers
 from qat_core import QATConfig, QuantSpec, convert, prepare
 from qat_core.affine import dynamic_qparams
 from tests.export.models import Tied, prepared, tensors
@@ -143,7 +144,7 @@ def test_the_quick_kernel_rounds_as_dynamic_qparams_says(seed, bits, block_size,
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     session = ort.InferenceSession(model.SerializeToString())
-    ((_, stored),) = code_arrays(model)
+    ((_, stored),) = Graph(model).code_arrays()
     np.testing.assert_array_equal(stored, codes - 2 ** (bits - 1))
     expected = as_the_kernel_computes(x, stored, scale, block_size)
     np.testing.assert_allclose(session.run(None, {"x": x})[0], expected, rtol=0, atol=1e-6 * np.abs(expected).max())
@@ -181,15 +182,14 @@ def test_a_network_that_was_not_is_seen_to_differ_at_level_4(tmp_path):
 def test_the_codes_are_compared_with_those_of_the_forward_pass(tmp_path):
     model, path = prepare(network(), QATConfig(QuantSpec(2, half_shift=True))), tmp_path / "model.onnx"
     export_onnx(model, torch.randn(4, 96), path, flavor="ort")
-    converted, proto = convert(model), onnx.load(path)
-    quick, _ = quick_kernels(converted)
-    assert_same_codes(proto, converted, quick)
+    layers, proto = stored_layers(convert(model), "ort"), onnx.load(path)
+    assert_same_values(Graph(proto), layers)
     (tensor,) = (t for t in proto.graph.initializer if t.name == "2.weight")
     codes = numpy_helper.to_array(tensor).copy()
     codes[3, 0, 5] ^= 1
     tensor.CopyFrom(numpy_helper.from_array(codes, tensor.name))
     with pytest.raises(ParityError, match=r"codes '2.weight' of layer '2'"):
-        assert_same_codes(proto, converted, quick)
+        assert_same_values(Graph(proto), layers)
 
 
 def test_sequences_and_layers_that_stay_as_they_are(tmp_path):

@@ -186,18 +186,27 @@ def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):
     assert pipe.is_fifo()
 
 
-def test_codes_that_differ_from_the_forward_pass_stop_the_export(tmp_path, monkeypatch):
+def another_code(codes):
+    codes[3, 5] = 1 if codes[3, 5] != 1 else 2
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("name", "edit"),
+    [("2.weight", another_code), ("2.weight_scale", lambda scale: np.nextafter(scale, np.float32(np.inf)))],
+)
+def test_codes_that_stand_for_other_numbers_than_the_forward_pass_has_stop_the_export(
+    tmp_path, monkeypatch, name, edit
+):
     to_qdq = export.write.exporter.to_qdq
 
-    def to_one_wrong_code(*args, **kwargs):
+    def to_one_wrong_tensor(*args, **kwargs):
         proto = to_qdq(*args, **kwargs)
-        (tensor,) = (t for t in proto.graph.initializer if t.name == "2.weight")
-        codes = numpy_helper.to_array(tensor).copy()
-        codes[3, 5] = 1 if codes[3, 5] != 1 else 2
-        tensor.CopyFrom(numpy_helper.from_array(codes, tensor.name))
+        (tensor,) = (t for t in proto.graph.initializer if t.name == name)
+        tensor.CopyFrom(numpy_helper.from_array(edit(numpy_helper.to_array(tensor).copy()), name))
         return proto
 
-    monkeypatch.setattr(export.write.exporter, "to_qdq", to_one_wrong_code)
+    monkeypatch.setattr(export.write.exporter, "to_qdq", to_one_wrong_tensor)
     with pytest.raises(ParityError, match=r"codes '2.weight' of layer '2'"):
         export_onnx(lab_model(), torch.zeros(2, 1), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

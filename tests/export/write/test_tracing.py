@@ -10,7 +10,8 @@ from torch import nn
 
 from export.write import tracing
 from export.write.qdq import to_qdq
-from export.write.stand_ins import with_markers
+from export.write.stand_ins import with_stand_ins
+from export.write.storage import stored_layers
 from qat_core import convert
 from tests.export.models import W4, W4A8, Lookup, Tagger, prepared
 
@@ -74,14 +75,16 @@ def traced_again(monkeypatch):
 def test_the_graph_is_that_of_the_public_exporter(monkeypatch, traced_again, build, config, inputs, twice):
     converted, outputs = convert(prepared(build(), config, inputs)), 2 if build is Lookup else 1
     settings = {"opset_version": 21, "dynamic_batch": build is not Asked}
-    quick = to_qdq(converted, inputs, outputs, **settings)
+    layers = stored_layers(converted, opset_version=21)
+    quick = to_qdq(converted, layers, inputs, outputs, **settings)
     assert bool(traced_again) == twice
     monkeypatch.setattr(tracing, "quick_graph", lambda *_: None)
-    assert quick == to_qdq(converted, inputs, outputs, **settings)
+    assert quick == to_qdq(converted, layers, inputs, outputs, **settings)
 
 
 def test_this_torch_can_be_asked_and_its_table_is_made_once():
-    exporting, *_ = with_markers(convert(prepared(mlp(), W4, ROWS)), {})
+    converted = convert(prepared(mlp(), W4, ROWS))
+    exporting, _ = with_stand_ins(converted, stored_layers(converted))
     tracing._registry.cache_clear()
     for _ in range(2):
         assert tracing.quick_graph(exporting, ROWS, None, 21) is not None
@@ -107,9 +110,10 @@ def test_a_torch_that_cannot_be_asked_so_is_asked_in_its_public_way(monkeypatch)
         raise AttributeError("ONNXRegistry has no attribute 'from_torchlib'")
 
     converted = convert(prepared(mlp(), W4, ROWS))
-    expected = to_qdq(converted, ROWS, 1, opset_version=21)
+    layers = stored_layers(converted)
+    expected = to_qdq(converted, layers, ROWS, 1, opset_version=21)
     monkeypatch.setattr(tracing, "_registry", renamed)
-    assert to_qdq(converted, ROWS, 1, opset_version=21) == expected
+    assert to_qdq(converted, layers, ROWS, 1, opset_version=21) == expected
 
 
 @pytest.mark.parametrize("collects", [True, False])

@@ -1,0 +1,258 @@
+"""How a file holds each layer of a converted model: decided here, once, before anything is traced.
+
+weight      integer codes of the forward pass in the narrowest type that onnxruntime gets right, or packed for
+            MatMulNBits where the flavour asks for it and the kernel fits; tied weights are stored once
+bias        INT32 codes in units of input scale x weight scale, where the input is quantized; else float32
+activation  scale and zero point of QuantizeLinear; None where it has no form for them
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from export.write.matmul_nbits import MatMulNBits, in_blocks, kernel_of
+from qat_core import FakeQuantize, QuantSpec
+from qat_core.affine import quantize, to_groups
+from qat_core.layers import QuantLayer, quantized_layers
+
+FIRST_OPSET, LAST_OPSET = 21, 25  # the first has INT4
+INT2_OPSET = 25
+LARGEST_BIAS_CODE = 2**31 - 128  # the largest float32 below 2^31
+SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
+TWO_BITS = {ir.DataType.INT2, ir.DataType.UINT2}
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """One tensor as the file holds it.
+
+    Attributes:
+        name: of its initializer; those beside it are named after it.
+        spec: of its quantizer.
+        parts: role -> tensor: "codes" in their shape in the file (an activation has none), "scale", "zero_point" and,
+            on the half-shifted grid, "unit", the scale of DequantizeLinear there.
+        dtype: of codes and zero point in the file.
+        shape: of what it stands for.
+        axis, block_size: of DequantizeLinear.
+        kernel: how MatMulNBits reads it; None for DequantizeLinear.
+    """
+
+    name: str
+    spec: QuantSpec
+    parts: dict[str, Tensor]
+    dtype: ir.DataType
+    shape: torch.Size
+    axis: int = 0
+    block_size: int = 0
+    kernel: MatMulNBits | None = None
+
+    def name_of(self, role: str) -> str:
+        """The initializer that holds a part."""
+        return self.name + SUFFIXES[role]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredLayer:
+    """One layer as the file holds it.
+
+    Attributes:
+        name: in the model; empty for the model itself.
+        layer: of the converted model.
+        weights: in the order of `layer.quantized_weights()`.
+        bias, activation: None where they are no codes.
+        kernel: how MatMulNBits runs it.
+        reason: why it does not, where the flavour asked for it.
+    """
+
+    name: str
+    layer: QuantLayer
+    weights: tuple[StoredTensor, ...]
+    bias: StoredTensor | None
+    activation: StoredTensor | None
+    kernel: MatMulNBits | None
+    reason: str
+
+    def on_grid(self) -> list[tuple[StoredTensor, Tensor]]:
+        """What is stored as codes, and the numbers that the forward pass computes with."""
+        tensors = [weight for _, weight, _ in self.layer.quantized_weights()]
+        found = list(zip(self.weights, tensors, strict=True))
+        if self.bias is not None and self.layer.bias is not None:
+            found.append((self.bias, self.layer.bias))
+        return found
+
+
+def stored_layers(
+    converted: nn.Module, flavor: str = "qdq", storage: str | None = None, opset_version: int | None = None
+) -> list[StoredLayer]:
+    """How the file holds each quantized layer, in the order of the model.
+
+    Args:
+        converted: what `convert` returns, on the CPU.
+        flavor: "qdq", or "ort" for MatMulNBits wherever that is quick.
+        storage: "int8" keeps narrower codes in INT8; None is the narrowest type.
+        opset_version: which types there are; None is all of them.
+
+    Raises:
+        ValueError: a weight is not float32, or the flavor is "ort" and no layer has a quick kernel.
+    """
+    layers = dict(quantized_layers(converted))
+    readers: dict[FakeQuantize, dict[str, QuantLayer]] = defaultdict(dict)
+    for name, layer in layers.items():
+        for part, weight, quantizer in layer.quantized_weights():
+            readers[quantizer][name] = layer
+            if weight.dtype != torch.float32:
+                raise ValueError(
+                    f"the {part} of layer {name or 'model'!r} is {weight.dtype}; expected torch.float32: model.float()"
+                )
+    kernels = _kernels(layers, list(readers.values())) if flavor == "ort" else {}
+    tensors: dict[FakeQuantize, StoredTensor] = {}
+    stored = []
+    for name, layer in layers.items():
+        prefix, kernel = f"{name}." if name else "", kernels.get(name, "")
+        for part, weight, quantizer in layer.quantized_weights():
+            if quantizer in tensors:
+                continue
+            if isinstance(kernel, MatMulNBits):
+                parts = in_blocks(kernel, quantizer, weight)
+                dtype = ir.DataType.UINT8
+                tensors[quantizer] = StoredTensor(
+                    f"{prefix}{part}", quantizer.spec, parts, dtype, weight.shape, kernel=kernel
+                )
+            else:
+                read_by = list(readers[quantizer].values())
+                dtype = _weight_type(quantizer.spec, read_by, storage, opset_version)
+                tensors[quantizer] = _as_codes(f"{prefix}{part}", quantizer, weight, layer.axis, dtype)
+        weights = tuple(tensors[quantizer] for _, _, quantizer in layer.quantized_weights())
+        if isinstance(kernel, MatMulNBits):
+            stored.append(StoredLayer(name, layer, weights, None, None, kernel, ""))
+        else:
+            bias, activation = _bias(f"{prefix}bias", layer), _activation(input_name(name), layer)
+            stored.append(StoredLayer(name, layer, weights, bias, activation, None, kernel))
+    return stored
+
+
+def default_opset(layers: Sequence[StoredLayer]) -> int:
+    """The first opset that has all types."""
+    return INT2_OPSET if any(weight.dtype in TWO_BITS for layer in layers for weight in layer.weights) else FIRST_OPSET
+
+
+def input_name(layer: str) -> str:
+    """What the input of a layer is called where it is quantized."""
+    return f"{layer}.input" if layer else "input"
+
+
+def narrowest_type(bits: int, symmetric: bool) -> ir.DataType:
+    return ir.DataType[f"{'' if symmetric else 'U'}INT{bits}"]
+
+
+def _kernels(layers: dict[str, QuantLayer], shared: Sequence[dict[str, QuantLayer]]) -> dict[str, MatMulNBits | str]:
+    """Layer -> how MatMulNBits runs it, or why not; layers that share a weight read the same bytes."""
+    found = {name: kernel_of(layer) for name, layer in layers.items()}
+    for names in shared:
+        if len({found[name] for name in names}) > 1:
+            reason = f"its weight is shared by {', '.join(names)}, which cannot all read the same bytes"
+            found.update({name: reason for name in names if isinstance(found[name], MatMulNBits)})
+    if not any(isinstance(kernel, MatMulNBits) for kernel in found.values()):
+        reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in found.items())
+        raise ValueError(f"flavor='ort' has a quick kernel for no layer of this model; expected a Linear: {reasons}")
+    return found
+
+
+def _weight_type(
+    spec: QuantSpec, readers: Sequence[QuantLayer], storage: str | None, opset_version: int | None
+) -> ir.DataType:
+    """The narrowest type that holds the codes of a weight and that onnxruntime gets right for all who read it.
+
+    Two bits: onnxruntime fuses INT2 weights of a quantized input into a QGemm that it then refuses to load.
+
+    Eight bits are unsigned where an integer kernel may multiply by them. Processors without VNNI multiply bytes in
+    pairs and cut each sum off at 16 bits: two times 255 * 127 does not fit, and an answer is wrong by percents.
+    onnxruntime does so where an integer kernel gets INT8 weights, and takes instructions that do not overflow where it
+    gets UINT8. Narrower codes are too small to matter: 2 * 255 * 8 fits.
+    """
+    if spec.bits == 8 and any(layer.has_integer_accumulator() for layer in readers):
+        return ir.DataType.UINT8
+    static = any(layer.input_quantizer is not None and not layer.input_quantizer.spec.dynamic for layer in readers)
+    bits = 8 if storage == "int8" else spec.storage_bits
+    if static or (opset_version or LAST_OPSET) < INT2_OPSET:
+        bits = max(bits, 4)
+    return narrowest_type(bits, spec.symmetric)
+
+
+def _as_codes(name: str, quantizer: FakeQuantize, weight: Tensor, axis: int, dtype: ir.DataType) -> StoredTensor:
+    """The codes that the forward pass computes from a weight, for DequantizeLinear.
+
+    On the half-shifted grid a real number is (code + 0.5) * scale, rounded once. DequantizeLinear of scale and an
+    Add of half a step would round twice, so there the codes are dequantized with scale 1 and multiplied afterwards.
+    """
+    spec, codes = quantizer.spec, quantizer.codes(weight)
+    scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
+    zero_point = torch.zeros_like(scale) if zero_point is None else zero_point  # none, and no integer kernel is found
+    if spec.symmetric and dtype == ir.DataType.UINT8:
+        codes, zero_point = (codes.short() + 128).to(torch.uint8), torch.full_like(scale, 128)
+    if spec.half_shift:
+        codes = to_groups(codes, spec)
+        unit, zero_point = torch.ones(()), torch.zeros((), dtype=codes.dtype)
+        parts = {"scale": scale, "codes": codes, "unit": unit, "zero_point": zero_point}
+        return StoredTensor(name, spec, parts, dtype, weight.shape, axis)
+    block_size = 0
+    if spec.granularity == "per_group":
+        scale, zero_point = scale.squeeze(-1), zero_point.squeeze(-1)  # (rows, groups)
+        codes, axis, block_size = codes.flatten(1), 1, spec.group_size
+    elif scale.dim():
+        scale, zero_point = scale.flatten(), zero_point.flatten()
+    parts = {"codes": codes, "scale": scale, "zero_point": zero_point.to(codes.dtype)}
+    return StoredTensor(name, spec, parts, dtype, weight.shape, axis, block_size)
+
+
+def _bias(name: str, layer: QuantLayer) -> StoredTensor | None:
+    """INT32 codes in the unit of the layer's accumulator, input scale x weight scale: () or (out,)."""
+    if layer.input_quantizer is None or not layer.has_integer_accumulator() or layer.bias is None:
+        return None
+    input_scale, _ = layer.input_quantizer.source.qparams(torch.empty(0))
+    weight_scale, _ = layer.weight_quantizer.source.qparams(layer.weight)
+    unit = input_scale * weight_scale
+    if unit.dim():
+        unit = unit.flatten().repeat(layer.bias.numel() // unit.numel())  # the groups of a ConvTranspose share scales
+    codes = quantize(layer.bias, unit, None, -LARGEST_BIAS_CODE, LARGEST_BIAS_CODE).to(torch.int32)
+    parts = {"codes": codes, "scale": unit, "zero_point": torch.zeros_like(unit, dtype=torch.int32)}
+    return StoredTensor(name, layer.weight_quantizer.spec, parts, ir.DataType.INT32, layer.bias.shape)
+
+
+def _activation(name: str, layer: QuantLayer) -> StoredTensor | None:
+    """Of 8 bits, as far as is known before the graph is."""
+    if layer.input_quantizer is None or layer.input_quantizer.spec.dynamic or layer.input_quantizer.spec.half_shift:
+        return None
+    spec = layer.input_quantizer.spec
+    scale, zero_point = layer.input_quantizer.source.qparams(torch.empty(0))
+    zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
+    parts = {"scale": scale, "zero_point": zero_point.to(torch.int8 if spec.symmetric else torch.uint8)}
+    return StoredTensor(name, spec, parts, narrowest_type(8, spec.symmetric), scale.shape)
+
+
+def as_settings(layers: Sequence[StoredLayer]) -> dict[str, Any]:
+    """For the receipt: the specs of all layers, with the names of those that share them, and kernels if asked for."""
+    settings: dict[str, Any] = {}
+    if any(layer.kernel for layer in layers):
+        settings["kernels"] = {
+            **{layer.name: layer.kernel.as_settings() for layer in layers if layer.kernel},
+            **{layer.name: {"kernel": "QDQ", "reason": layer.reason} for layer in layers if not layer.kernel},
+        }
+    shared: dict[str, dict[str, Any]] = {}
+    for layer in layers:
+        specs = {"weight": _changes(layer.weights[0].spec)}
+        if layer.layer.input_quantizer is not None:
+            specs["activation"] = _changes(layer.layer.input_quantizer.spec)
+        shared.setdefault(repr(specs), {"names": [], **specs})["names"].append(layer.name)
+    return {**settings, "layers": list(shared.values())}
+
+
+def _changes(spec: QuantSpec) -> dict[str, Any]:
+    """What differs from QuantSpec's defaults, and the bits."""
+    values = {f.name: (getattr(spec, f.name), f.default) for f in fields(spec)}
+    return {name: value for name, (value, default) in values.items() if name == "bits" or value != default}
