@@ -1,7 +1,7 @@
 """onnxruntime at every optimization level against expected numbers. Needs no torch."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -89,6 +89,7 @@ class ParityReport:
         divergence: where the answers part, if outputs are further away than the tolerance.
         proof: what can be said for all inputs.
         kernels: the quick kernels that were expected, and whether onnxruntime runs them; None where none was promised.
+        axes: input -> its sizes: a number where the file takes no other, a name where it takes any.
     """
 
     tolerances: list[float]
@@ -96,6 +97,7 @@ class ParityReport:
     divergence: Divergence | None = None
     proof: Proof | None = None
     kernels: Kernels | None = None
+    axes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:

@@ -82,6 +82,20 @@ class Graph:
                 return node
 
     @cached_property
+    def axes(self) -> dict[str, tuple[int | str, ...]]:
+        """Input -> its sizes: a number where it takes no other, a name where it takes any."""
+        return {
+            x.name: tuple(dim.dim_param or dim.dim_value for dim in x.type.tensor_type.shape.dim)
+            for x in self.model.graph.input
+        }
+
+    @cached_property
+    def batch_axes(self) -> list[int | None]:
+        """Of each input the axis of the batch, which is the first axis that varies in first place; None without one."""
+        batch = next((dims[0] for dims in self.axes.values() if dims and isinstance(dims[0], str)), None)
+        return [dims.index(batch) if batch in dims else None for dims in self.axes.values()]
+
+    @cached_property
     def packed(self) -> dict[str, PackedTensor]:
         """Name -> quantized tensor, in the order in which the graph reads them."""
         found: dict[str, PackedTensor] = {}

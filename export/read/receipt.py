@@ -48,16 +48,19 @@ class Sample:
     entries: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, inputs: Sequence[NDArray[np.generic]], first_row: int = 0, whole: bool = False) -> "Sample":
+    def of(
+        cls, inputs: Sequence[NDArray[np.generic]], batch_axes: Sequence[int | None], first_row: int = 0
+    ) -> "Sample":
         """A few rows from all over a batch, beginning at `first_row`, or one row where a row is large.
 
-        The `whole` batch where a file takes no other size.
+        Inputs without an axis for the batch are kept whole.
         """
-        batch = inputs[0].shape[0] if inputs[0].ndim else 1
-        largest = max(math.prod(x.shape[1:]) for x in inputs)
-        count = batch if whole else min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
-        rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % batch
-        sampled = [x[rows] if x.ndim and x.shape[0] == batch else x for x in inputs]
+        batched = [(x, axis) for x, axis in zip(inputs, batch_axes, strict=True) if axis is not None]
+        batch = max((x.shape[axis] for x, axis in batched), default=1)
+        largest = max((x.size // max(batch, 1) for x, _ in batched), default=1)
+        count = min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
+        rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % max(batch, 1)
+        sampled = [x if axis is None else x.take(rows, axis) for x, axis in zip(inputs, batch_axes, strict=True)]
         return cls([_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled])
 
     def arrays(self) -> list[NDArray[np.generic]]:
@@ -169,7 +172,7 @@ def check(path: Source, setup: Setup | None = None) -> ParityReport:
     except InputsError as error:
         raise ReceiptError(f"the receipt's inputs are not the model's: {error}") from error
     kernels = find_kernels(path, promised, setup=setup) if promised else None
-    return ParityReport(tolerances, levels, proof=prove(graph), kernels=kernels)
+    return ParityReport(tolerances, levels, proof=prove(graph), kernels=kernels, axes=graph.axes)
 
 
 @contextmanager

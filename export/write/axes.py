@@ -8,18 +8,22 @@ sizes, and an axis for which there are none stays as it is.
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import onnx
 import torch
+from sympy import Integer, sympify
 from torch import Tensor, nn
 
 from export.write.call import Call, paired
 
 Declared = tuple[dict[int, Any] | None, ...]  # for each tensor: axis -> Dim
-Symbols = tuple[dict[int, str], ...]  # for each tensor: axis -> symbol, of those that vary
+Symbols = tuple[dict[int, str], ...]  # for each tensor: axis -> symbol or sum of symbols, of those that vary
 
 MOST_ATTEMPTS = 64
+TORCHS_SYMBOL = r"\bs\d+\b"
 
 
 def every_axis(tensors: Sequence[Tensor]) -> Declared:
@@ -103,10 +107,21 @@ def resized(x: Tensor, sizes: Mapping[int, int]) -> Tensor:
 
 def with_sizes(tensors: Sequence[Tensor], symbols: Symbols, sizes: Mapping[str, int]) -> tuple[Tensor, ...]:
     """An example in which symbols have those sizes, and all others theirs."""
+    numbers = {name: Integer(size) for name, size in {**sizes_of(tensors, symbols), **sizes}.items()}
     return tuple(
-        resized(x, {axis: sizes[symbol] for axis, symbol in axes.items() if symbol in sizes})
+        resized(x, {axis: int(sympify(said, locals=numbers)) for axis, said in axes.items()})
         for x, axes in zip(tensors, symbols, strict=True)
     )
+
+
+def sizes_of(tensors: Sequence[Tensor], symbols: Symbols) -> dict[str, int]:
+    """The sizes of the symbols that are an axis of their own."""
+    return {
+        said: x.shape[axis]
+        for x, axes in zip(tensors, symbols, strict=True)
+        for axis, said in axes.items()
+        if said.isidentifier()
+    }
 
 
 def other_sizes(
@@ -116,18 +131,74 @@ def other_sizes(
 
     A symbol that is in none of them does not vary, whatever torch.export says.
     """
-    sizes = {symbol: x.shape[axis] for x, axes in zip(tensors, symbols, strict=True) for axis, symbol in axes.items()}
+    sizes = sizes_of(tensors, symbols)
     together = {symbol: size + 1 for symbol, size in sizes.items()}
     if not sizes or works(with_sizes(tensors, symbols, together)):
         return [together] if sizes else []
     alone: list[dict[str, int]] = []
     for symbol, size in sizes.items():
-        attempts: Iterator[dict[str, int]] = (
-            {symbol: other} for other in (size + 1, 2 * size, size + 2, size - 1) if other
-        )
+        others = [other for other in (size + 1, 2 * size, size + 2, size - 1) if other]
+        attempts: Iterator[dict[str, int]] = ({symbol: other} for other in others)
         alone += itertools.islice((a for a in attempts if works(with_sizes(tensors, symbols, a))), 1)
     found = {symbol: size for sizes in alone for symbol, size in sizes.items()}
     return [found] if found and works(with_sizes(tensors, symbols, found)) else alone
+
+
+def settle(
+    tensors: Sequence[Tensor],
+    shapes: Declared,
+    works: Callable[[Sequence[Tensor]], bool],
+    graph_of: Callable[[Declared], onnx.ModelProto],
+    runs: Callable[[onnx.ModelProto, Sequence[Tensor]], bool],
+) -> tuple[onnx.ModelProto, list[tuple[Tensor, ...]]]:
+    """The graph whose axes vary where the model's do, and examples of other sizes that both take.
+
+    Args:
+        tensors: the example.
+        shapes: what may vary.
+        works: does the model take these?
+        graph_of: traces the model.
+        runs: does a graph take these?
+    """
+    while True:
+        proto = graph_of(shapes)
+        symbols = symbols_of(proto)
+        sizes = other_sizes(tensors, symbols, works)
+        others = [with_sizes(tensors, symbols, some) for some in sizes]
+        held = {name for some, other in zip(sizes, others, strict=True) if runs(proto, other) for name in some}
+        fixed = sizes_of(tensors, symbols).keys() - held
+        if not fixed:
+            return proto, others
+        shapes = tuple(
+            dims and {axis: dim for axis, dim in dims.items() if not fixed & _symbols_in(axes.get(axis, ""))}
+            for dims, axes in zip(shapes, symbols, strict=True)
+        )
+
+
+def symbols_of(proto: onnx.ModelProto) -> Symbols:
+    """What the graph says of its inputs' axes."""
+    return tuple(
+        {axis: dim.dim_param for axis, dim in enumerate(x.type.tensor_type.shape.dim) if dim.dim_param}
+        for x in proto.graph.input
+    )
+
+
+def name_symbols(proto: onnx.ModelProto) -> None:
+    """Give torch's symbols, s77, names that say something: batch, or the first input and axis that they are of."""
+    names: dict[str, str] = {}
+    for x, axes in zip(proto.graph.input, symbols_of(proto), strict=True):
+        for axis, said in axes.items():
+            if re.fullmatch(TORCHS_SYMBOL, said):
+                new = "batch" if axis == 0 and "batch" not in names.values() else f"{x.name}_{axis}"
+                names.setdefault(said, new)
+    for value in (*proto.graph.input, *proto.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = re.sub(TORCHS_SYMBOL, lambda found: names.get(found[0], found[0]), dim.dim_param)
+
+
+def _symbols_in(said: str) -> set[str]:
+    return set(re.findall(r"[A-Za-z_]\w*", said))
 
 
 def takes(model: nn.Module) -> Callable[[Sequence[Tensor]], bool]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
@@ -67,6 +68,16 @@ class Call:
         args, kwargs = replaced(self.arguments, lambda path, tensor: next(rest))
         return args, kwargs
 
+    def names_of_answers(self, model: nn.Module) -> list[str]:
+        """Of what a flattened model answers to these tensors.
+
+        Raises:
+            ValueError: it answers something else than tensors.
+        """
+        forward = vars(model)["forward"]
+        with torch.no_grad():
+            return list(forward.named(*(tensor.clone() for tensor in self.tensors)))
+
 
 class FlatForward:
     """The forward of a model while it is exported: from a row of tensors to a tuple of tensors.
@@ -77,6 +88,7 @@ class FlatForward:
 
     def __init__(self, model: nn.Module, call: Call) -> None:
         self.model, self.call, self.own = model, call, vars(model).get("forward")
+        self.__code__ = getattr(model.forward, "__code__", type(self).__call__.__code__)  # torch tells where it is
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         self.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in call.names])
 
@@ -94,6 +106,14 @@ def flattened(model: nn.Module, call: Call) -> nn.Module:
     """The same model, called with a row of tensors from now on."""
     model.__dict__["forward"] = FlatForward(model, call)
     return model
+
+
+def replace_forward(model: nn.Module, forward: Callable[..., Any]) -> None:
+    """Give a model a forward of its own; one that is called with a row of tensors still is."""
+    if isinstance(flat := vars(model).get("forward"), FlatForward):
+        flat.own = forward
+    else:
+        model.__dict__["forward"] = forward
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

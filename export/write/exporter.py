@@ -1,6 +1,8 @@
 """export_onnx: trace, prove, write."""
 
+import copy
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,18 +10,22 @@ from typing import Any
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.read import receipt
-from export.read.compare import ParityReport, compare
+from export.read.compare import ParityReport, compare, default_tolerance, distances
 from export.read.files import Target, write, writing
 from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels
 from export.read.receipt import Sample
+from export.read.runtime import InputsError, run, session
+from export.write.axes import Declared, declared, enlarged, every_axis, settle, takes
+from export.write.call import Call, flattened, unwrapped
 from export.write.parity import assert_same_values, parity_of
 from export.write.qdq import to_qdq
 from export.write.storage import FIRST_OPSET, LAST_OPSET, StoredLayer, as_settings, default_opset, stored_layers
-from export.write.tensors import as_inputs, to_numpy, torch_outputs
+from export.write.tensors import to_numpy, torch_outputs
 from qat_core import FakeQuantize, convert
 
 SAMPLE_ATTEMPTS = 8
@@ -27,19 +33,23 @@ SAMPLE_ATTEMPTS = 8
 
 def export_onnx(
     model: nn.Module,
-    example_inputs: Tensor | Sequence[Tensor],
+    example_inputs: Any,
     path: Target,
     *,
     flavor: str = "qdq",
     storage: str | None = None,
     opset_version: int | None = None,
     dynamic_batch: bool = True,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    dynamic_shapes: Any = None,
 ) -> ParityReport:
     """Write a model as ONNX with QuantizeLinear / DequantizeLinear nodes, and prove that it answers the same.
 
     Args:
         model: prepared or converted; it is left as it is.
-        example_inputs: one tensor, or one for each input of the model; the first dimension is the batch.
+        example_inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a tuple that ends in one, as
+            torch.onnx.export takes them; arguments may be None, and containers of tensors.
         path: where the file goes, a path or an open binary file. It is written only after its parity has been proved.
         flavor: "qdq", standard operators only; or "ort", in which Linear layers are com.microsoft::MatMulNBits, for
             speed in onnxruntime: with float32 activations, or with 8-bit ones for layers trained with dynamic per-group
@@ -48,31 +58,50 @@ def export_onnx(
             scales; None is the narrowest type there is.
         opset_version: 21 to 25. None is 21, the first with INT4, or 25, the first with INT2, for a model that
             stores codes of two bits; weights of layers with static activations take INT4.
-        dynamic_batch: let the file take any batch size.
+        dynamic_batch: let the file take any size along every axis for which the model does; False is the example's.
+        input_names, output_names: of all tensors that go in and come out, in the order of forward's arguments and of
+            the answer; None is the names of arguments, keys and fields, and "output" with a number where there is none.
+        dynamic_shapes: which axes vary, as in torch.export.export; None finds out.
 
     Returns:
         onnxruntime against PyTorch on the example inputs, at every optimization level; with flavor "ort" or storage
         "int8" also the quick kernels that onnxruntime was seen to run.
 
     Raises:
-        ValueError: the model was not prepared, has quantizers that are switched off, answers otherwise while it trains
-            or something else than tensors, is not float32, cannot be traced, takes one size of batch only or has no
-            layer that the flavor is for, or an argument is not supported.
+        ValueError: the model was not prepared, has quantizers that are switched off, is in training mode and answers
+            otherwise there, answers something else than tensors, is not float32, cannot be traced, takes one size of
+            batch only or has no layer that the flavor is for, or an argument is not supported.
         FileError: the path cannot be written.
         ParityError: the codes or the outputs differ; nothing is written.
         KernelError: this onnxruntime does not run the quick kernels that the flavor or the storage is for; nothing is
             written.
     """
     _check_arguments(flavor, storage, opset_version)
-    inputs = as_inputs(example_inputs)
+    model = unwrapped(model)
+    call = Call.of(model, example_inputs)
     _check_enabled(model)
-    _check_mode(model)
-    converted = convert(model).cpu()
+    converted = flattened(convert(model).cpu(), call)
+    inputs = call.tensors
+    _check_mode(model, converted, inputs)
     layers = stored_layers(converted, flavor, storage, opset_version)
     opset = opset_version or default_opset(layers)
+    names = _names(call, converted, input_names, output_names)
 
+    def graph_of(shapes: Declared | None) -> onnx.ModelProto:
+        return to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
+
+    works = takes(converted)
+    if dynamic_shapes is not None:
+        example = inputs
+        proto, others = settle(example, declared(call, dynamic_shapes), works, graph_of, _runs)
+    elif dynamic_batch:
+        example = enlarged(inputs, works)
+        proto, others = settle(example, every_axis(example), works, graph_of, _runs)
+        _check_batch(converted, proto)
+    else:
+        example = inputs
+        proto, others = graph_of(None), []
     expected = torch_outputs(converted, inputs)
-    proto = to_qdq(converted, layers, inputs, len(expected), opset_version=opset, dynamic_batch=dynamic_batch)
     graph = Graph(proto)
     assert_same_values(graph, layers)
     with writing(path) as target:
@@ -80,6 +109,8 @@ def export_onnx(
         kernels = _kernels_of(graph, layers, target) if flavor == "ort" or storage == "int8" else None
         report = parity_of(converted, graph, target, inputs, expected, kernels=kernels)
         report.raise_if_broken()
+        for other in others:
+            parity_of(converted, graph, target, other, torch_outputs(converted, other)).raise_if_broken()
         if kernels is not None:
             kernels.raise_if_missing()
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
@@ -114,15 +145,75 @@ def _check_enabled(model: nn.Module) -> None:
         raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
 
 
-def _check_mode(model: nn.Module) -> None:
+def _check_mode(model: nn.Module, converted: nn.Module, inputs: Sequence[Tensor]) -> None:
     """A file answers as the model does in evaluation mode, so that has to be its mode where it makes a difference."""
-    for name, module in model.named_modules():
-        drops = isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
-        if module.training and (drops or isinstance(module, nn.modules.batchnorm._BatchNorm)):
-            raise ValueError(
-                f"the model is in training mode, where {type(module).__name__} {name!r} answers otherwise; expected "
-                "model.eval()"
-            )
+    training = [name for name, module in model.named_modules() if module.training]
+    expected = torch_outputs(converted, inputs)
+    if not training or _same(converted, training, inputs, expected):
+        return
+    alone = (name for name in training if not _same(converted, [name], inputs, expected))
+    name = next(alone, "")
+    raise ValueError(
+        f"the model is in training mode, where {type(model.get_submodule(name)).__name__} {name!r} answers otherwise; "
+        "expected model.eval()"
+    )
+
+
+def _same(
+    converted: nn.Module, training: Sequence[str], inputs: Sequence[Tensor], expected: Sequence[NDArray[Any]]
+) -> bool:
+    """Does the model answer as expected while some of its modules train?"""
+    twin = copy.deepcopy(converted).eval()
+    for name, module in twin.named_modules():
+        module.training = name in training
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        answers = [to_numpy(y) for y in twin(*(x.clone() for x in inputs))]
+    if [y.shape for y in answers] != [y.shape for y in expected]:
+        return False
+    tolerances = [default_tolerance(y) for y in expected]
+    return all((d <= t).all() for d, t in zip(distances(answers, expected), tolerances, strict=True))
+
+
+def _names(
+    call: Call, converted: nn.Module, input_names: Sequence[str] | None, output_names: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """What inputs and outputs are called in the file.
+
+    Raises:
+        ValueError: there are too many names or too few, or one is there twice.
+    """
+    answered = call.names_of_answers(converted)
+    found = []
+    for argument, said, own in (("input_names", input_names, call.names), ("output_names", output_names, answered)):
+        if said is not None and len(said) != len(own):
+            raise ValueError(f"{argument}={list(said)}; expected {len(own)}, for {', '.join(own)}")
+        found.append(list(own if said is None else said))
+    inputs, outputs = found
+    if output_names is None:
+        outputs = [f"{name}_out" if name in inputs else name for name in outputs]
+    twice = [name for name, count in Counter(inputs + outputs).items() if count > 1]
+    if twice:
+        raise ValueError(f"two inputs or outputs are called {twice[0]!r}; expected a name of its own for each")
+    return inputs, outputs
+
+
+def _runs(proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> bool:
+    """Does onnxruntime take these inputs?"""
+    try:
+        run(session(proto, "disable_all"), [to_numpy(x) for x in inputs])
+    except InputsError:
+        return False
+    return True
+
+
+def _check_batch(model: nn.Module, proto: onnx.ModelProto) -> None:
+    axes = Graph(proto).axes
+    if all(isinstance(sizes[0], int) for sizes in axes.values() if sizes):
+        sizes = next((sizes for sizes in axes.values() if sizes), (0,))
+        raise ValueError(
+            f"{type(model).__name__} takes batches of {sizes[0]} only: its forward depends on that number; "
+            "expected one that takes any, or dynamic_batch=False"
+        )
 
 
 def _attach_receipt(
@@ -134,9 +225,8 @@ def _attach_receipt(
     settings: dict[str, Any],
 ) -> None:
     """Promise a sample that no rounding tie decides, on this machine at least."""
-    whole = any(value.type.tensor_type.shape.dim[0].dim_value for value in graph.model.graph.input)
     for first_row in range(SAMPLE_ATTEMPTS):
-        sample = Sample.of([to_numpy(t) for t in inputs], first_row, whole)
+        sample = Sample.of([to_numpy(t) for t in inputs], graph.batch_axes, first_row)
         outputs = torch_outputs(converted, [torch.from_numpy(x) for x in sample.arrays()])
         levels = compare(target, sample.arrays(), outputs, report.tolerances)
         if not any(level.beyond_tolerance for level in levels):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.write.call import replace_forward
 from export.write.matmul_nbits import DOMAIN, OP_TYPE
 from export.write.recurrent import Recurrence
 from export.write.storage import StoredLayer, StoredTensor
@@ -110,7 +111,7 @@ def with_stand_ins(
             layer._modules[f"{part}_quantizer"] = made.setdefault(weight, (Blocks if weight.kernel else Codes)(weight))
         if stored.kernel:
             layer._modules["input_quantizer"] = None
-            layer.__dict__["forward"] = _Product(layer)
+            replace_forward(layer, _Product(layer))
             continue
         if stored.bias is not None:
             layer.add_module("bias_quantizer", Codes(stored.bias))
@@ -120,9 +121,9 @@ def with_stand_ins(
             layer._modules["input_quantizer"] = ActivationInFloat(layer.input_quantizer)
         layer.__dict__["quantized"] = _Stored(layer)
         if isinstance(layer, QuantEmbeddingBag):
-            layer.__dict__["forward"] = _Bag(layer)
+            replace_forward(layer, _Bag(layer))
         elif isinstance(layer, QuantLSTM | QuantGRU):
-            layer.__dict__["forward"] = Recurrence(layer)
+            replace_forward(layer, Recurrence(layer))
     buffers = {
         f"{name}.{role}": (module.stored, role)
         for name, module in exporting.named_modules(remove_duplicate=False)
