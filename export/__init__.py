@@ -3,6 +3,7 @@
 What makes files needs torch; what reads and checks them does not, and does not wait for it.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from export.read.audit import Audit, audit
@@ -39,15 +40,11 @@ __all__ = [
     "latency",
 ]
 
+NEEDS_TORCH = {"export_onnx": "export.write.exporter", "check_parity": "export.write.parity"}
+
 
 def __getattr__(name: str) -> Any:
     """Import torch when it is needed."""
-    if name == "export_onnx":
-        from export.write.exporter import export_onnx
-
-        return export_onnx
-    if name == "check_parity":
-        from export.write.parity import check_parity
-
-        return check_parity
-    raise AttributeError(f"module 'export' has no attribute {name!r}")
+    if name not in NEEDS_TORCH:
+        raise AttributeError(f"module 'export' has no attribute {name!r}")
+    return getattr(importlib.import_module(NEEDS_TORCH[name]), name)

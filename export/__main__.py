@@ -49,7 +49,7 @@ def check_command(args: argparse.Namespace) -> int:
     if lost:
         print(f"{args.file}: {lost}", file=sys.stderr)
     if not report.ok:
-        worst = max(report.levels, key=lambda level: level.max_abs_diff)
+        worst = report.worst
         print(
             f"{args.file}: {worst.beyond_tolerance} of {worst.outputs} outputs differ at level {worst.level}, "
             f"by up to {worst.max_abs_diff:.3g}",
@@ -133,13 +133,8 @@ class _UsageError(ValueError):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=_program(), description="Check, look into or run an exported file.")
     commands = parser.add_subparsers(required=True, metavar="check|inspect|run|latency|pack")
-    for name, command in (
-        ("check", check_command),
-        ("inspect", inspect_command),
-        ("run", run_command),
-        ("latency", latency_command),
-        ("pack", pack_command),
-    ):
+    for command in (check_command, inspect_command, run_command, latency_command, pack_command):
+        name = command.__name__.removesuffix("_command")
         sub = commands.add_parser(name, help=command.__doc__, description=command.__doc__)
         sub.add_argument("file", metavar="FILE", help="where to write it" if name == "pack" else "an ONNX file")
         sub.add_argument("--json", action="store_true", help="print one JSON object")

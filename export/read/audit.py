@@ -67,10 +67,6 @@ class Audit:
     float_matrices: list[str]
     float_copies: list[str]
 
-    @property
-    def code_bytes(self) -> int:
-        return self.parts["codes"]
-
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
@@ -127,7 +123,7 @@ def _row(
     elements = math.prod(tensor.dims)
     if name in packed:
         codes = packed[name]
-        elements = codes.weights
+        elements = math.prod(codes.weight_shape)
         parts = (name, *codes.scales, codes.zero_point)
         if codes.bits <= 8:  # INT32 codes are biases
             bits_per_weight = 8 * sum(sizes[part] for part in parts if part in sizes) / elements

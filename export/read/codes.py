@@ -74,11 +74,6 @@ class PackedTensor:
         return math.prod(self.shape)
 
     @property
-    def weights(self) -> int:
-        """How many of them stand for a weight."""
-        return math.prod(self.weight_shape)
-
-    @property
     def data(self) -> bytes:
         """The bytes as they lie in the file; the first code is in the lowest bits of the first byte."""
         return packed_bytes(self.tensor)

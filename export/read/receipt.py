@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,40 +36,31 @@ class ReceiptError(ValueError):
     """A file has no receipt, or does not keep what its receipt promises; the message says which."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Inputs as the receipt keeps them: small ones number by number, large ones as a recipe.
+def sample(
+    inputs: Sequence[NDArray[np.generic]], batch_axes: Sequence[int | None], first_row: int = 0
+) -> list[dict[str, Any]]:
+    """Inputs as the receipt keeps them, for JSON: small ones number by number, large ones as a recipe.
 
-    Attributes:
-        entries: one an input, for JSON.
+    A few rows from all over a batch, beginning at `first_row`, or one row where a row is large. Inputs without an axis
+    for the batch are kept whole.
     """
+    batched = [(x, axis) for x, axis in zip(inputs, batch_axes, strict=True) if axis is not None]
+    batch = max((x.shape[axis] for x, axis in batched), default=1)
+    largest = max((x.size // max(batch, 1) for x, _ in batched), default=1)
+    count = min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
+    rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % max(batch, 1)
+    sampled = [x if axis is None else x.take(rows, axis) for x, axis in zip(inputs, batch_axes, strict=True)]
+    return [_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled]
 
-    entries: list[dict[str, Any]]
 
-    @classmethod
-    def of(
-        cls, inputs: Sequence[NDArray[np.generic]], batch_axes: Sequence[int | None], first_row: int = 0
-    ) -> "Sample":
-        """A few rows from all over a batch, beginning at `first_row`, or one row where a row is large.
-
-        Inputs without an axis for the batch are kept whole.
-        """
-        batched = [(x, axis) for x, axis in zip(inputs, batch_axes, strict=True) if axis is not None]
-        batch = max((x.shape[axis] for x, axis in batched), default=1)
-        largest = max((x.size // max(batch, 1) for x, _ in batched), default=1)
-        count = min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
-        rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % max(batch, 1)
-        sampled = [x if axis is None else x.take(rows, axis) for x, axis in zip(inputs, batch_axes, strict=True)]
-        return cls([_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled])
-
-    def arrays(self) -> list[NDArray[np.generic]]:
-        """The numbers."""
-        return [_pattern(entry) if "low" in entry else _from_json(entry) for entry in self.entries]
+def numbers(entries: Sequence[Mapping[str, Any]]) -> list[NDArray[np.generic]]:
+    """The inputs of a sample."""
+    return [_pattern(entry) if "low" in entry else _from_json(entry) for entry in entries]
 
 
 def attach(
     graph: Graph,
-    sample: Sample,
+    inputs: Sequence[Mapping[str, Any]],
     outputs: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float],
     versions: dict[str, str],
@@ -80,7 +70,7 @@ def attach(
     """Write the receipt into the model's metadata.
 
     Args:
-        sample, outputs: the sample, and what PyTorch answered to it.
+        inputs, outputs: a `sample`, and what PyTorch answered to it.
         tolerances: the largest distance that keeps the promise, for each output in its unit.
         versions: package -> version that made the file.
         settings: how the file was exported.
@@ -92,7 +82,7 @@ def attach(
         "versions": versions,
         "settings": settings,
         "kernels": kernels,
-        "inputs": sample.entries,
+        "inputs": inputs,
         "every": every,
         "outputs": [_to_json(output.ravel()[::step]) for output, step in zip(outputs, every, strict=True)],
         "tolerances": list(tolerances),
@@ -131,7 +121,7 @@ def sample_inputs(receipt: Mapping[str, Any]) -> list[NDArray[np.generic]]:
         ReceiptError: they cannot be understood.
     """
     with _understanding():
-        return Sample(receipt["inputs"]).arrays()
+        return numbers(receipt["inputs"])
 
 
 def check(path: Source, setup: Setup | None = None) -> ParityReport:
@@ -152,11 +142,8 @@ def check(path: Source, setup: Setup | None = None) -> ParityReport:
     graph = Graph.open(path)
     receipt = read(graph.model)
     _compare_hash("the integer codes were changed", hash_codes(graph.code_arrays()), receipt.get("codes_sha256"))
-    _compare_hash(
-        "something beside the codes was changed, a scale, a bias or an operator",
-        hash_graph(graph.model),
-        receipt.get("graph_sha256"),
-    )
+    beside = "something beside the codes was changed, a scale, a bias or an operator"
+    _compare_hash(beside, hash_graph(graph.model), receipt.get("graph_sha256"))
     with _understanding():
         outputs = [_from_json(a) for a in receipt["outputs"]]
         tolerances, every = [float(t) for t in receipt["tolerances"]], [int(step) for step in receipt["every"]]
@@ -224,7 +211,7 @@ def _to_json(array: NDArray[np.generic]) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": base64.b64encode(data).decode()}
 
 
-def _from_json(entry: dict[str, Any]) -> NDArray[np.generic]:
+def _from_json(entry: Mapping[str, Any]) -> NDArray[np.generic]:
     data = base64.b64decode(entry["base64"], validate=True)
     dtype = np.dtype(entry["dtype"])
     array: NDArray[np.generic] = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(entry["shape"])
@@ -237,7 +224,7 @@ def _as_pattern(array: NDArray[np.generic]) -> dict[str, Any]:
     return {"dtype": array.dtype.name, "shape": list(array.shape), "low": low, "high": high}
 
 
-def _pattern(entry: dict[str, Any]) -> NDArray[np.generic]:
+def _pattern(entry: Mapping[str, Any]) -> NDArray[np.generic]:
     """Numbers spread evenly from low to high, from whole-number arithmetic: the same on every machine."""
     steps = np.arange(math.prod(entry["shape"]), dtype=np.int64) * PATTERN_STEP % PATTERN_LEVELS
     low, high, dtype = entry["low"], entry["high"], np.dtype(entry["dtype"])

@@ -7,7 +7,7 @@ and it is the only difference that a faithful file may show; anything else is a 
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +58,7 @@ Place = tuple[str, Probe]  # a value of the file, and what torch has there
 def find_divergence(
     probes: Sequence[Probe],
     graph: Graph,
-    inputs: Sequence[Tensor],
+    inputs: Sequence[NDArray[np.generic]],
     expected: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float],
     levels: Sequence[LevelParity],
@@ -71,11 +71,12 @@ def find_divergence(
     places = _places(probes, graph)
     if not places:
         return None
-    found = [
-        _divergence_at(level.level, places, graph, inputs, expected, tolerances, setup)
-        for level in levels
-        if level.beyond_tolerance
-    ]
+    found = []
+    for level in [level.level for level in levels if level.beyond_tolerance]:
+        answers = run(session(graph.model, level, setup), inputs)
+        off = [d > tolerance for d, tolerance in zip(distances(answers, expected), tolerances, strict=True)]
+        inside = _values([value for value, _ in places], graph, inputs, level, setup)
+        found.append(_first_difference(level, places, inside, off, graph.model.graph.output[0].name, len(inputs[0])))
     return next((divergence for divergence in found if not divergence.explained), found[-1])
 
 
@@ -104,24 +105,20 @@ def _places(probes: Sequence[Probe], graph: Graph) -> list[Place]:
     return places
 
 
-def _divergence_at(
+def _first_difference(
     level: str,
     places: Sequence[Place],
-    graph: Graph,
-    inputs: Sequence[Tensor],
-    expected: Sequence[NDArray[np.generic]],
-    tolerances: Sequence[float],
-    setup: Setup | None,
+    inside: Sequence[NDArray[np.generic]],
+    off: Sequence[NDArray[np.bool_]],
+    output: str,
+    batch: int,
 ) -> Divergence:
-    arrays = [to_numpy(t) for t in inputs]
-    answers = run(session(graph.model, level, setup), arrays)
-    off = [d > tolerance for d, tolerance in zip(distances(answers, expected), tolerances, strict=True)]
-    found = _values([value for value, _ in places], graph, arrays, level, setup)
-    unexplained = np.logical_or.reduce([_rows(mask, len(inputs[0])) for mask in off])
+    """Where what is `inside` the file first differs in a row that is off, or the output if nothing inside does."""
+    unexplained = np.logical_or.reduce([_rows(mask, batch) for mask in off])
     first, furthest = None, 0.0
-    for (value, probe), numbers in zip(places, found, strict=True):
+    for (value, probe), numbers in zip(places, inside, strict=True):
         differs = probe.differs(numbers)
-        rows = _rows(differs, len(inputs[0])) & unexplained
+        rows = _rows(differs, batch) & unexplained
         if not rows.any():
             continue
         first = first or (value, probe, differs)
@@ -132,8 +129,7 @@ def _divergence_at(
             break
         unexplained &= ~rows
     if first is None:
-        output, count = graph.model.graph.output[0].name, sum(int(mask.sum()) for mask in off)
-        return Divergence(level, output, count, off[0].size, None, False)
+        return Divergence(level, output, sum(int(mask.sum()) for mask in off), off[0].size, None, False)
     value, probe, differs = first
     ties = None if probe.tie_ulps is None else furthest
     return Divergence(level, value, int(differs.sum()), differs.size, ties, not unexplained.any())
@@ -154,7 +150,7 @@ def _only(mask: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.bool_]
 
 
 def _values(
-    names: Sequence[str], graph: Graph, arrays: Sequence[NDArray[np.generic]], level: str, setup: Setup | None
+    names: Sequence[str], graph: Graph, inputs: Sequence[NDArray[np.generic]], level: str, setup: Setup | None
 ) -> list[NDArray[np.generic]]:
     """Tensors inside the graph as onnxruntime computes them; codes of four bits as 16, since numpy has no such type.
 
@@ -163,32 +159,21 @@ def _values(
     """
     codes = {name for name, node in graph.producers.items() if node.op_type == "QuantizeLinear"}
     found: dict[str, NDArray[np.generic]] = {}
-    for together in ([name for name in names if name in codes], [name for name in names if name not in codes]):
-        if together:
-            found |= _watched(dict.fromkeys(together), codes, graph, arrays, level, setup)
+    for wanted in ({n: f"{n}/Cast" for n in names if n in codes}, {n: n for n in names if n not in codes}):
+        if not wanted:
+            continue
+        watched = onnx.ModelProto()
+        watched.CopyFrom(graph.model)
+        for name, value in wanted.items():
+            if name in codes:
+                cast = onnx.helper.make_node("Cast", [name], [value], to=onnx.TensorProto.INT16)
+                watched.graph.node.append(cast)
+            if value not in graph.outputs:
+                watched.graph.output.append(onnx.ValueInfoProto(name=value))
+        runtime = session(watched, level, setup)
+        answers = dict(zip((output.name for output in runtime.get_outputs()), run(runtime, inputs), strict=True))
+        found |= {name: answers[value] for name, value in wanted.items()}
     return [found[name] for name in names]
-
-
-def _watched(
-    names: Iterable[str],
-    codes: Container[str],
-    graph: Graph,
-    arrays: Sequence[NDArray[np.generic]],
-    level: str,
-    setup: Setup | None,
-) -> dict[str, NDArray[np.generic]]:
-    """The tensors of those names, all in one session."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(graph.model)
-    wanted = {name: f"{name}/Cast" if name in codes else name for name in names}
-    for name in wanted:
-        if name in codes:
-            watched.graph.node.append(onnx.helper.make_node("Cast", [name], [wanted[name]], to=onnx.TensorProto.INT16))
-    added = [onnx.ValueInfoProto(name=value) for value in wanted.values() if value not in graph.outputs]
-    watched.graph.output.extend(added)
-    runtime = session(watched, level, setup)
-    answers = dict(zip((output.name for output in runtime.get_outputs()), run(runtime, arrays), strict=True))
-    return {name: answers[value] for name, value in wanted.items()}
 
 
 @torch.no_grad()

@@ -18,7 +18,6 @@ from export.read.compare import ParityReport, compare, default_tolerance, distan
 from export.read.files import Target, write, writing
 from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels
-from export.read.receipt import Sample
 from export.read.runtime import InputsError, run, session
 from export.write.axes import Declared, declared, enlarged, every_axis, settle, takes
 from export.write.call import Call, flattened, unwrapped
@@ -226,9 +225,10 @@ def _attach_receipt(
 ) -> None:
     """Promise a sample that no rounding tie decides, on this machine at least."""
     for first_row in range(SAMPLE_ATTEMPTS):
-        sample = Sample.of([to_numpy(t) for t in inputs], graph.batch_axes, first_row)
-        outputs = torch_outputs(converted, [torch.from_numpy(x) for x in sample.arrays()])
-        levels = compare(target, sample.arrays(), outputs, report.tolerances)
+        sample = receipt.sample([to_numpy(t) for t in inputs], graph.batch_axes, first_row)
+        numbers = receipt.numbers(sample)
+        outputs = torch_outputs(converted, [torch.from_numpy(x) for x in numbers])
+        levels = compare(target, numbers, outputs, report.tolerances)
         if not any(level.beyond_tolerance for level in levels):
             break
     receipt.attach(
@@ -236,12 +236,8 @@ def _attach_receipt(
         sample,
         outputs,
         report.tolerances,
-        versions={
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "onnxruntime": onnxruntime.__version__,
-        },
+        versions={"python": platform.python_version()}
+        | {m.__name__: m.__version__ for m in (torch, onnx, onnxruntime)},
         settings=settings,
         kernels=report.kernels.expected if report.kernels else {},
     )

@@ -83,17 +83,17 @@ def kernel_of(layer: QuantLayer) -> MatMulNBits | str:
         rows = ["whole rows"] if activation is not None and activation.granularity != "per_group" else []
         return f"no block of {', '.join(map(str, BLOCK_SIZES))} inputs fits its {' and '.join(groups + rows)}"
     size = max((size for size in sizes if size <= PREFERRED_BLOCK_SIZE), default=min(sizes))
-    columns, rows, bits = layer.in_features, layer.out_features, spec.storage_bits
+    k, n, bits = layer.in_features, layer.out_features, spec.storage_bits
     if spec.half_shift:
         bits = 4 if spec.bits < 4 else 2 * bits
     if activation is None:
         if bits > 4:
             return "float activations have a quick kernel for 4-bit codes only"
-        return MatMulNBits(columns, rows, 4, size, accuracy_level=1)
+        return MatMulNBits(k, n, 4, size, accuracy_level=1)
     if bits > 8:
         return "half-shifted codes of 8 bits do not fit into 8 bits without their shift"
     bits = 4 if bits == 2 and size not in TWO_BIT_BLOCK_SIZES else bits
-    return MatMulNBits(columns, rows, bits, size, accuracy_level=4)
+    return MatMulNBits(k, n, bits, size, accuracy_level=4)
 
 
 def _block_sizes(columns: int, weight: QuantSpec, activation: QuantSpec | None) -> list[int]:

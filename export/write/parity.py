@@ -58,11 +58,11 @@ def parity_of(
     kernels: Kernels | None = None,
 ) -> ParityReport:
     """`check_parity` for a model that is converted already and answers as expected, on a file that may be bytes."""
-    tolerances = [default_tolerance(output) for output in expected]
-    levels = compare(file, [to_numpy(t) for t in inputs], expected, tolerances, setup)
+    arrays, tolerances = [to_numpy(t) for t in inputs], [default_tolerance(output) for output in expected]
+    levels = compare(file, arrays, expected, tolerances, setup)
     divergence = None
     if any(level.beyond_tolerance for level in levels):
-        divergence = find_divergence(watch(converted, inputs), graph, inputs, expected, tolerances, levels, setup)
+        divergence = find_divergence(watch(converted, inputs), graph, arrays, expected, tolerances, levels, setup)
     return ParityReport(tolerances, levels, divergence, prove(graph), kernels, graph.axes)
 
 
@@ -76,15 +76,10 @@ def assert_same_values(graph: Graph, layers: Sequence[StoredLayer]) -> None:
     """
     for layer in layers:
         for stored, numbers in layer.on_grid():
-            found = graph.packed.get(stored.name)
-            if found is None or not np.array_equal(_unpadded(found.values, numbers), to_numpy(numbers)):
+            found, rows = graph.packed.get(stored.name), to_numpy(numbers).reshape(len(numbers), -1)
+            values = None if found is None else found.values.reshape(len(rows), -1)[:, : rows.shape[1]]  # unpadded
+            if values is None or not np.array_equal(values, rows):
                 raise ParityError(
                     f"the codes {stored.name!r} of layer {layer.name or 'model'!r} in the file are not those of the "
                     "forward pass"
                 )
-
-
-def _unpadded(values: NDArray[np.float32], weight: Tensor) -> NDArray[np.float32]:
-    """In the shape of a weight, without what fills up the last group or block of each row."""
-    rows = values.reshape(weight.shape[0], -1)[:, : weight[0].numel()]
-    return rows.reshape(weight.shape)

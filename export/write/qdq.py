@@ -17,7 +17,6 @@ import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 from torch import Tensor, nn
 
-from export.read.codes import EIGHT_BITS
 from export.read.graph import LIMITS, MOVES
 from export.write.axes import Declared, name_symbols
 from export.write.stand_ins import with_stand_ins
@@ -26,6 +25,7 @@ from export.write.tracing import quiet, trace
 
 IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
 SMALLEST_CLIPPED_SCALE = 2.0**-22  # half a step is then onnxruntime's tolerance, 2^-23
+BYTES = {ir.DataType.INT8, ir.DataType.UINT8}
 ABBREVIATIONS = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ"}
 
 Buffers: TypeAlias = Mapping[str, tuple[StoredTensor, str]]  # as traced -> what it is of, and its role there
@@ -90,14 +90,12 @@ def _store_activations(model: ir.Model, buffers: Buffers) -> None:
     stand between QuantizeLinear and the model's own Relu or Clip as well. And it fuses weights of eight bits and an
     input of four into a QLinearConv that it then refuses to load: beside such weights all stay 8 bits wide.
     """
+    initializers = model.graph.initializers
     wide = any(
-        value.dtype in EIGHT_BITS for name, value in model.graph.initializers.items() if _is_codes(buffers, name)
+        initializers[name].dtype in BYTES for name in initializers.keys() & buffers if buffers[name][1] == "codes"
     )
     for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
-        x, scale, zero_point = node.inputs
-        assert x is not None
-        assert scale is not None
-        assert zero_point is not None
+        x, scale, zero_point = filter(None, node.inputs)
         assert zero_point.name is not None
         spec = buffers[zero_point.name][0].spec
         origin, step = _number(zero_point), _number(scale)
@@ -110,10 +108,6 @@ def _store_activations(model: ir.Model, buffers: Buffers) -> None:
         elif spec.bits < 8 or (tiny and path[-1] in LIMITS):
             limits = [np.float32(code - origin) * np.float32(step) for code in (spec.quant_min, spec.quant_max)]
             _limit(model, node, limits, ("Max", "Min") if tiny else ("Clip",))
-
-
-def _is_codes(buffers: Buffers, name: str) -> bool:
-    return name in buffers and buffers[name][1] == "codes"
 
 
 def _path(x: ir.Value) -> list[str]:
@@ -202,10 +196,9 @@ def _name(
 def _node_name(node: ir.Node) -> str:
     """0/Gemm, and for what is done to a tensor and its codes 0.input/Q, 0.weight/DQ."""
     if node.op_type in ABBREVIATIONS:
-        _, scale, *_ = node.inputs
+        scale = node.inputs[1]
         assert scale is not None
-        assert scale.name is not None
-        return f"{re.sub('_(scale|unit)$', '', scale.name)}/{ABBREVIATIONS[node.op_type]}"
+        return f"{re.sub('_(scale|unit)$', '', scale.name or '')}/{ABBREVIATIONS[node.op_type]}"
     scope = _scope(node)
     return f"{scope}/{node.op_type}" if scope else node.op_type
 

@@ -24,54 +24,32 @@ LSTM_GATES = (0, 3, 1, 2)
 GRU_GATES = (1, 0, 2)
 
 
-class Recurrence:
-    """The forward of a QuantLSTM or QuantGRU while exporting: batches of sequences, with or without a first state."""
-
-    def __init__(self, layer: QuantLSTM | QuantGRU) -> None:
-        self.layer = layer
-
-    def __call__(self, input: Tensor, hx: Any = None) -> Any:
-        layer, x = self.layer, input
-        if not isinstance(x, Tensor) or x.dim() != 3:
-            raise ValueError(f"{type(layer).__name__} is exported for batches of sequences; expected 3 dimensions")
-        quantizers = {name: quantizer for name, _, quantizer in layer.quantized_weights()}
-        params = [
-            quantizers[name](weight) if name in quantizers else weight
-            for name, weight in zip(layer._flat_weights_names, layer._flat_weights, strict=True)
-        ]
-        states = [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
-        y, *last = torch.ops.qat.recurrence(
-            x, states, params, layer.mode, bool(layer.bias), layer.num_layers, layer.bidirectional, layer.batch_first
-        )
-        return y, tuple(last) if isinstance(layer, nn.LSTM) else last[0]
+def recurrence(layer: QuantLSTM | QuantGRU, input: Tensor, hx: Any = None) -> Any:
+    """The forward of a layer while exporting: batches of sequences, with or without a first state."""
+    if not isinstance(input, Tensor) or input.dim() != 3:
+        raise ValueError(f"{type(layer).__name__} is exported for batches of sequences; expected 3 dimensions")
+    quantizers = {name: quantizer for name, _, quantizer in layer.quantized_weights()}
+    params = [
+        quantizers[name](weight) if name in quantizers else weight
+        for name, weight in zip(layer._flat_weights_names, layer._flat_weights, strict=True)
+    ]
+    states = [] if hx is None else [hx] if isinstance(hx, Tensor) else list(hx)
+    y, *last = torch.ops.qat.recurrence(
+        input, states, params, layer.mode, bool(layer.bias), layer.num_layers, layer.bidirectional, layer.batch_first
+    )
+    return y, tuple(last) if isinstance(layer, nn.LSTM) else last[0]
 
 
-@torch.library.custom_op("qat::recurrence", mutates_args=())
-def _recurrence(
-    x: Tensor,
-    states: list[Tensor],
-    params: list[Tensor],
-    mode: str,
-    has_biases: bool,
-    num_layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Stands for LSTM or GRU; it is never run on numbers."""
-    raise NotImplementedError("qat::recurrence exists only while exporting")
+torch.library.define(
+    "qat::recurrence",
+    "(Tensor x, Tensor[] states, Tensor[] params, str mode, bool has_biases, int num_layers, bool bidirectional, "
+    "bool batch_first) -> (Tensor, Tensor, Tensor)",
+)
 
 
-@_recurrence.register_fake
-def _(
-    x: Tensor,
-    states: list[Tensor],
-    params: list[Tensor],
-    mode: str,
-    has_biases: bool,
-    num_layers: int,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+@torch.library.register_fake("qat::recurrence")  # type: ignore[untyped-decorator]
+def _(x: Tensor, states: Any, params: list[Tensor], mode: str, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+    _, num_layers, bidirectional, batch_first = settings
     directions, hidden = 2 if bidirectional else 1, params[1].shape[1]
     last = x.new_empty(num_layers * directions, x.shape[0 if batch_first else 1], hidden)
     return x.new_empty(*x.shape[:2], directions * hidden), last, torch.empty_like(last)

@@ -8,6 +8,7 @@ untouched and one line of onnxscript turns into QuantizeLinear and DequantizeLin
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from export.write.call import replace_forward
 from export.write.matmul_nbits import DOMAIN, OP_TYPE
-from export.write.recurrent import Recurrence
+from export.write.recurrent import recurrence
 from export.write.storage import StoredLayer, StoredTensor
 from qat_core import FakeQuantize
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
@@ -111,7 +112,7 @@ def with_stand_ins(
             layer._modules[f"{part}_quantizer"] = made.setdefault(weight, (Blocks if weight.kernel else Codes)(weight))
         if stored.kernel:
             layer._modules["input_quantizer"] = None
-            replace_forward(layer, _Product(layer))
+            replace_forward(layer, partial(_product, layer))
             continue
         if stored.bias is not None:
             layer.add_module("bias_quantizer", Codes(stored.bias))
@@ -119,11 +120,11 @@ def with_stand_ins(
             layer._modules["input_quantizer"] = Activation(stored.activation)
         elif layer.input_quantizer is not None:
             layer._modules["input_quantizer"] = ActivationInFloat(layer.input_quantizer)
-        layer.__dict__["quantized"] = _Stored(layer)
+        layer.__dict__["quantized"] = partial(_quantized, layer)
         if isinstance(layer, QuantEmbeddingBag):
-            replace_forward(layer, _Bag(layer))
+            replace_forward(layer, partial(_bag, layer))
         elif isinstance(layer, QuantLSTM | QuantGRU):
-            replace_forward(layer, Recurrence(layer))
+            replace_forward(layer, partial(recurrence, layer))
     buffers = {
         f"{name}.{role}": (module.stored, role)
         for name, module in exporting.named_modules(remove_duplicate=False)
@@ -133,49 +134,32 @@ def with_stand_ins(
     return exporting, buffers
 
 
-class _Product:
+def _product(layer: QuantLayer, input: Tensor) -> Tensor:
     """The forward of a QuantLinear that MatMulNBits runs: activations go in as they are, the kernel rounds them."""
-
-    def __init__(self, layer: QuantLayer) -> None:
-        self.layer = layer
-
-    def __call__(self, input: Tensor) -> Tensor:
-        y: Tensor = self.layer.weight_quantizer(input, self.layer.bias)
-        return y
+    y: Tensor = layer.weight_quantizer(input, layer.bias)
+    return y
 
 
-class _Stored:
+def _quantized(layer: QuantLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
     """What `QuantLayer.quantized` answers while exporting: everything from the file's own codes."""
-
-    def __init__(self, layer: QuantLayer) -> None:
-        self.layer = layer
-
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        layer = self.layer
-        if layer.input_quantizer is not None:
-            x = layer.input_quantizer(x)
-        bias = layer.bias
-        if "bias_quantizer" in layer._modules:
-            bias = layer.get_submodule("bias_quantizer")(bias)
-        return x, layer.weight_quantizer(layer.weight), bias
+    if layer.input_quantizer is not None:
+        x = layer.input_quantizer(x)
+    bias = layer.bias
+    if "bias_quantizer" in layer._modules:
+        bias = layer.get_submodule("bias_quantizer")(bias)
+    return x, layer.weight_quantizer(layer.weight), bias
 
 
-class _Bag:
+def _bag(
+    layer: QuantEmbeddingBag, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
+) -> Tensor:
     """`nn.EmbeddingBag` on bags of one size, (bags, size), as lookup and reduction; other calls as they are.
 
     The exporter's own form is a loop over the bags.
     """
-
-    def __init__(self, layer: QuantEmbeddingBag) -> None:
-        self.layer = layer
-
-    def __call__(
-        self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
-    ) -> Tensor:
-        layer = self.layer
-        if input.dim() != 2 or per_sample_weights is not None or layer.padding_idx is not None:
-            return QuantEmbeddingBag.forward(layer, input, offsets, per_sample_weights)
-        rows = F.embedding(input, layer.weight_quantizer(layer.weight))  # (bags, size, embedding_dim)
-        if layer.mode == "max":
-            return rows.amax(1)
-        return rows.sum(1) if layer.mode == "sum" else rows.mean(1)
+    if input.dim() != 2 or per_sample_weights is not None or layer.padding_idx is not None:
+        return QuantEmbeddingBag.forward(layer, input, offsets, per_sample_weights)
+    rows = F.embedding(input, layer.weight_quantizer(layer.weight))  # (bags, size, embedding_dim)
+    if layer.mode == "max":
+        return rows.amax(1)
+    return rows.sum(1) if layer.mode == "sum" else rows.mean(1)

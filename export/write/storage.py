@@ -113,26 +113,15 @@ def stored_layers(
     tensors: dict[FakeQuantize, StoredTensor] = {}
     stored = []
     for name, layer in layers.items():
-        prefix, kernel = f"{name}." if name else "", kernels.get(name, "")
+        prefix, found = f"{name}." if name else "", kernels.get(name, "")
+        kernel, reason = (found, "") if isinstance(found, MatMulNBits) else (None, found)
         for part, weight, quantizer in layer.quantized_weights():
-            if quantizer in tensors:
-                continue
-            if isinstance(kernel, MatMulNBits):
-                parts = in_blocks(kernel, quantizer, weight)
-                dtype = ir.DataType.UINT8
-                tensors[quantizer] = StoredTensor(
-                    f"{prefix}{part}", quantizer.spec, parts, dtype, weight.shape, kernel=kernel
-                )
-            else:
-                read_by = list(readers[quantizer].values())
-                dtype = _weight_type(quantizer.spec, read_by, storage, opset_version)
-                tensors[quantizer] = _as_codes(f"{prefix}{part}", quantizer, weight, layer.axis, dtype)
+            if quantizer not in tensors:
+                dtype = _weight_type(quantizer.spec, list(readers[quantizer].values()), storage, opset_version)
+                tensors[quantizer] = _weight(prefix + part, quantizer, weight, layer.axis, dtype, kernel)
         weights = tuple(tensors[quantizer] for _, _, quantizer in layer.quantized_weights())
-        if isinstance(kernel, MatMulNBits):
-            stored.append(StoredLayer(name, layer, weights, None, None, kernel, ""))
-        else:
-            bias, activation = _bias(f"{prefix}bias", layer), _activation(input_name(name), layer)
-            stored.append(StoredLayer(name, layer, weights, bias, activation, None, kernel))
+        bias, activation = _bias(f"{prefix}bias", layer), _activation(input_name(name), layer)
+        stored.append(StoredLayer(name, layer, weights, bias, activation, kernel, reason))
     return stored
 
 
@@ -184,13 +173,19 @@ def _weight_type(
     return narrowest_type(bits, spec.symmetric)
 
 
-def _as_codes(name: str, quantizer: FakeQuantize, weight: Tensor, axis: int, dtype: ir.DataType) -> StoredTensor:
-    """The codes that the forward pass computes from a weight, for DequantizeLinear.
+def _weight(
+    name: str, quantizer: FakeQuantize, weight: Tensor, axis: int, dtype: ir.DataType, kernel: MatMulNBits | None
+) -> StoredTensor:
+    """The codes that the forward pass computes from a weight, in the blocks of a kernel or for DequantizeLinear.
 
     On the half-shifted grid a real number is (code + 0.5) * scale, rounded once. DequantizeLinear of scale and an
     Add of half a step would round twice, so there the codes are dequantized with scale 1 and multiplied afterwards.
     """
-    spec, codes = quantizer.spec, quantizer.codes(weight)
+    spec = quantizer.spec
+    if kernel is not None:
+        parts = in_blocks(kernel, quantizer, weight)
+        return StoredTensor(name, spec, parts, ir.DataType.UINT8, weight.shape, kernel=kernel)
+    codes = quantizer.codes(weight)
     scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
     zero_point = torch.zeros_like(scale) if zero_point is None else zero_point  # none, and no integer kernel is found
     if spec.symmetric and dtype == ir.DataType.UINT8:

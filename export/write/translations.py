@@ -1,7 +1,7 @@
 """The marker operators, and what they and some of torch's own become in ONNX.
 
 torch.export carries a marker through untouched; one line of onnxscript turns it into QuantizeLinear and
-DequantizeLinear. Training never sees a marker.
+DequantizeLinear. Training never sees a marker, and none can be run on numbers.
 """
 
 from collections.abc import Callable
@@ -16,24 +16,18 @@ from export.write.recurrent import recurrence_onnx
 op: Any = opset21
 
 
-@torch.library.custom_op("qat::dequantize", mutates_args=())
-def _dequantize(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int) -> Tensor:
-    """Stands for DequantizeLinear; it is never run on numbers."""
-    raise NotImplementedError("qat::dequantize exists only while exporting")
+torch.library.define(
+    "qat::dequantize", "(Tensor codes, Tensor scale, Tensor zero_point, int axis, int block_size) -> Tensor"
+)
+torch.library.define("qat::quantize_dequantize", "(Tensor x, Tensor scale, Tensor zero_point) -> Tensor")
 
 
-@_dequantize.register_fake
+@torch.library.register_fake("qat::dequantize")  # type: ignore[untyped-decorator]
 def _(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int) -> Tensor:
     return torch.empty_like(codes, dtype=scale.dtype)
 
 
-@torch.library.custom_op("qat::quantize_dequantize", mutates_args=())
-def _quantize_dequantize(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """Stands for QuantizeLinear and DequantizeLinear; it is never run on numbers."""
-    raise NotImplementedError("qat::quantize_dequantize exists only while exporting")
-
-
-@_quantize_dequantize.register_fake
+@torch.library.register_fake("qat::quantize_dequantize")  # type: ignore[untyped-decorator]
 def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return torch.empty_like(x)
 

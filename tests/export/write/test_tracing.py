@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.write import tracing
+from export.write import torch_private, tracing
 from export.write.qdq import to_qdq
 from export.write.stand_ins import with_stand_ins
 from export.write.storage import stored_layers
@@ -85,17 +85,17 @@ def test_the_graph_is_that_of_the_public_exporter(monkeypatch, traced_again, bui
 def test_this_torch_can_be_asked_and_its_table_is_made_once():
     converted = convert(prepared(mlp(), W4, ROWS))
     exporting, _ = with_stand_ins(converted, stored_layers(converted))
-    tracing._registry.cache_clear()
+    torch_private._registry.cache_clear()
     for _ in range(2):
-        assert tracing.quick_graph(exporting, ROWS, None, 21) is not None
-    assert tracing._registry.cache_info().misses == 1
+        assert torch_private.quick_graph(exporting, ROWS, None, 21) is not None
+    assert torch_private._registry.cache_info().misses == 1
 
 
 def test_the_table_is_torchs_own():
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-    quick, slow = tracing._registry(23), ONNXRegistry.from_torchlib(opset_version=23)
-    ours = {operator.name() for operator in tracing.TRANSLATIONS}
+    quick, slow = torch_private._registry(23), ONNXRegistry.from_torchlib(opset_version=23)
+    ours = {operator.name() for operator in torch_private.TRANSLATIONS}
     assert ours <= quick.functions.keys()
     assert quick.functions.keys() - ours == slow.functions.keys() - ours
     for name in slow.functions.keys() - ours:
@@ -112,7 +112,7 @@ def test_a_torch_that_cannot_be_asked_so_is_asked_in_its_public_way(monkeypatch)
     converted = convert(prepared(mlp(), W4, ROWS))
     layers = stored_layers(converted)
     expected = to_qdq(converted, layers, ROWS, 1, opset_version=21)
-    monkeypatch.setattr(tracing, "_registry", renamed)
+    monkeypatch.setattr(torch_private, "_registry", renamed)
     assert to_qdq(converted, layers, ROWS, 1, opset_version=21) == expected
 
 
