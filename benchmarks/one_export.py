@@ -7,18 +7,18 @@ import time
 from pathlib import Path
 from statistics import median
 
-import torch
 from torch import nn
 
 from app.lab.data import Sine
 from app.lab.models import mlp
+from app.lab.threads import fix_threads
 from qat_core import QATConfig, QuantSpec, calibrate, prepare
 
 ACTIVATIONS = {"weights only": None, "8-bit activations": QuantSpec.activation()}
 
 
 def main(network: str, exports: int) -> None:
-    torch.set_num_threads(1)
+    fix_threads()
     data = Sine.sample()
     model = prepare(mlp(), QATConfig(activation=ACTIVATIONS[network])).eval()
     if ACTIVATIONS[network]:

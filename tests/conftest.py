@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import settings
 
+from app.lab.threads import fix_threads
+
 settings.register_profile("project", deadline=None, print_blob=True)  # a busy machine is not a wrong answer
 settings.load_profile("project")
-torch.set_num_threads(1)
+fix_threads()
 
 
 @pytest.fixture(autouse=True)

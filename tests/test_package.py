@@ -14,9 +14,11 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("qat_core", "export")
 ELSEWHERE = """
 import sys, torch, export, qat_core
+torch.set_num_threads(3)
 assert all(module.__file__.startswith(sys.argv[1]) for module in (export, qat_core)), export.__file__
 model = qat_core.prepare(torch.nn.Sequential(torch.nn.Linear(4, 3)), qat_core.QATConfig())
 export.export_onnx(model, torch.randn(8, 4), "model.onnx")
+assert torch.get_num_threads() == 3, "it is the user's to choose"
 """
 
 

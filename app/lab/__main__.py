@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.figures import comparison
+from app.lab.figure import comparison
 from app.lab.fit import MODELS, Experiment, Settings, StepRecord, TrainingDiverged
 from app.lab.points import load_csv
 from app.lab.tasks import DigitsTask, SineTask
@@ -39,7 +39,6 @@ TITLES = {"fp32": "FP32 baseline", "ptq": "naive PTQ", "qat": "QAT"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer one command line; returns the exit code."""
     started = time.perf_counter()
-    torch.set_num_threads(1)  # the matrices are tiny: a second thread only waits
     args = _parser().parse_args(argv)
     try:
         if args.csv:

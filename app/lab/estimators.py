@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from app.lab.data import Sine
 from app.lab.fit import TrainingDiverged, copy_tensors
 from app.lab.models import mlp
+from app.lab.threads import fix_threads
 from qat_core import QATConfig, QuantSpec, STEQuantize, prepare
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import quantized_layers
@@ -98,6 +99,7 @@ class Estimators:
     def __init__(self, free: str = "weights") -> None:
         if free not in FREE:
             raise ValueError(f"free={free!r}; expected one of {', '.join(FREE)}")
+        fix_threads()
         self.free, self.step = free, 0
         self.data = Sine.sample(NOISE)
         scale = "learned" if free == "scales" else "minmax"
@@ -150,6 +152,7 @@ class Estimators:
         return estimators
 
     def _backward(self, name: str) -> float:
+        fix_threads()
         model = self.models[name]
         model.zero_grad()
         loss = F.mse_loss(model(self.data.x), self.data.y)
@@ -215,6 +218,7 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
     Raises:
         ValueError: there is no such weight.
     """
+    fix_threads()
     model, data = estimators.models["round"], estimators.data
     layers = dict(quantized_layers(model))
     grids = {f"{name}.weight": layer.weight_quantizer(layer.weight).detach() for name, layer in layers.items()}

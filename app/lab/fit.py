@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from app.lab.points import Points, check_points
 from app.lab.tasks import TASKS, Curve, make_task
+from app.lab.threads import fix_threads
 from app.lab.weights import WeightRecord, largest_layer, look, multiply_scales
 from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
 from qat_core.layers import quantized_layers
@@ -132,6 +133,7 @@ class Experiment:
     """
 
     def __init__(self, settings: Settings, device: str = "auto") -> None:
+        fix_threads()
         self.settings = settings
         self.device = pick_device(device)
         self.task = make_task(settings.task, settings.noise, settings.seed, self.device, settings.points)
@@ -167,6 +169,7 @@ class Experiment:
 
     def record(self) -> StepRecord:
         """The three models as they are now; PTQ is the FP32 model of this moment, crushed."""
+        fix_threads()
         self._crush()
         codes = self._qat_codes()
         flips = int((codes != self._codes).sum())
@@ -216,6 +219,7 @@ class Experiment:
 
     def _optimize(self) -> None:
         """One optimizer step of both networks."""
+        fix_threads()
         rate = self.settings.learning_rate * (1 + math.cos(math.pi * self.step / self.settings.steps)) / 2
         losses = {}
         for name, optimizer in self.optimizers.items():

@@ -25,7 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not path.parent.is_dir():
         print(f"python -m app.lab.pretrained: cannot write {path}: {path.parent} is not a folder", file=sys.stderr)
         return 2
-    torch.set_num_threads(1)
     part = path.with_suffix(".part")
     part.write_text(to_json(Settings()), encoding="utf-8")
     part.replace(path)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from app.lab.fit import Settings, TrainingDiverged, copy_tensors
 from app.lab.tasks import make_task
+from app.lab.threads import fix_threads
 from qat_core import QATConfig, prepare
 
 CPU = torch.device("cpu")
@@ -33,6 +34,7 @@ class Solo:
         weights: dict[str, Tensor] | None = None,
         config: QATConfig | None = None,
     ) -> None:
+        fix_threads()
         self.settings, self.config = settings, config
         self.steps = settings.steps if steps is None else steps
         self.step = 0
@@ -57,6 +59,7 @@ class Solo:
 
     def measure(self) -> dict[str, float]:
         """Metrics by name."""
+        fix_threads()
         metrics, _ = self.task.measure(self.model.eval())
         self.model.train()
         return metrics
@@ -77,6 +80,7 @@ class Solo:
         return solo
 
     def _optimize(self) -> None:
+        fix_threads()
         rate = self.settings.learning_rate * (1 + math.cos(math.pi * self.step / self.steps)) / 2
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.zero_grad()

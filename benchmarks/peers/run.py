@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from app.lab.threads import fix_threads
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.sections import SECTIONS
 from benchmarks.task import QUICK, Effort
@@ -23,7 +24,7 @@ def main() -> None:
     args = _parser().parse_args()
     contender, section = CONTENDERS[args.contender], SECTIONS[args.section]
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries print what they like; only JSON leaves here
-    torch.set_num_threads(1)
+    fix_threads()
     effort = QUICK if args.quick else Effort()
     library = contender.library()
     jobs = section.jobs(library, effort)

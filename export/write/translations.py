@@ -5,6 +5,7 @@ DequantizeLinear. Training never sees a marker, and none can be run on numbers.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -71,7 +72,8 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.qat.dequantize.default: _dequantize_onnx,
     torch.ops.qat.quantize_dequantize.default: _quantize_dequantize_onnx,
     torch.ops.aten.linear.default: _linear_onnx,
-    torch.ops.aten.view.default: _view_onnx,
+    # A partial has no signature, so torch takes it unasked: torch 2.8 cannot compare one with sizes that vary.
+    torch.ops.aten.view.default: partial(_view_onnx),
     torch.ops.aten.reciprocal.default: _reciprocal_onnx,
     torch.ops.qat.recurrence.default: recurrence_onnx,
 }
