@@ -66,6 +66,8 @@ class Blocks(_StandIn):
         """x times the weight: what torch.export carries through as it is."""
         kernel = self.stored.kernel
         assert kernel is not None
+        if x.shape[-1] != kernel.K:
+            raise ValueError(f"{OP_TYPE} takes rows of {kernel.K}, given {x.shape}")
         return torch.onnx.ops.symbolic(
             f"{DOMAIN}::{OP_TYPE}",
             [x, self.codes, self.scale, self._buffers.get("zero_point"), *([] if bias is None else [None, bias])],
