@@ -6,11 +6,11 @@ import inspect
 import onnxscript
 import pytest
 import torch
-from export.write.axes import every_axis
 from packaging.version import Version
 from torch import nn
 
 from export.write import torch_private, tracing
+from export.write.axes import every_axis
 from export.write.qdq import to_qdq
 from export.write.stand_ins import with_stand_ins
 from export.write.storage import stored_layers
