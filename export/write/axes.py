@@ -1,10 +1,11 @@
-"""Which axes of the inputs vary: asked of torch.export, and then tried, since what is declared has to hold.
+"""Which axes of the inputs vary: tried on the model, and then asked of torch.export.
 
-torch.export is given every axis as one that may vary and answers with a symbol for each that does: the same symbol
-where sizes have to be equal, a number where the model takes no other. Two things it cannot know. A size of 1 it takes
-for a constant, so the example is first enlarged where its batch is 1. And where a size is pinned by an equation that it
-does not solve, such as that of a Flatten before a Linear, it lets the axis vary: so the model is called with other
-sizes, and an axis for which there are none stays as it is.
+An axis may vary where the model can be called with half as much more along it, alone or together with others of its
+size. torch.export is given those and answers with a symbol for each: the same symbol where sizes have to be equal, a
+number where the model takes no other. Two things it cannot know. A size of 1 it takes for a constant, so the example is
+first enlarged where its batch is 1. And where a size is pinned by an equation that it does not solve, such as that of a
+Flatten before a Linear, it lets the axis vary: so model and graph are called with other sizes once more, and an axis
+for which there are none stays as it is.
 """
 
 import itertools
@@ -26,9 +27,35 @@ MOST_ATTEMPTS = 64
 TORCHS_SYMBOL = r"\bs\d+\b"
 
 
-def every_axis(tensors: Sequence[Tensor]) -> Declared:
-    """All that may vary."""
-    return tuple(dict.fromkeys(range(x.dim()), torch.export.Dim.AUTO) for x in tensors)
+def may_vary(tensors: Sequence[Tensor], works: Callable[[Sequence[Tensor]], bool]) -> Declared:
+    """The axes along which the model takes another size, alone or together with axes of other tensors.
+
+    Args:
+        tensors: the example; those of one shape are changed together.
+        works: does the model take these?
+    """
+    shapes = dict.fromkeys(x.shape for x in tensors)
+    found: dict[tuple[torch.Size, int], Any] = {}
+    for shape, axis in [(s, a) for s in shapes for a, n in enumerate(s) if n > 1]:
+        equal = {other: [a for a, n in enumerate(other) if n == shape[axis]] for other in shapes if other != shape}
+        choices = itertools.product(*([[], *([a] for a in axes), axes] for axes in equal.values()))
+        groups = ({shape: [axis], **dict(zip(equal, choice, strict=True))} for choice in choices)
+        for group in itertools.islice(groups, MOST_ATTEMPTS):
+            if (shape, axis) not in found and any(works(_with(tensors, group, n)) for n in other_numbers(shape[axis])):
+                found |= {(s, a): torch.export.Dim.AUTO for s, axes in group.items() for a in axes}
+    return tuple({a: found[x.shape, a] for a in range(x.dim()) if (x.shape, a) in found} for x in tensors)
+
+
+def _with(tensors: Sequence[Tensor], axes: Mapping[torch.Size, Sequence[int]], size: int) -> tuple[Tensor, ...]:
+    return tuple(resized(x, dict.fromkeys(axes[x.shape], size)) for x in tensors)
+
+
+def other_numbers(size: int) -> list[int]:
+    """Sizes to try in place of one: far enough that what a pooling drops at an edge does not hide that none fits.
+
+    Never 1, which goes with everything.
+    """
+    return [size + max(size // 2, 1), 2 * size, *([size // 2] if size > 3 else [])]
 
 
 def declared(call: Call, dynamic_shapes: Any) -> Declared:
@@ -132,13 +159,12 @@ def other_sizes(
     A symbol that is in none of them does not vary, whatever torch.export says.
     """
     sizes = sizes_of(tensors, symbols)
-    together = {symbol: size + 1 for symbol, size in sizes.items()}
+    together = {symbol: other_numbers(size)[0] for symbol, size in sizes.items()}
     if not sizes or works(with_sizes(tensors, symbols, together)):
         return [together] if sizes else []
     alone: list[dict[str, int]] = []
     for symbol, size in sizes.items():
-        others = [other for other in (size + 1, 2 * size, size + 2, size - 1) if other]
-        attempts: Iterator[dict[str, int]] = ({symbol: other} for other in others)
+        attempts: Iterator[dict[str, int]] = ({symbol: other} for other in other_numbers(size))
         alone += itertools.islice((a for a in attempts if works(with_sizes(tensors, symbols, a))), 1)
     found = {symbol: size for sizes in alone for symbol, size in sizes.items()}
     return [found] if found and works(with_sizes(tensors, symbols, found)) else alone

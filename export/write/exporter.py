@@ -15,7 +15,7 @@ from export.read.compare import ParityReport, compare
 from export.read.files import Target, write, writing
 from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels
-from export.write.axes import Declared, declared, enlarged, every_axis, settle, takes
+from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
 from export.write.call import Call, flattened, unwrapped
 from export.write.checks import (
     check_arguments,
@@ -101,7 +101,7 @@ def export_onnx(
         check_declared(shapes, proto)
     elif dynamic_batch:
         example = enlarged(inputs, works)
-        proto, others = settle(example, every_axis(example), works, graph_of, runs)
+        proto, others = settle(example, may_vary(example, works), works, graph_of, runs)
         check_batch(converted, proto)
     else:
         example = inputs

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from export.write.axes import declared, enlarged, other_sizes, resized, takes, with_sizes
+from export.write.axes import declared, enlarged, may_vary, other_sizes, resized, takes, with_sizes
 from export.write.call import Call
 
 AUTO = torch.export.Dim.AUTO
@@ -47,9 +47,9 @@ def test_resizing_repeats_what_is_there():
 @pytest.mark.parametrize(
     ("model", "shape", "symbols", "found"),
     [
-        (nn.Conv2d(1, 1, 3), (2, 1, 8, 8), {0: "b", 2: "h", 3: "w"}, [{"b": 3, "h": 9, "w": 9}]),
+        (nn.Conv2d(1, 1, 3), (2, 1, 8, 8), {0: "b", 2: "h", 3: "w"}, [{"b": 3, "h": 12, "w": 12}]),
         (nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), (2, 1, 4, 4), {0: "b", 2: "h", 3: "w"}, [{"b": 3}]),
-        (nn.PixelUnshuffle(2), (2, 1, 4, 6), {0: "b", 2: "h", 3: "w"}, [{"b": 3, "h": 8, "w": 12}]),
+        (nn.PixelUnshuffle(2), (2, 1, 4, 6), {0: "b", 2: "h", 3: "w"}, [{"b": 3, "h": 6, "w": 12}]),
         (nn.Unflatten(0, (3, 1)), (3, 2), {0: "b"}, []),
     ],
 )
@@ -59,6 +59,26 @@ def test_sizes_are_tried_on_the_model(model, shape, symbols, found):
     assert sizes == found
     for size in sizes:
         model(*with_sizes(call.tensors, (symbols,), size))
+
+
+def axes_that_may_vary(model, *inputs):
+    return [sorted(axes) for axes in may_vary(inputs, takes(model))]
+
+
+def test_an_axis_may_vary_where_the_model_takes_another_size_along_it():
+    class Masked(nn.Module):
+        def forward(self, x, mask):
+            return torch.softmax(x @ x.mT + mask, -1) @ x
+
+    pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2))
+    assert axes_that_may_vary(nn.Linear(3, 2), torch.randn(5, 3)) == [[0]]
+    assert axes_that_may_vary(nn.Linear(3, 2), torch.randn(3, 3)) == [[0]]
+    assert axes_that_may_vary(nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8)) == [[0, 2, 3]]
+    assert axes_that_may_vary(pooled, torch.randn(2, 3, 8, 8)) == [[0]], "8 and 9 fit, since the pooling drops an edge"
+    assert axes_that_may_vary(nn.Bilinear(3, 3, 2), torch.randn(4, 3), torch.randn(4, 3)) == [[0], [0]]
+    assert axes_that_may_vary(Masked(), torch.randn(5, 5, 4), torch.zeros(5, 5)) == [[0, 1, 2], [0, 1]]
+    states = torch.randn(2, 2, 4)
+    assert axes_that_may_vary(States(2), torch.randn(2, 5, 3), states, states) == [[0, 1], [1], [1]]
 
 
 def test_axes_are_said_as_torch_says_them():

@@ -94,8 +94,8 @@ class Word(nn.Module):
 def test_an_output_of_large_numbers_hides_no_fault_in_one_of_small_numbers(tmp_path):
     model, x = prepare(Word()), torch.randn(33, 2)
     report = export_onnx(model, x, tmp_path / "model.onnx")
-    scores, ids = (output.detach().double().numpy() for output in model(x))
-    assert report.tolerances == [1e-5 * (np.ptp([*output.ravel(), 0.0])) for output in (scores, ids)]
+    scores = model(x)[0].detach().double().numpy()
+    assert report.tolerances == [1e-5 * np.ptp([*scores.ravel(), 0.0]), 0.0]
     changed = change(tmp_path / "model.onnx", "scores.weight_scale", lambda scale: scale * np.float32(1.001))
     assert check_parity(model, changed, x).outcome == "broken"
 

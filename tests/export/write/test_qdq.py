@@ -139,7 +139,7 @@ REFUSED = {
     "nothing in": (nn.Linear(4, 4), (), "do not fit QuantLinear.forward: missing a required argument: 'input'"),
     "text out": (Around(lambda layer, x: (layer(x), "text")), None, "Around answers output is a str; expected tensors"),
     "number out": (Around(lambda layer, x: {"y": layer(x), "n": 3}), None, "answers n is an? int; expected tensors"),
-    "none out": (Around(lambda layer, x: layer(x) and None), None, "expected tensors"),
+    "none out": (Around(lambda layer, x: None), None, "Around answers no tensor; expected tensors"),
     "float16": (nn.Linear(4, 4).half(), torch.zeros(3, 4).half(), r"layer 'model' is torch.float16; expected torch.f"),
     "float64": (nn.Linear(4, 4).double(), torch.zeros(3, 4).double(), "is torch.float64; expected torch.float32"),
     "batch": (
