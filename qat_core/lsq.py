@@ -78,7 +78,8 @@ class LearnedScale(StatefulSource):
     def __init__(self, initial: Source, shape: torch.Size, symmetric: bool, power_of_two: bool) -> None:
         super().__init__()
         self.initial, self.power_of_two, self.started = initial, power_of_two, False
-        self.log2_scale = nn.Parameter(torch.full(shape, torch.nan))
+        self.shape = shape
+        self.log2_scale = nn.Parameter(torch.full(shape or (1,), torch.nan))  # FSDP shards nothing without a dimension
         self.register_buffer("zero_point", None if symmetric else torch.zeros(shape))
 
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -87,7 +88,8 @@ class LearnedScale(StatefulSource):
         log2_scale: Tensor = self.log2_scale
         if self.power_of_two:
             log2_scale = log2_scale + (log2_scale.ceil() - log2_scale).detach()
-        return log2_scale.exp2(), self.zero_point
+        scale = log2_scale.exp2()
+        return scale if self.shape else scale.squeeze(), self.zero_point
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
@@ -97,6 +99,11 @@ class LearnedScale(StatefulSource):
         if self.zero_point is not None and zero_point is not None:
             self.zero_point.copy_(zero_point)
         self.started = True
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if f"{prefix}log2_scale" in state_dict:  # of earlier versions, where one scale had no dimension
+            state_dict[f"{prefix}log2_scale"] = state_dict[f"{prefix}log2_scale"].reshape(self.log2_scale.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def restart(self) -> None:
         self.started = False

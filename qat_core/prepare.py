@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qat_core.fake_quant import FakeQuantize
 from qat_core.fold import fold_batch_norm
@@ -159,11 +159,11 @@ def convert(model: nn.Module) -> nn.Module:
             seen no data.
     """
     require_prepared(model)
-    model = copied(model).eval()
+    model, replaced = copied(model).eval(), dict[Tensor, nn.Parameter]()
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_parameters(recurse=False))
         _check_ranges(name, layer)
-        layer.put_on_grid()
+        layer.put_on_grid(replaced)
         layer.requires_grad_(False)
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_buffers())

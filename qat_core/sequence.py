@@ -24,7 +24,7 @@ class QuantMultiheadAttention(QuantLayer, nn.MultiheadAttention):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        return self.in_proj_weight
+        return self.latent("in_proj_weight")
 
     @property
     def bias(self) -> Tensor | None:  # type: ignore[override]
@@ -107,6 +107,10 @@ class _QuantRecurrent(QuantLayer, nn.RNNBase):  # type: ignore[misc]
 
     def weight_names(self) -> tuple[str, ...]:
         return tuple(name for name in self._flat_weights_names if name.startswith("weight"))
+
+    def __getattr__(self, name: str) -> Any:
+        """torch's forward compares the parameters with those it has; nobody else knows their names."""
+        return nn.Module.__getattr__(self, name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         self._update_flat_weights()  # else torch would do so below and take the latent weights

@@ -134,7 +134,7 @@ def with_markers(
             if quantizer not in stand_ins:
                 stand_ins[quantizer] = StoredBlocks(quantizer, layer.weight, quick[layer_name])
             layer._modules.update(weight_quantizer=stand_ins[quantizer], input_quantizer=None)
-            layer.__dict__["forward"] = QuickLinear(layer)
+            layer.__dict__ |= {"forward": QuickLinear(layer), "weight": layer.weight}  # for whoever reads it besides
             continue
         if layer.has_integer_accumulator() and layer.bias is not None:
             layer.add_module("bias_quantizer", StoredCodes.of_bias(layer))
@@ -204,7 +204,7 @@ class _Stored:
         bias = layer.bias
         if "bias_quantizer" in layer._modules:
             bias = layer.get_submodule("bias_quantizer")(bias)
-        return x, layer.weight_quantizer(layer.weight), bias
+        return x, layer.weight_quantizer(layer.latent("weight")), bias
 
 
 class _Bag:
@@ -222,7 +222,7 @@ class _Bag:
         layer = self.layer
         if input.dim() != 2 or per_sample_weights is not None or layer.padding_idx is not None:
             return QuantEmbeddingBag.forward(layer, input, offsets, per_sample_weights)
-        rows = F.embedding(input, layer.weight_quantizer(layer.weight))  # (bags, size, embedding_dim)
+        rows = F.embedding(input, layer.weight_quantizer(layer.latent("weight")))  # (bags, size, embedding_dim)
         if layer.mode == "max":
             return rows.amax(1)
         return rows.sum(1) if layer.mode == "sum" else rows.mean(1)
