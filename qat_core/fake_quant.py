@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups, widened
 from qat_core.lsq import LearnedScale, LSQuantize
-from qat_core.observer import Fixed, FromTensor, MovingRange, SmallestError, Source, fix
+from qat_core.observer import Fixed, MovingRange, fix
+from qat_core.source import FromTensor, SmallestError, Source
 from qat_core.spec import QuantSpec
 from qat_core.ste import STEQuantize, ste_round, ste_round_by
 

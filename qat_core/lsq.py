@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import SMALLEST_SCALE, dequantize_, round_to_codes
-from qat_core.observer import Source, StatefulSource
 from qat_core.processes import in_backward
+from qat_core.source import Source, StatefulSource
 from qat_core.ste import where_not_clamped
 
 NOTHING, ZEROS, NUMBERS = 0.0, 1.0, 2.0
@@ -90,7 +90,8 @@ class LearnedScale(StatefulSource):
         self.register_buffer("seen", torch.full(shape, NOTHING))
 
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        log2_scale, zero_point = self.log2_scale, self.zero_point
+        log2_scale: Tensor = self.log2_scale
+        zero_point = self.zero_point
         if not self._has_begun() and not (self.training and self._has_seen_all()):
             log2_scale, zero_point, _ = self._found(x)
         if self.power_of_two:

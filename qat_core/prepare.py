@@ -112,8 +112,8 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
         for name, layer in quantized_layers(model):
             _check_ranges(name, layer)
     except ValueError:
-        for layer in ranges:
-            layer.restart()
+        for observer in ranges:
+            observer.restart()
         raise
     return model
 

@@ -23,7 +23,7 @@ def in_step_with_others(first: bool = False) -> bool:
     """
     if torch.compiler.is_compiling() or not (dist.is_available() and dist.is_initialized()):
         return False
-    model = DistributedDataParallel._get_active_ddp_module()
+    model = DistributedDataParallel._get_active_ddp_module()  # type: ignore[no-untyped-call]
     if model is None or first:
         return model is not None
     return torch.is_grad_enabled() and model.require_backward_grad_sync and not model._join_config.enable
