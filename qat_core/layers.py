@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qat_core.affine import widened
 from qat_core.fake_quant import FakeQuantize
+from qat_core.processes import in_backward
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import ste_round
 
@@ -109,6 +111,15 @@ class QuantLayer(nn.Module):
             return False
         return self.weight_quantizer.spec.granularity != "per_group" and not self.weight_quantizer.spec.half_shift
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """A checkpoint that has a weight and nothing for its quantizer is one of FP32: the scale of the weight that
+        was here says nothing about the one that comes."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        for name, _, quantizer in self.quantized_weights():
+            own = f"{prefix}{name}_quantizer."
+            if prefix + name in state_dict and not any(key.startswith(own) for key in state_dict):
+                quantizer.source.restart()
+
     @torch.no_grad()
     def put_on_grid(self, replaced: dict[Tensor, nn.Parameter]) -> None:
         """Put weights and bias on their grids for good, and keep the scales as constants.
@@ -135,8 +146,8 @@ class QuantLayer(nn.Module):
 
 
 def _is_in_a_call() -> bool:
-    """Is some module being called? What a compiler looks at is a call."""
-    if torch.compiler.is_compiling():
+    """Is some module being called? What a compiler looks at is a call, and so is what a backward pass recomputes."""
+    if torch.compiler.is_compiling() or in_backward():
         return True
     frame = inspect.currentframe()
     while frame is not None and frame.f_code is not CALL:
@@ -149,12 +160,12 @@ def quantized_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> T
     unit = (input_scale * weight_scale).detach().flatten()  # (out,) or (1,)
     if 1 < unit.numel() < bias.numel():
         unit = unit.repeat(bias.numel() // unit.numel())  # grouped transposed convolutions share channel scales
-    return ste_round(bias, unit)
+    return ste_round(widened(bias), unit).to(bias.dtype)  # a code can be larger than float16 goes
 
 
 def smallest_scale(bias: Tensor, input_scale: Tensor) -> Tensor:
     """The weight scale below which the bias would not fit into INT32: weights of zero keep their bias."""
-    largest: Tensor = torch.linalg.vector_norm(bias.detach(), math.inf)
+    largest: Tensor = torch.linalg.vector_norm(widened(bias.detach()), math.inf)
     return largest / (input_scale.detach() * LARGEST_BIAS)
 
 

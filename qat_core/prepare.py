@@ -146,8 +146,13 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
             module.training = training
     if not seen:
         raise ValueError("calibrate was given no batch; expected at least one")
-    for name, layer in quantized_layers(model):
-        _check_ranges(name, layer)
+    try:
+        for name, layer in quantized_layers(model):
+            _check_ranges(name, layer)
+    except ValueError:
+        for observer in ranges:
+            observer.restart()
+        raise
     return model
 
 
@@ -155,10 +160,13 @@ def convert(model: nn.Module) -> nn.Module:
     """A copy whose weights lie on the grid and whose scales are constants: what is exported.
 
     Raises:
-        ValueError: the model was not prepared, a weight, range or scale is not finite, or an activation quantizer has
-            seen no data.
+        ValueError: the model was not prepared, its quantization is switched off, a weight, range or scale is not
+            finite, or an activation quantizer has seen no data.
     """
     require_prepared(model)
+    off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
+    if off:
+        raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
     model, replaced = copied(model).eval(), dict[Tensor, nn.Parameter]()
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_parameters(recurse=False))

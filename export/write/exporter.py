@@ -24,7 +24,7 @@ from export.write.parity import parity_of
 from export.write.qdq import FIRST_OPSET, INT2_OPSET, LAST_OPSET, to_qdq
 from export.write.stand_ins import bias_codes, code_origins
 from export.write.tensors import as_inputs, to_numpy, torch_outputs
-from qat_core import FakeQuantize, convert
+from qat_core import convert
 from qat_core.layers import QuantLayer, quantized_layers
 
 SAMPLE_ATTEMPTS = 8
@@ -70,7 +70,6 @@ def export_onnx(
     """
     _check_arguments(flavor, storage, opset_version)
     inputs = as_inputs(example_inputs)
-    _check_enabled(model)
     _check_mode(model)
     converted = convert(model).cpu()
     _check_precision(converted)
@@ -131,12 +130,6 @@ def _quick_kernels_of(proto: onnx.ModelProto, target: Path, slow: Mapping[str, s
     kernels = find_kernels(target, promised, reasons)
     kernels.raise_if_missing()
     return kernels
-
-
-def _check_enabled(model: nn.Module) -> None:
-    off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
-    if off:
-        raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
 
 
 def _check_mode(model: nn.Module) -> None:

@@ -119,6 +119,19 @@ def test_the_gradient_comes_from_every_reader():
     torch.testing.assert_close(model.wte.weight.grad, table.grad)
 
 
+def test_a_recomputed_reader_has_the_same_gradient():
+    plain = READERS["tied by hand"][0]
+    again = words(
+        lambda m, x: checkpoint(lambda h: F.linear(h, m.wte.weight).sin(), m.fc(m.wte(x)), use_reentrant=False)
+    )
+    again.load_state_dict(plain.state_dict())
+    grads = []
+    for model, last in ((prepare(plain, THREE), torch.sin), (prepare(again, THREE), lambda y: y)):
+        last(model(WORDS)).sum().backward()
+        grads.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+
+
 def test_outside_of_a_call_it_is_the_parameter():
     model = prepare(rows(lambda m, x: m.fc(x)))
     weight = model.fc.weight
