@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups, widened
-from qat_core.lsq import LearnedScale, LSQuantize
+from qat_core.lsq import LearnedScale, LSQuantize, gradient_factor
 from qat_core.observer import Fixed, MovingRange, NoDataError, fix
+from qat_core.processes import in_transform
 from qat_core.source import FromTensor, SmallestError, Source
 from qat_core.spec import QuantSpec
-from qat_core.ste import STEQuantize, ste_round, ste_round_by
+from qat_core.ste import STEQuantize, ste_round, ste_round_by, straight_through
 
 
 class FakeQuantize(nn.Module):
@@ -126,6 +127,9 @@ class FakeQuantize(nn.Module):
 
     def _estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
         spec = self.spec
+        if in_transform():
+            factor = gradient_factor(x.numel() // scale.numel(), spec.quant_max)
+            return straight_through(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift, factor)
         estimator = LSQuantize if scale.requires_grad else STEQuantize
         y = estimator.apply(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift)  # type: ignore[no-untyped-call]
         return cast(Tensor, y)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import SMALLEST_SCALE, dequantize_, round_to_codes
-from qat_core.processes import in_backward
+from qat_core.processes import in_backward, in_transform, without_numbers
 from qat_core.source import Source, StatefulSource
 from qat_core.ste import where_not_clamped
 
@@ -104,7 +104,7 @@ class LearnedScale(StatefulSource):
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        if in_backward():
+        if in_backward() or in_transform():
             return
         if self.initial.calibrating:
             self.restart()
@@ -133,12 +133,15 @@ class LearnedScale(StatefulSource):
         )
 
     def _has_seen_all(self) -> bool:
-        return not torch.compiler.is_compiling() and bool((self.seen != NOTHING).all())
+        return not self._without_numbers() and bool((self.seen != NOTHING).all())
 
     def _has_begun(self) -> bool:
-        if not (self.settled or torch.compiler.is_compiling()):
+        if not (self.settled or self._without_numbers()):
             self.settled = bool((self.seen == NUMBERS).all())
         return self.settled
+
+    def _without_numbers(self) -> bool:
+        return self.seen.is_meta or without_numbers()
 
     def restart(self) -> None:
         self.seen.fill_(NOTHING)

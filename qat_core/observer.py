@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from qat_core.affine import qparams_of_range
-from qat_core.processes import in_backward, in_step_with_others, largest_of_all
+from qat_core.processes import in_backward, in_step_with_others, in_transform, largest_of_all, without_numbers
 from qat_core.source import SmallestError, Source, StatefulSource
 from qat_core.spec import QuantSpec
 
@@ -65,9 +65,9 @@ class MovingRange(StatefulSource):
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        if in_backward():
+        if in_backward() or in_transform():
             return
-        together = not self.calibrating and in_step_with_others(first=not self.has_seen_data)
+        together = not self.calibrating and in_step_with_others(first=not (without_numbers() or self.has_seen_data))
         if self.calibrating:
             if x.numel():
                 self._widen(x)
@@ -79,7 +79,7 @@ class MovingRange(StatefulSource):
             self._agree()
 
     def _ends(self) -> tuple[Tensor, Tensor]:
-        if not (self.settled or torch.compiler.is_compiling()):
+        if not (self.settled or without_numbers()):
             seen = float(self.seen)
             if seen == 0 and not (self.training and self.observing):
                 raise NoDataError(

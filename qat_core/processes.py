@@ -14,6 +14,16 @@ def in_backward() -> bool:
     return not torch.compiler.is_compiling() and _tracker.is_bw
 
 
+def in_transform() -> bool:
+    """Is torch.func at work: vmap, grad, jvp? It takes no autograd.Function but of a form that costs more per call."""
+    return not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active()
+
+
+def without_numbers() -> bool:
+    """Is this forward pass traced or batched, so that no number in it can be asked for?"""
+    return torch.compiler.is_compiling() or in_transform()
+
+
 def in_step_with_others(first: bool = False) -> bool:
     """Do all processes run this forward pass now, so that they can compare what they saw?
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import minmax_qparams, mse_fraction, mse_qparams, shrunk
-from qat_core.processes import in_backward
+from qat_core.processes import in_backward, without_numbers
 from qat_core.spec import QuantSpec
 
 SEARCH_EVERY = 16  # forward passes
@@ -135,13 +135,13 @@ class SmallestError(StatefulSource):
     def scale(self, x: Tensor, full_scale: Tensor, zero_point: Tensor | None) -> Tensor:
         """The scale for x, given that of min-max."""
         fraction = self.fraction
-        if not (torch.compiler.is_compiling() or self._passes()):
+        if not (without_numbers() or self._passes()):
             fraction = mse_fraction(x, full_scale, zero_point, self.spec, self.axis)
         return shrunk(full_scale, fraction, self.spec)
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        if torch.compiler.is_compiling() or in_backward() or not x.numel():
+        if without_numbers() or in_backward() or not x.numel():
             return
         passes = self._passes()
         if passes and not self.training:
