@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups, widened
 from qat_core.lsq import LearnedScale, LSQuantize
-from qat_core.observer import Fixed, MovingRange, fix
+from qat_core.observer import Fixed, MovingRange, NoDataError, fix
 from qat_core.source import FromTensor, SmallestError, Source
 from qat_core.spec import QuantSpec
 from qat_core.ste import STEQuantize, ste_round, ste_round_by
@@ -22,9 +22,9 @@ class FakeQuantize(nn.Module):
     Half precision is quantized in float32 and returned in its own type.
     """
 
-    def __init__(self, spec: QuantSpec, source: Source) -> None:
+    def __init__(self, spec: QuantSpec, source: Source, layer: str = "") -> None:
         super().__init__()
-        self.spec, self.source = spec, source
+        self.spec, self.source, self.layer = spec, source, layer
         self.enabled = True
 
     @classmethod
@@ -42,14 +42,14 @@ class FakeQuantize(nn.Module):
         return cls(spec, learned)
 
     @classmethod
-    def for_activation(cls, spec: QuantSpec) -> "FakeQuantize":
-        """For the input of a layer: one scale for all of it, or with `dynamic` one for each row or group of a row."""
+    def for_activation(cls, spec: QuantSpec, layer: str = "") -> "FakeQuantize":
+        """For the input of a layer of that name: one scale, or with `dynamic` one for each row or group of a row."""
         if spec.dynamic:
-            return cls(spec, FromTensor(spec, axis=0))
+            return cls(spec, FromTensor(spec, axis=0), layer)
         source: Source = MovingRange(spec)
         if spec.scale == "learned":
             source = LearnedScale(source, torch.Size(), spec.symmetric, spec.power_of_two)
-        return cls(spec, source)
+        return cls(spec, source, layer)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.with_scale(x)[0]
@@ -63,15 +63,14 @@ class FakeQuantize(nn.Module):
             if isinstance(self.source, MovingRange):
                 self.source.observe(self._groups(x.detach()))
             return x, x.new_ones(())
-        source, groups = self.source, self._groups(x)
+        groups = self._groups(x)
         if self.spec.dynamic:
             scale, factor = dynamic_qparams(groups.detach(), self.spec)
             return from_groups(ste_round_by(groups, factor, scale), x.shape).to(x.dtype), scale
-        source.observe(groups.detach())
-        scale, zero_point = source.qparams(groups)
+        scale, zero_point = self._qparams(groups, observe=True)
         if at_least is not None:
             scale = _raised(scale, at_least)
-        if source.covers_all:
+        if self.source.covers_all:
             y = ste_round(groups, scale, self.spec.shift)
         else:
             y = self._estimate(groups, scale, zero_point)
@@ -96,7 +95,10 @@ class FakeQuantize(nn.Module):
 
     def freeze(self, x: Tensor, at_least: Tensor | None = None) -> None:
         """Keep the scale and zero point that hold for x now."""
-        self.source = fix(self.source, self._groups(x), at_least)
+        try:
+            self.source = fix(self.source, self._groups(x), at_least)
+        except NoDataError as error:
+            raise self._of_this_layer(error) from error
 
     @property
     def is_frozen(self) -> bool:
@@ -104,6 +106,17 @@ class FakeQuantize(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.spec)
+
+    def _qparams(self, groups: Tensor, observe: bool = False) -> tuple[Tensor, Tensor | None]:
+        try:
+            if observe:
+                self.source.observe(groups.detach())
+            return self.source.qparams(groups)
+        except NoDataError as error:
+            raise self._of_this_layer(error) from error
+
+    def _of_this_layer(self, error: NoDataError) -> NoDataError:
+        return NoDataError(f"layer {self.layer!r}: {error}, or leave it in float: overrides={{{self.layer!r}: None}}")
 
     def _groups(self, x: Tensor) -> Tensor:
         x = widened(x)

@@ -34,17 +34,24 @@ class QuantLayer(nn.Module):
     input_quantizer: FakeQuantize | None
 
     @classmethod
-    def from_float(cls, layer: nn.Module, config: QATConfig) -> "QuantLayer":
-        """The same layer, sharing its parameters, quantized as `config` says."""
+    def from_float(cls, layer: nn.Module, config: QATConfig, name: str = "") -> "QuantLayer":
+        """The same layer, sharing its parameters, quantized as `config` says; errors call it by `name`.
+
+        What is learned of a layer that does not learn does not learn either.
+        """
         twin = cls.__new__(cls)
         twin.__dict__ = {
             key: value.copy() if isinstance(value, dict) else value for key, value in layer.__dict__.items()
         }
-        for name in cls.weight_names(twin):
-            quantizer = FakeQuantize.for_weight(config.weight, getattr(twin, name), cls.axis)
-            setattr(twin, f"{name}_quantizer", quantizer)
-        spec = cls.input_spec(config)
-        twin.input_quantizer = None if spec is None else FakeQuantize.for_activation(spec)
+        for part in cls.weight_names(twin):
+            weight = getattr(twin, part)
+            quantizer = FakeQuantize.for_weight(config.weight, weight, cls.axis)
+            setattr(twin, f"{part}_quantizer", quantizer.requires_grad_(weight.requires_grad))
+        spec, twin.input_quantizer = cls.input_spec(config), None
+        if spec is not None:
+            learns = any(p.requires_grad for p in layer.parameters(recurse=False))
+            twin.input_quantizer = FakeQuantize.for_activation(spec, name or "model")
+            twin.input_quantizer.requires_grad_(learns).to(weight.device)
         return twin
 
     @classmethod

@@ -98,7 +98,6 @@ class LearnedScale(StatefulSource):
             log2_scale = log2_scale + (log2_scale.ceil() - log2_scale).detach()
         return log2_scale.exp2(), zero_point
 
-    @torch.no_grad()
     def observe(self, x: Tensor) -> None:
         if in_backward():
             return
@@ -106,10 +105,17 @@ class LearnedScale(StatefulSource):
             self.restart()
         elif self._has_begun():
             return
+        waited = self.initial.only_zeros
         self.initial.observe(x)
+        if self.initial.only_zeros:
+            return
+        with torch.no_grad():
+            self._begin(x, ZEROS if waited else NUMBERS)
+
+    def _begin(self, x: Tensor, most: float) -> None:
         log2_scale, zero_point, seen = self._found(x)
         self.log2_scale.copy_(log2_scale)
-        self.seen.copy_(seen)
+        self.seen.copy_(seen.clamp(max=most))
         if self.zero_point is not None and zero_point is not None:
             self.zero_point.copy_(zero_point)
 

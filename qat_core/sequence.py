@@ -45,6 +45,8 @@ class QuantMultiheadAttention(QuantLayer, nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
+        if is_causal and attn_mask is None:  # a hint about the mask, which nn.MultiheadAttention refuses alone as well
+            raise ValueError("is_causal=True without attn_mask; expected the causal mask, of which it is a hint")
         batched = query.dim() == 3
         q, k, v = (self._heads(part, batched) for part in self._project(query, key, value))  # (N, heads, L or S, d)
         mask = self._mask(q, k, key_padding_mask, attn_mask)
