@@ -1,0 +1,40 @@
+"""The examples, as a stranger runs them: one command each, from the repository's root."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem != "__init__")
+SAID = {  # what each prints in the end: a pattern, and what its numbers have to be
+    "budget": (r"float32 (\S+), rounded (\S+), trained (\S+)\n", lambda fp32, ptq, qat: ptq < qat > fp32 - 0.03),
+    "cnn_int8": (r"float32 (\S+), in eight bits (\S+)\n", lambda fp32, int8: int8 > fp32 - 0.01 > 0.9),
+    "linear": (r"loss (\S+);", lambda loss: loss < 0.005),
+}
+
+
+def test_each_is_known() -> None:
+    assert list(SAID) == EXAMPLES
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_runs_and_learns_and_leaves_a_file(name: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", f"examples.{name}"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    pattern, holds = SAID[name]
+    (found,) = re.finditer(pattern, done.stdout)
+    assert holds(*map(float, found.groups())), done.stdout
+    onnx.checker.check_model(onnx.load(tmp_path / f"{name}.onnx"))
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_it_fits_on_a_page(name: str) -> None:
+    assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) <= 50
