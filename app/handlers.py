@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.running import stop
+from app.runs.run import stop
 
 VISITORS_AT_ONCE = 32  # each holds one of the server's 40 threads while it trains
 
@@ -20,14 +20,6 @@ MANY: dict[str, Any] = {
     "concurrency_id": "training",
     "concurrency_limit": VISITORS_AT_ONCE,
 }
-
-
-def buttons(name: str, *titles: str) -> list[gr.Button]:
-    """Buttons, the first for the chapter's main deed. All always work: the keyboard never loses its place."""
-    return [
-        gr.Button(title, variant="secondary" if i else "primary", elem_id=f"{name}-{title.lower()}")
-        for i, title in enumerate(titles)
-    ]
 
 
 @dataclass(frozen=True)
@@ -68,6 +60,16 @@ class Handlers:
     @property
     def _common(self) -> dict[str, Any]:
         return {"inputs": self.inputs, "outputs": self.outputs, "js": self.js, **QUIET}
+
+
+def show(request: gr.Request, outputs: tuple[Any, ...], chapter: str) -> tuple[Any, ...]:
+    """Outputs for the page, unless a run of the chapter is at work: it shows them then as its last frame."""
+    return unchanged(len(outputs)) if stop(request.session_hash, outputs, chapter) else outputs
+
+
+def unchanged(outputs: int) -> tuple[Any, ...]:
+    """The outputs of a handler that leaves the page as it is, or to the run at work."""
+    return (gr.skip(),) * outputs
 
 
 def pause(request: gr.Request) -> None:

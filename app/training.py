@@ -5,29 +5,32 @@ Every handler here gets both and answers for both, so that whatever ends a run c
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
-from app.frames import broken, frame
-from app.handlers import Handlers, buttons
-from app.lab.fit import Settings, TrainingDiverged
-from app.progress import Progress
-from app.running import is_running, running, stop
-from app.shared import Shared, parse_settings
+from app.components.controls import buttons
+from app.handlers import Handlers, show, unchanged
+from app.lab.fit import TrainingDiverged
+from app.runs.messages import broken, frame
+from app.runs.progress import Progress
+from app.runs.run import drive, is_running, stop
+from app.session import Session
+from app.settings import parse_settings
 
 SECONDS_A_FRAME = 0.05
-MINE = ""  # the preset that breaks nothing
+NOT_BROKEN = ""  # the preset that breaks nothing
 FEED = "feed"  # to `running`: a last frame fits every chapter that trains with these handlers
 
-Page = tuple[Any, Any, Any]
+Page = tuple[Any, ...]
 
 
-def build(shared: Shared, name: str, preset: gr.Radio | gr.State) -> Handlers:
+def build(session: Session, name: str, preset: gr.Radio | gr.State) -> Handlers:
     """Draw the four buttons of a chapter."""
     with gr.Row(elem_classes="run-buttons"):
         run, pause, step, reset = buttons(name, "Run", "Pause", "Step", "Reset")
-    common = handlers(shared, name, preset)
+    common = handlers(session, name, preset)
     common.run(run, train)
     common.pause(pause)
     common.after_the_run(step, train_one_step, "step")
@@ -35,121 +38,102 @@ def build(shared: Shared, name: str, preset: gr.Radio | gr.State) -> Handlers:
     return common
 
 
-def handlers(shared: Shared, name: str, preset: gr.Radio | gr.State) -> Handlers:
+def handlers(session: Session, name: str, preset: gr.Radio | gr.State) -> Handlers:
     """What all handlers here are given, and answer for."""
-    inputs = [shared.progress, shared.broken, preset, *shared.settings]
-    return Handlers(name, inputs, [shared.feed, shared.progress, shared.broken])
+    inputs = [session.progress, session.broken, preset, *session.settings]
+    return Handlers(name, inputs, [session.feed, session.progress, session.broken])
 
 
-def train(request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Iterator[Page]:
+def train(
+    request: gr.Request,
+    progress: Progress,
+    broken_run: Progress | None,
+    preset: str,
+    *settings: Any,
+    seconds: float = SECONDS_A_FRAME,
+) -> Iterator[Page]:
     """Train to the end, or until asked to stop, showing 20 frames a second; a run that had ended begins again."""
-    yield from _train(request, progress, ill, preset, settings, SECONDS_A_FRAME)
+
+    def start() -> Progress:
+        chosen = choose(progress, broken_run, preset, settings)
+        return Progress.start(chosen.settings) if chosen.finished else chosen
+
+    def shown(now: Progress | None, **about: Any) -> Page:
+        return page(now, preset, **about) if now else page(progress, NOT_BROKEN, **about)
+
+    lean = partial(page, preset=preset, running=True, whole=False)
+    yield from drive(request.session_hash, FEED, start, shown, seconds, lean)
 
 
 def train_quickly(
-    request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any
+    request: gr.Request, progress: Progress, broken_run: Progress | None, preset: str, *settings: Any
 ) -> Iterator[Page]:
     """Train to the end as fast as the machine can."""
-    yield from _train(request, progress, ill, preset, settings, 0.0)
+    yield from train(request, progress, broken_run, preset, *settings, seconds=0.0)
 
 
-def train_one_step(progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Page:
+def train_one_step(progress: Progress, broken_run: Progress | None, preset: str, *settings: Any) -> Page:
     """Exactly one optimizer step."""
     chosen = progress
     try:
-        chosen = choose(progress, ill, preset, settings)
+        chosen = choose(progress, broken_run, preset, settings)
         chosen = next(chosen.advance(until=chosen.step + 1), chosen)
     except (ValueError, TrainingDiverged) as error:
         return page(chosen, preset, problem=str(error))
     return page(chosen, preset)
 
 
-def start_anew(request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Page:
+def start_anew(
+    request: gr.Request, progress: Progress, broken_run: Progress | None, preset: str, *settings: Any
+) -> Page:
     """Step 0 of the settings on the page; a run that is at work shows it as its last frame."""
     try:
-        fresh = page(Progress.start(wanted(preset, settings)), preset)
+        fresh = page(Progress.start(broken(parse_settings(*settings), preset)), preset)
     except ValueError as error:
-        fresh = page(progress, MINE, problem=str(error))
-    return unchanged() if stop(request.session_hash, fresh, FEED) else fresh
+        fresh = page(progress, NOT_BROKEN, problem=str(error))
+    return show(request, fresh, FEED)
 
 
-def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> tuple[Any, ...]:
+def follow_settings(request: gr.Request, progress: Progress, *settings: Any) -> Page:
     """Step 0 of the new settings, with nothing broken, unless they are those of the network on the page."""
     try:
         is_new = parse_settings(*settings) != progress.settings
     except ValueError:
         is_new = True
     if is_new:
-        return *start_anew(request, progress, None, MINE, *settings), MINE
-    answer = unchanged() if is_running(request.session_hash) else page(progress, MINE)
-    return *answer, MINE
+        return *start_anew(request, progress, None, NOT_BROKEN, *settings), NOT_BROKEN
+    answer = unchanged(3) if is_running(request.session_hash) else page(progress, NOT_BROKEN)
+    return *answer, NOT_BROKEN
 
 
-def follow_preset(request: gr.Request, progress: Progress, ill: Progress | None, preset: str, *settings: Any) -> Page:
+def follow_preset(
+    request: gr.Request, progress: Progress, broken_run: Progress | None, preset: str, *settings: Any
+) -> Page:
     """Break something, or nothing: the network that is then on the page."""
     stop(request.session_hash)
     try:
-        return page(choose(progress, ill, preset, settings), preset)
+        return page(choose(progress, broken_run, preset, settings), preset)
     except ValueError as error:
-        return page(progress, MINE, problem=str(error))
+        return page(progress, NOT_BROKEN, problem=str(error))
 
 
 def catch_up(progress: Progress) -> str:
     """The visitor's own network as it is now: other chapters move it on, too."""
-    return frame(progress, aside=True)
+    return frame(progress, unasked=True)
 
 
-def choose(progress: Progress, ill: Progress | None, preset: str, settings: tuple[Any, ...]) -> Progress:
+def choose(progress: Progress, broken_run: Progress | None, preset: str, settings: tuple[Any, ...]) -> Progress:
     """The experiment that the page is about, or step 0 if it should be another by now.
 
     Raises:
         ValueError: a setting is out of range, or the preset unknown.
     """
-    should = wanted(preset, settings)
-    there = ill if preset else progress
+    should = broken(parse_settings(*settings), preset)
+    there = broken_run if preset else progress
     return there if there is not None and there.settings == should else Progress.start(should)
-
-
-def wanted(preset: str, settings: tuple[Any, ...]) -> Settings:
-    """What is to be trained by what the page says.
-
-    Raises:
-        ValueError: as `choose`.
-    """
-    return broken(parse_settings(*settings), preset)
 
 
 def page(progress: Progress, preset: str, **about: Any) -> Page:
     """The outputs of every handler: the frame, and the experiment in its place."""
     shown = frame(progress, preset=preset, **about)
     return (shown, gr.skip(), progress) if preset else (shown, progress, gr.skip())
-
-
-def unchanged() -> Page:
-    """The outputs of a handler that leaves the page to the run at work."""
-    return gr.skip(), gr.skip(), gr.skip()
-
-
-def _train(
-    request: gr.Request,
-    progress: Progress,
-    ill: Progress | None,
-    preset: str,
-    settings: tuple[Any, ...],
-    seconds_a_frame: float,
-) -> Iterator[Page]:
-    with running(request.session_hash, FEED) as run:
-        try:
-            progress = choose(progress, ill, preset, settings)
-            if progress.finished:
-                progress = Progress.start(progress.settings)
-            yield page(progress, preset, running=True)
-            training = progress.advance(is_wanted=run.is_wanted)
-            for progress in run.paced(training, seconds_a_frame):
-                yield page(progress, preset, running=True, whole=False)
-            last = page(progress, preset)
-        except TrainingDiverged as error:
-            last = page(progress, preset, problem=str(error))
-        except ValueError as error:
-            last = page(progress, MINE, problem=str(error))
-        yield run.last_frame(last)

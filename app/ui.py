@@ -3,7 +3,7 @@
 import html
 import importlib
 import json
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,41 +11,17 @@ import torch
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
-from app import address, shared, training
-from app.chapters import (
-    export,
-    four_bits,
-    fp32,
-    one_step,
-    onnxruntime,
-    ptq,
-    qat,
-    rounding,
-    sensitive,
-    ste,
-    your_turn,
-    zero_gradient,
-)
+from app import session, training
+from app.chapters import CHAPTERS, FOLDER
+from app.components.module import STATIC, module_view, static_path
 from app.lab.points import MOST_BYTES
-from app.running import stop
-from app.view import STATIC, module_view, static_path, to_json
+from app.runs.messages import to_json
+from app.runs.run import stop
+from app.settings import DEFAULTS, NAMES, parse_address
 
+PAGE = STATIC / "page"
 TITLE = "Quantization-aware training, step by step"
-CHAPTERS: tuple[ModuleType, ...] = (
-    four_bits,
-    rounding,
-    zero_gradient,
-    ste,
-    one_step,
-    fp32,
-    ptq,
-    qat,
-    sensitive,
-    export,
-    onnxruntime,
-    your_turn,
-)
-KEYS = tuple(chapter.KEY for chapter in CHAPTERS)
+KEYS = tuple(chapter.key for chapter in CHAPTERS)
 VISITORS_IN_LINE = 100
 DAY = 24 * 3600
 
@@ -55,18 +31,18 @@ MONO = ("SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 def build() -> gr.Blocks:
     """The whole page."""
-    gr.set_static_paths(STATIC)
+    gr.set_static_paths([STATIC, *FOLDER.glob("*/*.js")])  # file by file: no Python is served
     page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY, DAY))
     with page, gr.Row(elem_id="frame"):
-        nav = module_view("nav.js", TITLE, elem_id="nav")
+        nav = module_view(PAGE / "nav.js", TITLE, elem_id="nav")
         with gr.Column(elem_id="main"):
-            heading = module_view("heading.js", to_json({"problems": []}), elem_id="heading")
-            common = shared.build()
-            module_view("more_settings.js", to_json(shared.DEFAULTS), elem_id="more-settings")
+            heading = module_view(PAGE / "heading.js", to_json({"problems": []}), elem_id="heading")
+            common = session.build()
+            module_view(PAGE / "more_settings.js", to_json(DEFAULTS), elem_id="more-settings")
             for chapter in CHAPTERS:
-                with gr.Column(elem_id=f"page-{chapter.KEY}", elem_classes="page"):
+                with gr.Column(elem_id=f"page-{chapter.key}", elem_classes="page"):
                     chapter.build(common)
-            module_view("pager.js", "", elem_id="pager")
+            module_view(PAGE / "pager.js", "", elem_id="pager")
 
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         opened = page.load(open_address, None, [heading, *common.settings], **hidden)
@@ -87,8 +63,8 @@ def open_address(request: gr.Request) -> tuple[Any, ...]:
 
     The others are left alone: the visitor may have changed one by now.
     """
-    found = address.parse(dict(request.query_params), KEYS)
-    return to_json({"problems": found.problems}), *(found.settings.get(name, gr.skip()) for name in shared.NAMES)
+    found = parse_address(dict(request.query_params), KEYS)
+    return to_json({"problems": found.problems}), *(found.settings.get(name, gr.skip()) for name in NAMES)
 
 
 def leave_chapter(request: gr.Request) -> None:
@@ -99,14 +75,14 @@ def leave_chapter(request: gr.Request) -> None:
 def head() -> str:
     """What the page needs before Gradio is there: the list of chapters, and the module that opens one of them."""
     catalogue = {
-        "chapters": [{"key": c.KEY, "title": c.TITLE, "uses": getattr(c, "USES", shared.NAMES)} for c in CHAPTERS],
-        "defaults": shared.DEFAULTS,
+        "chapters": [{"key": c.key, "title": c.title, "uses": c.uses} for c in CHAPTERS],
+        "defaults": DEFAULTS,
     }
     return f"""
 <style>.gradio-container {{ width: 100%; }} /* until Gradio brings our style sheets */</style>
 <meta name="tutorial" content="{html.escape(TITLE)}">
 <script type="application/json" id="catalogue">{json.dumps(catalogue).replace("<", "&lt;")}</script>
-<script type="module" src="gradio_api/file={static_path("address.js")}"></script>
+<script type="module" src="gradio_api/file={static_path(PAGE / "address.js")}"></script>
 """
 
 
@@ -119,7 +95,7 @@ def serve(host: str, port: int) -> None:
         server_name=host,
         server_port=port,
         theme=theme(),
-        css_paths=sorted(STATIC.glob("*.css")),
+        css_paths=style_sheets(),
         head=head(),
         footer_links=["gradio"],
         app_kwargs={"middleware": [Middleware(GZipMiddleware, compresslevel=5)]},  # the page is 400 KB of text
@@ -131,6 +107,11 @@ def serve(host: str, port: int) -> None:
     print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
     importlib.import_module("export.write.exporter")  # so that the first to export need not wait for it
     page.block_thread()
+
+
+def style_sheets() -> list[Path]:
+    """What chapters share comes first, so that a chapter may say otherwise."""
+    return [*sorted(STATIC.glob("*/*.css")), *sorted(FOLDER.glob("*/*.css"))]
 
 
 def theme() -> gr.themes.Base:

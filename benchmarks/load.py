@@ -18,11 +18,11 @@ from typing import Any
 
 import httpx
 
-from app.shared import DEFAULTS, NAMES
+from app.settings import DEFAULTS, NAMES
 from benchmarks.server import ROOT, serving
 
 RUN_SECONDS = 300
-STATIC = ("address.js", "nav.js", "plot.js", "models.js")
+STATIC = ("page/address.js", "page/nav.js", "charts/plot.js", "charts/models.js")
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ class FakeQuantize(nn.Module):
         if self.spec.dynamic:
             scale, factor = dynamic_qparams(groups.detach(), self.spec)
             return from_groups(ste_round_by(groups, factor, scale), x.shape).to(x.dtype), scale
-        scale, zero_point = self._qparams(groups, observing=True)
+        scale, zero_point = self._qparams(groups, observe=True)
         if at_least is not None:
             scale = _raised(scale, at_least)
         if self.source.covers_all:
@@ -108,9 +108,9 @@ class FakeQuantize(nn.Module):
     def extra_repr(self) -> str:
         return str(self.spec)
 
-    def _qparams(self, groups: Tensor, observing: bool = False) -> tuple[Tensor, Tensor | None]:
+    def _qparams(self, groups: Tensor, observe: bool = False) -> tuple[Tensor, Tensor | None]:
         try:
-            if observing:
+            if observe:
                 self.source.observe(groups.detach())
             return self.source.qparams(groups)
         except NoDataError as error:

@@ -102,7 +102,6 @@ class LearnedScale(StatefulSource):
             return scale, zero_point
         return scale.squeeze(), None if zero_point is None else zero_point.squeeze()
 
-    @torch.no_grad()
     def observe(self, x: Tensor) -> None:
         if in_backward() or in_transform():
             return
@@ -110,10 +109,17 @@ class LearnedScale(StatefulSource):
             self.restart()
         elif self._has_begun():
             return
+        waited = self.initial.only_zeros
         self.initial.observe(x)
+        if self.initial.only_zeros:
+            return
+        with torch.no_grad():
+            self._begin(x, ZEROS if waited else NUMBERS)
+
+    def _begin(self, x: Tensor, most: float) -> None:
         log2_scale, zero_point, seen = self._found(x)
         self.log2_scale.copy_(log2_scale)
-        self.seen.copy_(seen)
+        self.seen.copy_(seen.clamp(max=most))
         if self.zero_point is not None and zero_point is not None:
             self.zero_point.copy_(zero_point)
 

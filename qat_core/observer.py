@@ -14,6 +14,7 @@ from qat_core.spec import QuantSpec
 MOMENTUM = 0.05
 OFF_TIES = 1 + 2**-12  # of 255 steps it moves the last one by a sixteenth
 REMEMBERED = 64  # forward passes that a backward pass may still recompute
+ZERO = 2.0**-50  # a range that ends below is one of zeros, on whatever scale they were counted
 NO_DATA = "an activation quantizer has seen no data yet: call calibrate(model, batches) or train"
 
 
@@ -63,11 +64,22 @@ class MovingRange(StatefulSource):
         scale, zero_point = qparams_of_range(low, high, self.spec)
         return scale if self.spec.power_of_two else scale * OFF_TIES, zero_point
 
-    @torch.no_grad()
+    @property
+    def only_zeros(self) -> bool:
+        """Has it seen data, and nothing else in it? Then any range does, and 0 to 1 leaves room for a bias."""
+        return not (self.settled or without_numbers()) and bool(self._holds_zeros())
+
     def observe(self, x: Tensor) -> None:
         if in_backward() or in_transform():
             return
-        together = not self.calibrating and in_step_with_others(first=not (without_numbers() or self.has_seen_data))
+        first = not (without_numbers() or self.has_seen_data)
+        together = not self.calibrating and in_step_with_others(first)
+        with torch.no_grad():
+            self._observe(x)
+            if together:
+                self._agree()
+
+    def _observe(self, x: Tensor) -> None:
         if self.calibrating:
             if x.numel():
                 self._widen(x)
@@ -75,8 +87,6 @@ class MovingRange(StatefulSource):
             self._move(x)
         elif self.recent:
             self.recent.clear()
-        if together:
-            self._agree()
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         if not (self.settled or without_numbers()):
@@ -85,8 +95,13 @@ class MovingRange(StatefulSource):
                 raise NoDataError(
                     "an activation quantizer has seen no data yet: call calibrate(model, batches) or train"
                 )
-            self.settled = seen == 1
-        return (self.low, self.high) if self.settled else (self.low / self.seen, self.high / self.seen)
+            self.settled = seen == 1 and not self.only_zeros
+        if self.settled:
+            return self.low, self.high
+        return self.low / self.seen, torch.where(self._holds_zeros(), 1.0, self.high / self.seen)
+
+    def _holds_zeros(self) -> Tensor:
+        return (self.seen > 0) & (torch.maximum(self.high, -self.low) < ZERO)
 
     def _as_before(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The ends as they were when x came first, known by its extremes; of equal ones the latest not asked for."""
@@ -97,7 +112,8 @@ class MovingRange(StatefulSource):
                 if torch.equal(passed[0], low) and torch.equal(passed[1], high):
                     del self.recent[place]
                     self.recent.appendleft(passed)
-                    return passed[2:]
+                    *_, low, high = passed
+                    return low, torch.where(torch.maximum(high, -low) < ZERO, 1.0, high)
         return self._ends()
 
     def _move(self, x: Tensor) -> None:
@@ -107,7 +123,7 @@ class MovingRange(StatefulSource):
         if self.settled:
             low, high = torch.lerp(self.low, low, MOMENTUM), torch.lerp(self.high, high, MOMENTUM)
         else:
-            first = self.seen == 0
+            first = (self.seen == 0) | self._holds_zeros()
             low = torch.where(first, low, torch.lerp(self.low / self.seen, low, MOMENTUM))
             high = torch.where(first, high, torch.lerp(self.high / self.seen, high, MOMENTUM))
         finite = high - low < torch.inf

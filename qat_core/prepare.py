@@ -1,6 +1,7 @@
 """From a model to its quantized twin and on to what is exported: prepare, calibrate, convert."""
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +42,14 @@ def prepare(
     with _as_it_was_on_error(model):
         if fold:
             fold_batch_norm(model)
+        known = set(model.parameters())
         _quantize(model, config)
+    if inplace and (new := [parameter for parameter in model.parameters() if parameter not in known]):
+        warnings.warn(
+            f"prepare made {len(new)} learned scales, which an optimizer made before it does not know: make the "
+            "optimizer after prepare, or give it the new ones with optimizer.add_param_group",
+            stacklevel=2,
+        )
     return model
 
 

@@ -32,6 +32,11 @@ class Source(nn.Module):
     covers_all = False
     calibrating = False
 
+    @property
+    def only_zeros(self) -> bool:
+        """Was what it has taken in nothing else? That says nothing about a scale."""
+        return False
+
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scale and zero point (None when symmetric) for x, as `to_groups` returns it; both broadcast against it."""
         raise NotImplementedError

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.figures import comparison
+from app.lab.figure import comparison
 from app.lab.fit import MODELS, Experiment, Settings, StepRecord, TrainingDiverged
 from app.lab.points import load_csv
 from app.lab.tasks import DigitsTask, SineTask

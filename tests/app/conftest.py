@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.progress import recordings
+from app.runs.progress import recordings
 
 
 @pytest.fixture(autouse=True)

@@ -5,41 +5,23 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from gradio_client import Client
 
 from app import ui
 from app.__main__ import register_with_zero_gpu
-from app.running import running
+from app.components.module import STATIC
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed: as on the page
 
 
 # --- visitors ---------------------------------------------------------------------------------
-
-
-def test_a_second_run_of_a_visitor_stops_the_first() -> None:
-    stopped = threading.Event()
-
-    def first() -> None:
-        with running("twice") as run:
-            started.set()
-            if not run.sleep(30):
-                stopped.set()
-
-    started = threading.Event()
-    thread = threading.Thread(target=first)
-    thread.start()
-    started.wait(5)
-    with running("twice"):
-        assert stopped.is_set()
-    thread.join(5)
 
 
 def test_two_visitors_do_not_share_their_progress() -> None:
@@ -56,6 +38,25 @@ def test_two_visitors_do_not_share_their_progress() -> None:
 def step_of(client: Client) -> int:
     shown = client.predict(*DEFAULTS, api_name="/fp32_step")
     return int(json.loads(shown)["step"])
+
+
+# --- what is served -------------------------------------------------------------------------------
+
+
+def test_scripts_are_served_and_nothing_else_of_the_repository() -> None:
+    page = ui.build()
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_port=free_port())
+    try:
+        answers = {
+            path: httpx.get(f"{url}gradio_api/file={path.as_posix()}").status_code
+            for path in (ROOT / "app").rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+    finally:
+        page.close(verbose=False)
+    served = {path for path, status in answers.items() if status == 200}
+    assert served == {path for path in answers if path.suffix == ".js" or STATIC in path.parents}
+    assert set(answers.values()) == {200, 403}
 
 
 # --- the command line -----------------------------------------------------------------------------

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from app.components.module import STATIC
 from app.lab import pretrained
 from app.lab.data import Sine
 from app.lab.fit import Experiment, Settings
 from app.lab.models import mlp
-from app.view import STATIC
 
 
 def decoded(network: dict[str, Any]) -> dict[str, Tensor]:
@@ -29,7 +29,7 @@ def decoded(network: dict[str, Any]) -> dict[str, Tensor]:
 def test_the_network_in_static_is_trained_as_the_page_trains() -> None:
     """It answers with the error that was written beside it. Training again gives another network on another
     processor, since 2,000 steps multiply the last bit of a sum, so that is not what is compared."""
-    network = json.loads((STATIC / "pretrained.json").read_text(encoding="utf-8"))
+    network = json.loads((STATIC / "data" / "pretrained.json").read_text(encoding="utf-8"))
     model = mlp()
     model.load_state_dict(decoded(network))
     data = Sine.sample()

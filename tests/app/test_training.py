@@ -1,6 +1,5 @@
-"""Run, Pause, Step, Reset: the handlers, the frames that they send, and what they say about them."""
+"""Run, Pause, Step, Reset: the handlers."""
 
-import base64
 import json
 import threading
 from dataclasses import replace
@@ -11,16 +10,15 @@ import gradio as gr
 import pytest
 
 from app import training
-from app.diagnosis import diagnose, number
-from app.frames import PRESETS, broken, fp32_in_words, frame, qat_in_words
-from app.handlers import pause
-from app.lab.fit import MODELS, Experiment, Settings, TrainingDiverged
-from app.progress import STEPS_A_FRAME, Progress
-from app.running import stop
-from app.turns import turn
+from app.handlers import pause, unchanged
+from app.lab.fit import Experiment, Settings, TrainingDiverged
+from app.runs.messages import PRESETS, broken
+from app.runs.progress import STEPS_A_FRAME, Progress
+from app.runs.queue import exclusive
+from app.runs.run import stop
 
 DEFAULTS = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed: as on the page
-MINE = training.MINE
+NOT_BROKEN = training.NOT_BROKEN
 
 
 def visitor(name: str) -> gr.Request:
@@ -38,113 +36,18 @@ def late() -> Progress:
     return progress
 
 
-# --- frames ---------------------------------------------------------------------------------------
-
-
-def test_a_frame_is_strict_json_and_a_lean_one_is_small(late: Progress) -> None:
-    found = json.loads(frame(late), parse_constant=pytest.fail)
-    assert found["step"] == 100
-    assert [len(found["curves"][name]) for name in MODELS] == [128] * 3
-    assert len(found["noisy"]) == 256
-    assert base64.b64decode(found["map"]["cells"]) == late.record.weights.frequency
-    (between,) = late.advance(until=101)
-    lean = frame(between, running=True, whole=False)
-    assert not {"noisy", "map", "floor"} & json.loads(lean).keys()
-    assert len(lean) < 6_000
-
-
-def test_frames_of_different_settings_have_different_keys(fresh: Progress) -> None:
-    keys = {json.loads(frame(Progress.start(settings)))["key"] for settings in (Settings(), Settings(seed=1))}
-    assert len(keys) == 2
-    assert json.loads(frame(fresh))["key"] in keys
-
-
-def test_the_floor_is_the_loss_of_the_sine_itself(fresh: Progress) -> None:
-    data = Experiment(Settings(noise=0.3, seed=2), "cpu").task.data
-    floor = json.loads(frame(Progress.start(Settings(noise=0.3, seed=2))))["floor"]
-    assert floor == pytest.approx(((data.y - data.clean) ** 2).mean().item(), rel=1e-3)
-    assert floor == pytest.approx(0.09, rel=0.3)
-
-
-@pytest.mark.parametrize(
-    ("ptq", "qat", "verdict"),
-    [
-        (1.2, 0.004, "gives 0.0040: 300 times less."),
-        (0.012, 0.011, "gives 0.011: about the same."),
-        (0.01, 0.02, "gives 0.020: for now 2.0 times more."),
-        (1.6, 0.498, "gives 0.50: hardly better than to answer 0 for every x, which gives 0.50."),
-    ],
-)
-def test_words_compare_training_with_rounding_afterwards(late: Progress, ptq: float, qat: float, verdict: str) -> None:
-    metrics = {**late.record.metrics, "mse_clean": {"fp32": 0.001, "ptq": ptq, "qat": qat}}
-    assert qat_in_words(replace(late.record, metrics=metrics), bits=4).endswith(verdict)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"),
-        (0.5, "0.50"),
-        (12.0, "12"),
-        (99.7, "100"),
-        (1234.5, "1,234"),
-        (5e-5, "0.000050"),
-        (2.8e-8, "2.8 · 10⁻⁸"),
-    ],
-)
-def test_numbers_in_words_have_two_digits(value: float, text: str) -> None:
-    assert number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("loss", "noise", "words"),
-    [
-        (0.5, 0.1, "the true sine itself would score 0.0088"),
-        (0.005, 0.1, "has begun to learn the noise"),
-        (0.5, 0.0, "the loss has no floor above 0"),
-    ],
-)
-def test_words_set_the_loss_beside_its_floor(late: Progress, loss: float, noise: float, words: str) -> None:
-    metrics = {**late.record.metrics, "mse_train": {**late.record.mse_train, "fp32": loss}}
-    assert words in fp32_in_words(replace(late.record, metrics=metrics), Settings(noise=noise))
-
-
-# --- what is broken on purpose, and what is found ---------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("preset", "finding"),
-    [
-        (MINE, "0% of the weights clipped"),
-        ("fine", "The scale is too small"),
-        ("coarse", "The scale is too large: 100% of the hidden layer's weights round to 0"),
-        ("rate", "Training is dead, and not for its grid: 0% of the weights are clipped"),
-    ],
-)
-def test_the_diagnosis_finds_what_was_broken(preset: str, finding: str) -> None:
-    experiment = Experiment(broken(Settings(), preset), "cpu")
-    (record,) = experiment.run(every=400, until=400 if preset == "rate" else 60)
-    assert finding in diagnose(record, experiment.settings)
-
-
-def test_the_diagnosis_knows_only_what_was_measured(late: Progress) -> None:
-    weights = replace(late.record.weights, clipped=0.8, gradient_norm=0.2)
-    words = diagnose(replace(late.record, weights=weights), late.settings)
-    assert "80% of the weights lie beyond the outermost level" in words
-    assert "none of them" not in words  # there is still a gradient
-    restless = replace(late.record.weights, oscillating=0.05)
-    assert diagnose(replace(late.record, weights=restless), late.settings).startswith("Restless: 5%")
+# --- what is broken on purpose ---------------------------------------------------------------------
 
 
 def test_what_is_broken_leaves_the_visitors_own_network_alone(fresh: Progress) -> None:
     for preset in filter(None, PRESETS):
-        shown, own, ill = training.train_one_step(fresh, None, preset, *DEFAULTS)
+        shown, own, broken_run = training.train_one_step(fresh, None, preset, *DEFAULTS)
         assert json.loads(shown)["preset"] == preset
         assert own == gr.skip()
-        assert (ill.step, ill.settings) == (1, broken(Settings(), preset))
-        again = training.train_one_step(fresh, ill, preset, *DEFAULTS)
+        assert (broken_run.step, broken_run.settings) == (1, broken(Settings(), preset))
+        again = training.train_one_step(fresh, broken_run, preset, *DEFAULTS)
         assert again[2].step == 2
-        shown, own, ill = training.follow_preset(visitor("healing"), fresh, ill, MINE, *DEFAULTS)
+        shown, own, broken_run = training.follow_preset(visitor("healing"), fresh, broken_run, NOT_BROKEN, *DEFAULTS)
         assert own is fresh
 
 
@@ -156,7 +59,7 @@ def test_an_unknown_preset_gets_a_sentence(fresh: Progress) -> None:
 def test_new_settings_end_the_breaking(fresh: Progress) -> None:
     shown, own, _, preset = training.follow_settings(visitor("new"), fresh, 8, "per_channel", 0.1, 0)
     assert own.settings == Settings(bits=8, granularity="per_channel")
-    assert (json.loads(shown)["preset"], preset) == (MINE, MINE)
+    assert (json.loads(shown)["preset"], preset) == (NOT_BROKEN, NOT_BROKEN)
 
 
 # --- the handlers -----------------------------------------------------------------------------------
@@ -171,13 +74,13 @@ def test_going_on_after_a_pause_changes_nothing(fresh: Progress) -> None:
 
 
 def test_step_is_one_optimizer_step_and_leaves_the_state_it_was_given(fresh: Progress) -> None:
-    shown, after, _ = training.train_one_step(fresh, None, MINE, *DEFAULTS)
+    shown, after, _ = training.train_one_step(fresh, None, NOT_BROKEN, *DEFAULTS)
     assert (json.loads(shown)["step"], after.step, fresh.step) == (1, 1, 0)
 
 
 def test_pause_ends_the_run_with_the_frame_that_is_kept(fresh: Progress) -> None:
     request = visitor("pausing")
-    frames = training.train(request, fresh, None, MINE, *DEFAULTS)
+    frames = training.train(request, fresh, None, NOT_BROKEN, *DEFAULTS)
     next(frames)
     asking = threading.Thread(target=pause, args=(request,))
     asking.start()
@@ -190,7 +93,7 @@ def test_pause_ends_the_run_with_the_frame_that_is_kept(fresh: Progress) -> None
     assert shown["noisy"]  # a whole frame
 
 
-@pytest.mark.parametrize("preset", [MINE, "coarse"])
+@pytest.mark.parametrize("preset", [NOT_BROKEN, "coarse"])
 @pytest.mark.parametrize(
     ("settings", "shown"),
     [(DEFAULTS, {"step": 0, "problem": ""}), ((4, "per_tensor", 0.1, -1), {"problem": "seed=-1; expected"})],
@@ -202,11 +105,13 @@ def test_a_run_shows_what_ends_it_as_its_last_frame(
     frames = training.train(request, fresh, None, preset, *DEFAULTS)
     next(frames)
     answers: list[Any] = []
-    asking = threading.Thread(target=lambda: answers.append(training.start_anew(request, fresh, None, MINE, *settings)))
+    asking = threading.Thread(
+        target=lambda: answers.append(training.start_anew(request, fresh, None, NOT_BROKEN, *settings))
+    )
     asking.start()
     *_, last = frames
     asking.join(5)
-    assert answers == [training.unchanged()]
+    assert answers == [unchanged(3)]
     found = json.loads(last[0])
     assert found["problem"].startswith(shown["problem"])
     assert not found["running"]
@@ -215,9 +120,9 @@ def test_a_run_shows_what_ends_it_as_its_last_frame(
 
 def test_pause_does_not_wait_for_somebody_elses_turn(fresh: Progress) -> None:
     request = visitor("waiting")
-    frames = training.train(request, fresh, None, MINE, 8, "per_tensor", 0.15, 4)
+    frames = training.train(request, fresh, None, NOT_BROKEN, 8, "per_tensor", 0.15, 4)
     next(frames)
-    with turn():
+    with exclusive():
         asking = threading.Thread(target=pause, args=(request,))
         asking.start()
         *_, last = frames
@@ -226,14 +131,14 @@ def test_pause_does_not_wait_for_somebody_elses_turn(fresh: Progress) -> None:
 
 
 def test_a_run_that_was_left_is_forgotten(fresh: Progress) -> None:
-    frames = training.train(visitor("leaving"), fresh, None, MINE, *DEFAULTS)
+    frames = training.train(visitor("leaving"), fresh, None, NOT_BROKEN, *DEFAULTS)
     next(frames)
     frames.close()
     stop("leaving")  # would wait if the run still counted as being at work
 
 
 def test_run_honours_settings_that_the_state_has_not_seen(fresh: Progress) -> None:
-    frames = training.train(visitor("eager"), fresh, None, MINE, 8, "per_channel", 0.2, 5)
+    frames = training.train(visitor("eager"), fresh, None, NOT_BROKEN, 8, "per_channel", 0.2, 5)
     (_, at_once, _), (_, later, _) = next(frames), next(frames)
     frames.close()
     assert at_once.settings == later.settings == Settings(bits=8, granularity="per_channel", noise=0.2, seed=5)
@@ -242,7 +147,7 @@ def test_run_honours_settings_that_the_state_has_not_seen(fresh: Progress) -> No
 
 def test_run_at_the_end_begins_again(fresh: Progress) -> None:
     ended = fresh._replace(record=replace(fresh.record, step=fresh.record.steps))
-    frames = training.train(visitor("again"), ended, None, MINE, *DEFAULTS)
+    frames = training.train(visitor("again"), ended, None, NOT_BROKEN, *DEFAULTS)
     _, first, _ = next(frames)
     frames.close()
     assert first.step == 0
@@ -263,11 +168,11 @@ def test_a_bad_setting_gets_a_sentence_and_keeps_the_progress(
     fresh: Progress, settings: tuple[Any, ...], sentence: str
 ) -> None:
     for outputs in (
-        training.train_one_step(fresh, None, MINE, *settings),
-        training.start_anew(visitor("bad"), fresh, None, MINE, *settings),
+        training.train_one_step(fresh, None, NOT_BROKEN, *settings),
+        training.start_anew(visitor("bad"), fresh, None, NOT_BROKEN, *settings),
         training.follow_settings(visitor("bad"), fresh, *settings),
         training.follow_preset(visitor("bad"), fresh, None, "coarse", *settings),
-        *training.train(visitor("bad"), fresh, None, MINE, *settings),
+        *training.train(visitor("bad"), fresh, None, NOT_BROKEN, *settings),
     ):
         assert sentence in json.loads(outputs[0])["problem"]
         assert outputs[1] is fresh
@@ -278,10 +183,10 @@ def test_divergence_gets_a_sentence(fresh: Progress, monkeypatch: pytest.MonkeyP
         raise TrainingDiverged("training stopped at step 1: the QAT loss is nan")
 
     monkeypatch.setattr(Experiment, "_optimize", diverge)
-    *_, outputs = training.train(visitor("diverging"), fresh, None, MINE, 4, "per_tensor", 0.35, 77)
+    *_, outputs = training.train(visitor("diverging"), fresh, None, NOT_BROKEN, 4, "per_tensor", 0.35, 77)
     assert json.loads(outputs[0])["problem"].startswith("training stopped at step 1")
 
 
 def test_a_chapter_that_comes_into_sight_is_told_how_far_the_others_went(late: Progress) -> None:
     shown = json.loads(training.catch_up(late))
-    assert (shown["step"], shown["preset"], shown["aside"], shown["running"]) == (100, MINE, True, False)
+    assert (shown["step"], shown["preset"], shown["unasked"], shown["running"]) == (100, NOT_BROKEN, True, False)

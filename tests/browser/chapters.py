@@ -8,7 +8,7 @@ import torch
 from playwright.sync_api import Locator, Page
 from torch import Tensor
 
-from app.view import STATIC
+from app.components.module import STATIC
 
 # Every view is a module of its own, so they are drawn in any order, and the frame asks for its settings meanwhile.
 # The feed draws nothing, but tells of the network.
@@ -19,7 +19,7 @@ MINUS, SUFFIXES = "\N{MINUS SIGN}", "%\N{MULTIPLICATION SIGN}"
 
 def hidden_weights() -> Tensor:
     """The (64, 64) matrix that the chapters draw, read without their code."""
-    layer = json.loads((STATIC / "pretrained.json").read_text(encoding="utf-8"))["parameters"]["2.weight"]
+    layer = json.loads((STATIC / "data" / "pretrained.json").read_text(encoding="utf-8"))["parameters"]["2.weight"]
     flat = np.frombuffer(base64.b64decode(layer["float32"]), "<f4")
     return torch.from_numpy(flat.reshape(layer["shape"]).copy())
 

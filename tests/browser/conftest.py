@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,16 +18,17 @@ from tests.browser.chromium import find
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "artifacts"
-QUIET = (
+ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    "--js-flags=--min-semi-space-size=64",  # MB: a page is gone before its garbage is worth collecting
 )
-START_SECONDS = 90
-PATIENCE = 30_000  # milliseconds
+START_SECONDS = 180
+PATIENCE = 60_000  # milliseconds
 expect.set_options(timeout=PATIENCE)
 
 # Kept from the start, since a test cannot know when it comes.
@@ -36,6 +37,18 @@ window.addEventListener("settings", () => (window.settingsAreKnown = true));
 window.addEventListener("network", () => (window.networkIsKnown = true));
 window.addEventListener("chapter-done", (event) => (window.chapterDone = event.detail));
 """
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fixtures are told of a failure, and keep what was seen."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -79,7 +92,7 @@ def wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Pat
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find(), args=QUIET)
+        browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -103,8 +116,9 @@ def tab(request: pytest.FixtureRequest, server: str, chromium: Browser, scheme: 
     context.on("weberror", lambda error: problems.append(str(error.error)))
     context.on("request", lambda sent: problems.append(f"asks {sent.url}") if is_foreign(sent.url, server) else None)
     yield page
-    ARTIFACTS.mkdir(exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"{request.node.name}.png", full_page=True)
+    if problems or FAILED in request.node.stash:
+        ARTIFACTS.mkdir(exist_ok=True)
+        page.screenshot(path=ARTIFACTS / f"{request.path.stem}-{request.node.name}.png", full_page=True)
     context.close()
     assert problems == []
 

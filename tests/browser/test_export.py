@@ -10,6 +10,8 @@ import pytest
 from onnx import numpy_helper
 from playwright.sync_api import Page, expect
 
+from app.chapters.export.chapter import HERE
+from app.components.module import static_path
 from export import check
 from export.read.codes import packed_tensors
 from export.read.draw.nibbles import offsets
@@ -148,6 +150,5 @@ def test_names_from_a_file_cannot_bring_scripts_into_the_page(page: Page) -> Non
 
 
 def module(page: Page, name: str) -> str:
-    """Address of one of our modules, beside one that the page has loaded."""
-    script = "performance.getEntriesByType('resource').map((e) => e.name).find((n) => n.endsWith('/view.js'))"
-    return page.evaluate(script).replace("view.js", name)
+    """Address of one of the chapter's modules."""
+    return page.evaluate(f"new URL('gradio_api/file={static_path(HERE / name)}', document.baseURI).href")

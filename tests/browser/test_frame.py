@@ -8,13 +8,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, Request, expect
 
-from app.shared import NAMES
-from app.ui import CHAPTERS, KEYS, TITLE
+from app.chapters import CHAPTERS
+from app.settings import NAMES
+from app.ui import KEYS, TITLE
 from tests.browser.chapters import open_page
 from tests.browser.conftest import ARTIFACTS
 
 FIRST, LAST = CHAPTERS[0], CHAPTERS[-1]
-WITH_SETTINGS = next(c for c in CHAPTERS if {"bits", "seed"} <= set(getattr(c, "USES", ("bits", "seed"))))
+WITH_SETTINGS = next(c for c in CHAPTERS if {"bits", "seed"} <= set(c.uses))
 MOST_BYTES = 600_000
 WHILE_WE_LISTEN = 2_000  # milliseconds
 SERIOUS = ("serious", "critical")
@@ -42,24 +43,24 @@ def test_every_chapter_is_drawn_fits_and_is_accessible(tab: Page, server: str, s
 @pytest.mark.timeout(600)
 def test_every_chapter_is_reached_and_left_with_the_keyboard(tab: Page, server: str) -> None:
     open_page(tab, server)
-    title(tab, FIRST.TITLE)
+    title(tab, FIRST.title)
     for chapter, following in pairwise(CHAPTERS):
-        tab.wait_for_function(DRAWN, arg=chapter.KEY)
+        tab.wait_for_function(DRAWN, arg=chapter.key)
         press_tab_to(tab, ".pager .next")
         tab.keyboard.press("Enter")
-        title(tab, following.TITLE)
+        title(tab, following.title)
         expect(tab.locator("#chapter-title")).to_be_focused()
     press_tab_to(tab, ".pager .previous")
     tab.keyboard.press("Enter")
-    title(tab, CHAPTERS[-2].TITLE)
+    title(tab, CHAPTERS[-2].title)
 
 
 def test_the_menu_counts_as_the_list_does(tab: Page, server: str) -> None:
     tab.goto(server)
     tab.locator("#chapter-list").wait_for(state="attached")
     for number, chapter in enumerate(CHAPTERS):
-        tab.evaluate("key => document.querySelector(`#chapter-list a[href*='chapter=${key}']`).click()", chapter.KEY)
-        assert tab.locator("#nav .menu").text_content() == f"{number} of {len(CHAPTERS) - 1}: {chapter.TITLE}"
+        tab.evaluate("key => document.querySelector(`#chapter-list a[href*='chapter=${key}']`).click()", chapter.key)
+        assert tab.locator("#nav .menu").text_content() == f"{number} of {len(CHAPTERS) - 1}: {chapter.title}"
 
 
 def test_the_first_stop_of_the_keyboard_skips_to_the_chapter(tab: Page, server: str) -> None:
@@ -72,30 +73,30 @@ def test_the_first_stop_of_the_keyboard_skips_to_the_chapter(tab: Page, server: 
 
 
 def test_a_chapter_has_an_address_and_back_returns(tab: Page, server: str) -> None:
-    tab.goto(f"{server}/?chapter={LAST.KEY}")
-    title(tab, LAST.TITLE)
-    assert tab.title() == f"{LAST.TITLE} · {TITLE}"
-    open_chapter(tab, FIRST.KEY)
-    assert parse_qs(urlsplit(tab.url).query)["chapter"] == [FIRST.KEY]
+    tab.goto(f"{server}/?chapter={LAST.key}")
+    title(tab, LAST.title)
+    assert tab.title() == f"{LAST.title} · {TITLE}"
+    open_chapter(tab, FIRST.key)
+    assert parse_qs(urlsplit(tab.url).query)["chapter"] == [FIRST.key]
     tab.go_back()
-    title(tab, LAST.TITLE)
+    title(tab, LAST.title)
     tab.go_forward()
-    title(tab, FIRST.TITLE)
-    others = [key for key in KEYS if key != FIRST.KEY and tab.locator(f"#page-{key}").is_visible()]
+    title(tab, FIRST.title)
+    others = [key for key in KEYS if key != FIRST.key and tab.locator(f"#page-{key}").is_visible()]
     assert others == []
 
 
 def test_a_chapter_opens_at_once(tab: Page, server: str) -> None:
     """Before the click has returned, so no server was asked."""
     tab.goto(server)
-    tab.wait_for_function(DRAWN, arg=FIRST.KEY)
+    tab.wait_for_function(DRAWN, arg=FIRST.key)
     tab.locator("#chapter-list").wait_for(state="attached")
     visible = """key => {
         document.querySelector(`#chapter-list a[href*="chapter=${key}"]`).click();
         return [...document.querySelectorAll(".page")].filter((page) => page.checkVisibility()).map(({ id }) => id);
     }"""
     assert [tab.evaluate(visible, key) for key in KEYS] == [[f"page-{key}"] for key in KEYS]
-    tab.wait_for_function(DRAWN, arg=LAST.KEY)
+    tab.wait_for_function(DRAWN, arg=LAST.key)
 
 
 def test_the_page_is_small_and_loads_only_the_open_chapter(tab: Page, server: str) -> None:
@@ -107,30 +108,30 @@ def test_the_page_is_small_and_loads_only_the_open_chapter(tab: Page, server: st
         modules.append(urlsplit(request.url).path.rpartition("/")[2])
 
     tab.on("requestfinished", note)
-    tab.goto(f"{server}/?chapter={FIRST.KEY}")
-    tab.wait_for_function(DRAWN, arg=FIRST.KEY)
+    tab.goto(f"{server}/?chapter={FIRST.key}")
+    tab.wait_for_function(DRAWN, arg=FIRST.key)
     tab.locator("#chapter-list").wait_for(state="attached")
     tab.wait_for_timeout(WHILE_WE_LISTEN)
     assert 100_000 < sum(sizes) < MOST_BYTES
     assert "nav.js" in modules
-    assert not {f"{key}.js" for key in KEYS if key != FIRST.KEY} & set(modules)
+    assert not {f"{key}.js" for key in KEYS if key != FIRST.key} & set(modules)
 
 
 def test_what_is_done_is_ticked_and_stays_so(tab: Page, server: str) -> None:
     tab.goto(server)
-    title(tab, FIRST.TITLE)
+    title(tab, FIRST.title)
     tab.locator(".pager .next").click()
-    tab.evaluate("key => window.dispatchEvent(new CustomEvent('chapter-done', { detail: key }))", LAST.KEY)
+    tab.evaluate("key => window.dispatchEvent(new CustomEvent('chapter-done', { detail: key }))", LAST.key)
     tab.evaluate("window.dispatchEvent(new CustomEvent('chapter-done', { detail: 'nowhere' }))")
-    title(tab, CHAPTERS[1].TITLE)
+    title(tab, CHAPTERS[1].title)
     for page in (tab, again(tab)):
         ticked = page.locator("#chapter-list li:has(.tick:not([hidden]))")
         expect(ticked).to_have_count(2)
-        assert [FIRST.TITLE in ticked.first.text_content(), LAST.TITLE in ticked.last.text_content()] == [True, True]
+        assert [FIRST.title in ticked.first.text_content(), LAST.title in ticked.last.text_content()] == [True, True]
 
 
 def test_settings_are_in_the_address_and_survive_a_reload(tab: Page, server: str) -> None:
-    tab.goto(f"{server}/?chapter={WITH_SETTINGS.KEY}")
+    tab.goto(f"{server}/?chapter={WITH_SETTINGS.key}")
     tab.locator("#seed input").fill("7")
     tab.locator("#bits").get_by_label("2", exact=True).check()
     tab.wait_for_url(re.compile(r"bits=2&?.*seed=7|seed=7&?.*bits=2"))
@@ -141,17 +142,17 @@ def test_settings_are_in_the_address_and_survive_a_reload(tab: Page, server: str
 
 def test_a_link_opens_the_same_page_for_somebody_else(tab: Page, server: str) -> None:
     tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    tab.goto(f"{server}/?chapter={WITH_SETTINGS.KEY}&bits=3&noise=0.25&width=32")
+    tab.goto(f"{server}/?chapter={WITH_SETTINGS.key}&bits=3&noise=0.25&width=32")
     expect(tab.locator("#width input")).to_have_value("32")
     open_menu(tab)
     tab.get_by_role("button", name="Copy link").click()
     expect(tab.locator(".link-tools > [role=status]")).to_have_text("Copied.")
     link = urlsplit(tab.evaluate("navigator.clipboard.readText()"))
-    assert parse_qs(link.query) == {"chapter": [WITH_SETTINGS.KEY], "bits": ["3"], "noise": ["0.25"], "width": ["32"]}
+    assert parse_qs(link.query) == {"chapter": [WITH_SETTINGS.key], "bits": ["3"], "noise": ["0.25"], "width": ["32"]}
 
 
 def test_a_link_for_a_class_fixes_and_hides_settings(tab: Page, server: str) -> None:
-    tab.goto(f"{server}/?chapter={WITH_SETTINGS.KEY}&bits=2")
+    tab.goto(f"{server}/?chapter={WITH_SETTINGS.key}&bits=2")
     expect(tab.locator("#bits")).to_be_visible()
     open_menu(tab)
     tab.get_by_role("button", name="Link for a class").click()
@@ -168,7 +169,7 @@ def test_a_link_for_a_class_fixes_and_hides_settings(tab: Page, server: str) -> 
     expect(dialog).to_be_hidden()
 
     page = beside(tab, link)
-    title(page, WITH_SETTINGS.TITLE)
+    title(page, WITH_SETTINGS.title)
     expect(page.locator("#granularity")).to_be_visible()
     expect(page.locator("#bits")).to_be_hidden()
     expect(page.locator("#seed")).to_be_hidden()
@@ -188,7 +189,7 @@ def test_a_hostile_address_is_answered_with_sentences(tab: Page, server: str, ho
     order = sorted(hostile, key=[*NAMES, "chapter", "hide"].index)
     expect(tab.locator(".notices p")).to_have_text([re.compile(f"^{name}=.*; expected ") for name in order])
     assert tab.locator("#heading img, #heading script").count() == 0
-    assert tab.title() == f"{FIRST.TITLE} · {TITLE}"
+    assert tab.title() == f"{FIRST.title} · {TITLE}"
 
 
 def again(tab: Page) -> Page:

@@ -4,7 +4,8 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from app.view import static_path
+from app.chapters.ptq.chapter import HERE
+from app.components.module import static_path
 from tests.browser.chapters import fits_the_width, open_page
 
 
@@ -66,7 +67,7 @@ def test_a_guess_needs_no_pointer(tab: Page, server: str) -> None:
 
 def test_the_score_is_the_distance_to_the_truth_where_something_was_drawn(tab: Page, server: str) -> None:
     tab.goto(f"{server}/?chapter=ptq")
-    address = f"new URL('gradio_api/file={static_path('sketch.js')}', document.baseURI)"
+    address = f"new URL('gradio_api/file={static_path(HERE / 'sketch.js')}', document.baseURI)"
     ask = f"async ([guess, truth, still]) => (await import({address})).score(guess, truth, still)"
     words = tab.evaluate(ask, [[0, None, 2.0], [3.0, 9.0, -2.0], [1.0, 0, 1.0]])
     assert words.startswith("Your line is 3.54 away from the truth; a curve that stays as it is would be 2.55 away.")

@@ -4,8 +4,8 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from app.diagnosis import number
-from app.view import static_path
+from app.components.module import STATIC, static_path
+from app.runs.diagnosis import number
 from tests.browser.chapters import fits_the_width, open_page
 
 CELLS = "[...document.querySelector('#qat canvas').getContext('2d').getImageData(0, 0, 64, 64).data]"
@@ -82,12 +82,12 @@ def test_what_another_chapter_trained_is_shown(page: Page) -> None:
 
 def test_what_is_caught_up_on_never_goes_back_behind_a_step(tab: Page, server: str) -> None:
     open_page(tab, server)
-    address = f"new URL('gradio_api/file={static_path('recording.js')}', document.baseURI)"
+    address = f"new URL('gradio_api/file={static_path(STATIC / 'data' / 'recording.js')}', document.baseURI)"
     ask = f"""async (late) => {{
         const {{ add, own }} = await import({address});
         const frame = own().frames.at(-1);
         add({{ ...frame, step: 2 }});
-        add({{ ...frame, step: late, aside: true }});
+        add({{ ...frame, step: late, unasked: true }});
         return own().frames.at(-1).step;
     }}"""
     assert [tab.evaluate(ask, late) for late in (1, 3)] == [2, 3]
@@ -95,7 +95,7 @@ def test_what_is_caught_up_on_never_goes_back_behind_a_step(tab: Page, server: s
 
 def test_the_table_writes_numbers_as_the_sentences_do(tab: Page, server: str) -> None:
     open_page(tab, server)
-    address = f"new URL('gradio_api/file={static_path('format.js')}', document.baseURI)"
+    address = f"new URL('gradio_api/file={static_path(STATIC / 'widgets' / 'format.js')}', document.baseURI)"
     values = [0, 2.8e-8, 9.97e-7, 1e-6, 5.04e-5, 0.0996, 0.5, 9.96, 42.3, 99.4, 99.5, 1234.6]
     written = tab.evaluate(f"async (values) => values.map((await import({address})).short)", values)
     assert written == [number(value) for value in values]

@@ -10,7 +10,7 @@ import torch
 from playwright.sync_api import Browser, Page
 from torch import Tensor
 
-from app.view import STATIC
+from app.components.module import STATIC
 from qat_core import QuantSpec, STEQuantize
 from qat_core.affine import dequantize, minmax_qparams, quantize, round_to_codes
 from qat_core.lsq import LSQuantize
@@ -48,7 +48,7 @@ RUN = """
 def script(chromium: Browser) -> Iterator[Page]:
     """An empty page with the module in it."""
     page = chromium.new_page()
-    source = (STATIC / "quantize.js").read_text(encoding="utf-8")
+    source = (STATIC / "data" / "quantize.js").read_text(encoding="utf-8")
     address = f"URL.createObjectURL(new Blob([{json.dumps(source)}], {{ type: 'text/javascript' }}))"
     page.evaluate(f"async () => {{ window.quantizeModule = await import({address}); }}")
     yield page

@@ -6,15 +6,17 @@ import math
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from qat_core import QATConfig, QuantSpec, convert, prepare
+from qat_core import QATConfig, QuantSpec, convert, prepare, synchronize
 
 ROOT = Path(__file__).parents[2]
+SCALES = ("minmax", "learned")
 CONFIGS = {
     "minmax": QATConfig(QuantSpec(granularity="per_tensor")),
     "learned": QATConfig(QuantSpec(scale="learned")),
@@ -28,13 +30,20 @@ def make_model():
     return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
 
 
-@pytest.mark.parametrize("scale", ["minmax", "learned"])
-def test_two_processes_hold_the_same_bits_after_fifty_steps(tmp_path, scale):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Where two processes under torchrun have written what they hold after fifty steps."""
+    out = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "tests.qat_core.train_ddp", str(tmp_path), scale]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    command += ["-m", "tests.qat_core.train_ddp", str(out), *SCALES]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    return out
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_two_processes_hold_the_same_bits_after_fifty_steps(trained, scale):
+    first, second = (json.loads((trained / f"{scale}-{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
     ranges = [float.fromhex(v[0]) for name, v in first.items() if name.endswith(".low")]
     assert ranges
@@ -43,11 +52,35 @@ def test_two_processes_hold_the_same_bits_after_fifty_steps(tmp_path, scale):
         assert min(ranges) < -4  # rank 0 alone draws from a normal distribution of width 1
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_compiled_model_trains_to_the_same_losses(name):
+@pytest.mark.parametrize("scale", SCALES)
+def test_processes_with_different_amounts_of_data_end_with_the_same_bits(tmp_path, scale):
+    """Calibration in parts, uneven batches in join(), uneven accumulation in no_sync(); none waits for another."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.qat_core.train_uneven", str(tmp_path), scale]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    for name in ("synchronized", "joined", "accumulated"):
+        assert first[name] == second[name], name
+    if scale == "learned":  # the range of the best scale, averaged
+        return
+    highs = [float.fromhex(v[0]) for n, v in first["synchronized"].items() if n.startswith("0") and n.endswith(".high")]
+    assert highs == [pytest.approx(3, rel=0.01)]  # of batches of 1, 2, 3 and of 2, 3
+
+
+def test_synchronize_says_that_there_is_one_process_only():
+    with pytest.raises(ValueError, match="expected several processes"):
+        synchronize(prepare(make_model(), CONFIGS["activations"]))
+
+
+def test_a_compiled_model_trains_to_the_same_losses():
+    """One network with a layer of each kind: a C++ compiler is started for every kernel."""
     if not shutil.which("g++") and not shutil.which("c++"):
         pytest.skip("torch.compile needs a C++ compiler, and this machine has none")
-    eager = prepare(make_model(), CONFIGS[name])
+    widths = [4, *[16] * (len(CONFIGS) - 1), 1]
+    layers = [module for pair in pairwise(widths) for module in (nn.Linear(*pair), nn.ReLU())]
+    overrides = {str(2 * i): config for i, config in enumerate(CONFIGS.values())}
+    eager = prepare(nn.Sequential(*layers[:-1]), QATConfig(overrides=overrides))
     twin = copy.deepcopy(eager)
     x = torch.randn(32, 4, generator=torch.Generator().manual_seed(1))
     losses = []

@@ -12,9 +12,15 @@ from torch.nn.parallel import DistributedDataParallel
 from qat_core import QATConfig, QuantSpec, prepare
 
 
-def main(out: Path, scale: str) -> None:
+def main(out: Path, *scales: str) -> None:
     dist.init_process_group("gloo")
-    rank = dist.get_rank()
+    for scale in scales:
+        (out / f"{scale}-{dist.get_rank()}.json").write_text(json.dumps(trained(scale, dist.get_rank())))
+    dist.destroy_process_group()
+
+
+def trained(scale: str, rank: int) -> dict[str, list[str]]:
+    """The state after fifty steps, every number to its last bit."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
     prepared = prepare(model, QATConfig(QuantSpec(scale=scale), QuantSpec.activation(8, scale=scale)))
@@ -26,10 +32,8 @@ def main(out: Path, scale: str) -> None:
         optimizer.zero_grad()
         nn.functional.mse_loss(ddp(x), x.sin().sum(1, keepdim=True)).backward()
         optimizer.step()
-    state = {name: [v.hex() for v in t.flatten().tolist()] for name, t in prepared.state_dict().items()}
-    (out / f"{rank}.json").write_text(json.dumps(state))
-    dist.destroy_process_group()
+    return {name: [v.hex() for v in t.flatten().tolist()] for name, t in prepared.state_dict().items()}
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), *sys.argv[2:])

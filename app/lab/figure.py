@@ -1,0 +1,32 @@
+"""Pictures to keep, drawn with matplotlib. The page's own charts are SVG; see static/charts."""
+
+import os
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from app.lab.data import Sine
+from app.lab.fit import Settings, StepRecord
+
+LOOKS = {"fp32": ("#2563eb", "-", "FP32"), "ptq": ("#b45309", "--", "naive PTQ"), "qat": ("#15803d", "-", "QAT")}
+
+
+def comparison(settings: Settings, record: StepRecord, path: str | os.PathLike[str]) -> None:
+    """The picture of the README: data, sine and the three fits, PTQ beside QAT on the same scale."""
+    data = Sine.sample(settings.noise, settings.seed)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for panel, name, rounded in zip(panels, ("ptq", "qat"), ("after", "in"), strict=True):
+        panel.plot(data.x, data.y, ".", color="#94a3b8", markersize=3, label="noisy points")
+        for model in ("fp32", name):
+            colour, style, label = LOOKS[model]
+            panel.plot(data.grid, record.curves[model], style, color=colour, linewidth=2, label=label)
+        panel.set_title(
+            f"{LOOKS[name][2]}: {settings.bits:g} bits {rounded} training, MSE {record.mse_clean[name]:.4f}"
+        )
+        panel.set_ylim(-2.2, 2.2)
+        panel.set_xlabel("x")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(frameon=False, loc="lower left", ncols=3)
+    panels[0].set_ylabel("y")
+    figure.savefig(Path(path), dpi=144)
