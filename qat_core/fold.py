@@ -9,39 +9,77 @@ Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Eff
 Inference", section 3.2.
 """
 
+from collections import Counter
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import fusion
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 
-def fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Replace each BatchNorm that directly follows a convolution or linear layer by nn.Identity, in place.
+class Folded(nn.Identity):
+    """What is left of a BatchNorm: it held the second dimension for the channels, as the layer's batches have them.
 
-    One that normalizes something else besides stays, as does one behind a grouped transposed convolution. A linear
-    layer's input is (batch, features). The running statistics are folded, so the model must have been trained, or at
-    least have seen data.
+    Of a sequence of rows, (batch, length, features), a BatchNorm would have normalized the positions, and no weight of
+    a linear layer can do so.
+
+    Args:
+        dims: of those batches: 2 for a linear layer, 4 for images.
+    """
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dim() != self.dims:
+            raise ValueError(
+                f"a BatchNorm that normalizes {tuple(input.shape)} cannot be folded into the layer before it; "
+                f"expected {self.dims} dimensions, or fold=False"
+            )
+        return input
+
+
+def fold_batch_norm(model: nn.Module) -> nn.Module:
+    """Fold each BatchNorm that directly follows a convolution or linear layer, in place; an nn.Identity is left.
+
+    One that normalizes something else besides stays, as does one behind a grouped transposed convolution or behind a
+    layer that shares its weight. A linear layer's input is (batch, features). The running statistics are folded, so the
+    model must have been trained, or at least have seen data. The folded weight and bias learn where one of those that
+    they are made of did.
 
     Raises:
         ValueError: the order of the layers cannot be traced; the message passes on why.
     """
     modules = dict(model.named_modules())
-    for layer_name, norm_name in _pairs(model):
-        layer, norm = modules[layer_name], modules[norm_name]
-        training = layer.training
-        if norm.weight is None:  # which fuse_linear_bn_eval cannot do without
-            mean = norm.running_mean
-            norm.weight, norm.bias = nn.Parameter(torch.ones_like(mean)), nn.Parameter(torch.zeros_like(mean))
-        if isinstance(layer, nn.Linear):
-            folded: nn.Module = fusion.fuse_linear_bn_eval(layer.eval(), norm.eval())
-        else:
-            folded = fusion.fuse_conv_bn_eval(layer.eval(), norm.eval(), isinstance(layer, TRANSPOSED))
-        model.set_submodule(layer_name, folded.train(training))
-        model.set_submodule(norm_name, nn.Identity())
+    for layer, norm in [(modules[layer], modules[norm]) for layer, norm in _pairs(model)]:
+        _fold(layer, norm)
+        left = Folded(layer.weight.dim()).train(norm.training)
+        norm.__class__ = Folded  # in its own place: lists and closures may hold it as well
+        norm.__dict__ = left.__dict__
     return model
+
+
+def _fold(layer: Any, norm: Any) -> None:
+    """Weight and bias of both maps together, in the layer."""
+    parts = [p for p in (layer.bias, norm.weight, norm.bias) if p is not None]
+    weight_learns = any(p.requires_grad for p in (layer.weight, norm.weight) if p is not None)
+    bias_learns = any(p.requires_grad for p in (layer.bias, norm.bias) if p is not None) if parts else weight_learns
+    mean = norm.running_mean
+    gamma = torch.ones_like(mean) if norm.weight is None else norm.weight
+    beta = torch.zeros_like(mean) if norm.bias is None else norm.bias
+    statistics = (mean, norm.running_var, norm.eps, gamma, beta)
+    if isinstance(layer, nn.Linear):
+        weight, bias = fusion.fuse_linear_bn_weights(layer.weight, layer.bias, *statistics)
+    else:
+        transposed = isinstance(layer, TRANSPOSED)
+        weight, bias = fusion.fuse_conv_bn_weights(layer.weight, layer.bias, *statistics, transposed)
+    layer.weight = nn.Parameter(weight.detach(), weight_learns)
+    layer.bias = nn.Parameter(bias.detach(), bias_learns)
 
 
 def _pairs(model: nn.Module) -> list[tuple[str, str]]:
@@ -56,6 +94,7 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     pairs = []
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    holders = Counter(p for module in modules.values() for p in module._parameters.values() if p is not None)
     for node in graph.nodes:
         if node.op != "call_module" or not isinstance(modules[str(node.target)], BATCH_NORMS):
             continue
@@ -65,6 +104,7 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
             before.op == "call_module"
             and len(before.users) == 1
             and all(calls.count(name) == 1 and name not in read for name in names)
+            and all(holders[p] == 1 for name in names for p in modules[name].parameters(recurse=False))
             and _is_foldable(modules[names[0]], modules[names[1]])
         ):
             pairs.append(names)
@@ -76,6 +116,9 @@ def _is_foldable(layer: nn.Module, norm: nn.Module) -> bool:
     if not isinstance(layer, (nn.Linear, *CONVS, *TRANSPOSED)) or norm.running_mean is None:
         return False
     if isinstance(layer, TRANSPOSED) and layer.groups > 1:  # its weight has no axis with all output channels
+        return False
+    channels = layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
+    if channels != norm.num_features:  # it normalizes another dimension
         return False
     return not any(
         module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations")

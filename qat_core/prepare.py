@@ -1,16 +1,18 @@
 """From a model to its quantized twin and on to what is exported: prepare, calibrate, convert."""
 
 import copy
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from qat_core.fake_quant import FakeQuantize
 from qat_core.fold import fold_batch_norm
 from qat_core.layers import QuantLayer, quantized_layers, require_prepared
-from qat_core.observer import MovingRange, NoDataError
+from qat_core.observer import MovingRange
 from qat_core.plan import QUANTIZED, check_finite, plan, quantized_class
 from qat_core.spec import QATConfig
 
@@ -36,9 +38,22 @@ def prepare(
     if any(True for _ in quantized_layers(model)):
         raise ValueError("the model is prepared already; call prepare on the FP32 model")
     if not inplace:
-        model = _copied(model)
-    if fold:
-        model = fold_batch_norm(model)
+        model = copied(model, "inplace=True")
+    with _as_it_was_on_error(model):
+        if fold:
+            fold_batch_norm(model)
+        known = set(model.parameters())
+        _quantize(model, config)
+    if inplace and (new := [parameter for parameter in model.parameters() if parameter not in known]):
+        warnings.warn(
+            f"prepare made {len(new)} learned scales, which an optimizer made before it does not know: make the "
+            "optimizer after prepare, or give it the new ones with optimizer.add_param_group",
+            stacklevel=2,
+        )
+    return model
+
+
+def _quantize(model: nn.Module, config: QATConfig | None) -> None:
     layers = plan(model, config).layers
     planned = {layer.name: layer.config for layer in layers if layer.config}
     if not planned:
@@ -54,7 +69,7 @@ def prepare(
         twin = quantized_class(module)
         assert twin is not None
         assert layer_config is not None
-        twins[module] = twin.from_float(module, layer_config)
+        twins[module] = twin.from_float(module, layer_config, name)
     _share_quantizers(twins.values())
     for module, quantized in twins.items():  # in its own place: lists, hooks and closures may hold it as well
         module.__class__ = type(quantized)
@@ -64,16 +79,46 @@ def prepare(
             module.activation_relu_or_gelu = 0  # its fused kernel would read the latent weights
         elif isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # of padded sequences, which only that kernel takes
-    return model
 
 
-def _copied(model: nn.Module) -> nn.Module:
+@contextmanager
+def _as_it_was_on_error(model: nn.Module) -> Iterator[None]:
+    """No module is left half changed by what raises: each gets its class and its attributes back."""
+    before = {
+        module: (type(module), {key: value.copy() if isinstance(value, dict) else value for key, value in own.items()})
+        for module, own in ((module, vars(module)) for module in model.modules())
+    }
+    try:
+        yield
+    except BaseException:
+        for module, (kind, attributes) in before.items():
+            module.__class__, module.__dict__ = kind, attributes
+        raise
+
+
+def copied(model: nn.Module, otherwise: str = "") -> nn.Module:
+    """A deep copy.
+
+    Raises:
+        ValueError: it cannot be copied; the message names what stands in the way and says what to do `otherwise`.
+    """
     try:
         return copy.deepcopy(model)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{type(model).__name__} cannot be copied: {error}; expected a model that can, or inplace=True"
-        ) from error
+    except Exception as error:
+        culprit = next(filter(None, map(_uncopyable, *zip(*model.named_modules(), strict=True))), "")
+        expected = "a model that can" + (f", or {otherwise}" if otherwise else "")
+        raise ValueError(f"{type(model).__name__} cannot be copied: {culprit}{error}; expected {expected}") from error
+
+
+def _uncopyable(name: str, module: nn.Module) -> str:
+    """Which attribute of a module's own cannot be copied; empty when all can."""
+    for attribute, value in vars(module).items():
+        try:
+            if attribute not in ("_modules", "_parameters", "_buffers"):
+                copy.deepcopy(value)
+        except Exception:
+            return f"its attribute {f'{name}.{attribute}'.lstrip('.')!r}: "
+    return ""
 
 
 def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
@@ -85,7 +130,8 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
             had seen before is forgotten.
 
     Raises:
-        ValueError: the model was not prepared, there was no batch, or an input was not finite.
+        ValueError: the model was not prepared, there was no batch, a batch is not what it takes, or an input was not
+            finite.
     """
     require_prepared(model)
     if isinstance(batches, Mapping):
@@ -108,8 +154,13 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
             module.training = training
     if not seen:
         raise ValueError("calibrate was given no batch; expected at least one")
-    for name, layer in quantized_layers(model):
-        _check_ranges(name, layer)
+    try:
+        for name, layer in quantized_layers(model):
+            _check_ranges(name, layer)
+    except ValueError:
+        for observer in ranges:
+            observer.restart()
+        raise
     return model
 
 
@@ -117,18 +168,18 @@ def convert(model: nn.Module) -> nn.Module:
     """A copy whose weights lie on the grid and whose scales are constants: what is exported.
 
     Raises:
-        ValueError: the model was not prepared, a weight, range or scale is not finite, or an activation quantizer has
-            seen no data.
+        ValueError: the model was not prepared, its quantization is switched off, a weight, range or scale is not
+            finite, or an activation quantizer has seen no data.
     """
     require_prepared(model)
-    model = copy.deepcopy(model).eval()
+    off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
+    if off:
+        raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
+    model, replaced = copied(model).eval(), dict[Tensor, nn.Parameter]()
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_parameters(recurse=False))
         _check_ranges(name, layer)
-        try:
-            layer.put_on_grid()
-        except NoDataError as error:
-            raise NoDataError(f"layer {name or 'model'!r}: {error}") from error
+        layer.put_on_grid(replaced)
         layer.requires_grad_(False)
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_buffers())
@@ -156,6 +207,14 @@ def _share_quantizers(twins: Iterable[QuantLayer]) -> None:
 
 
 def _call(model: nn.Module, batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        return model(**batch)
-    return model(*batch) if isinstance(batch, tuple | list) else model(batch)
+    arguments, named = ((), batch) if isinstance(batch, Mapping) else (batch, {})
+    if not isinstance(arguments, tuple | list):
+        arguments = (arguments,)
+    try:
+        return model(*arguments, **named)
+    except TypeError as error:
+        given = ", ".join([*(type(x).__name__ for x in arguments), *map(str, named)])
+        raise ValueError(
+            f"{type(model).__name__} cannot be called with a batch of ({given}): {error}; expected the arguments of "
+            "its forward and nothing else, such as (x for x, label in loader)"
+        ) from error

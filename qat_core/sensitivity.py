@@ -4,7 +4,6 @@ Source: Dong et al. 2020, "HAWQ-V2: Hessian Aware trace-Weighted Quantization of
 Pareto frontier), with the measured change of the metric in place of the Hessian's trace.
 """
 
-import copy
 import math
 import re
 import sys
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from qat_core.plan import PlannedLayer, plan
-from qat_core.prepare import prepare
+from qat_core.prepare import copied, prepare
 from qat_core.spec import QATConfig
 
 
@@ -124,7 +123,7 @@ def scan(
     layers = plan(model, config).quantized
     if not layers:
         prepare(model, config)
-    baseline = _finite(evaluate(copy.deepcopy(model).eval()), "the FP32 model")
+    baseline = _finite(evaluate(copied(model).eval()), "the FP32 model")
     groups: dict[str, list[PlannedLayer]] = {}
     for layer in layers:
         groups.setdefault(layer.owner, []).append(layer)

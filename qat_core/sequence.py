@@ -24,7 +24,7 @@ class QuantMultiheadAttention(QuantLayer, nn.MultiheadAttention):
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
-        return self.in_proj_weight
+        return self.latent("in_proj_weight")
 
     @property
     def bias(self) -> Tensor | None:  # type: ignore[override]
@@ -45,6 +45,8 @@ class QuantMultiheadAttention(QuantLayer, nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
+        if is_causal and attn_mask is None:  # a hint about the mask, which nn.MultiheadAttention refuses alone as well
+            raise ValueError("is_causal=True without attn_mask; expected the causal mask, of which it is a hint")
         batched = query.dim() == 3
         q, k, v = (self._heads(part, batched) for part in self._project(query, key, value))  # (N, heads, L or S, d)
         mask = self._mask(q, k, key_padding_mask, attn_mask)
@@ -105,6 +107,10 @@ class _QuantRecurrent(QuantLayer, nn.RNNBase):  # type: ignore[misc]
 
     def weight_names(self) -> tuple[str, ...]:
         return tuple(name for name in self._flat_weights_names if name.startswith("weight"))
+
+    def __getattr__(self, name: str) -> Any:
+        """torch's forward compares the parameters with those it has; nobody else knows their names."""
+        return nn.Module.__getattr__(self, name)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         self._update_flat_weights()  # else torch would do so below and take the latent weights

@@ -20,7 +20,7 @@ from export.write.parity import assert_same_values, parity_of
 from export.write.qdq import to_qdq
 from export.write.storage import FIRST_OPSET, LAST_OPSET, StoredLayer, as_settings, default_opset, stored_layers
 from export.write.tensors import as_inputs, to_numpy, torch_outputs
-from qat_core import FakeQuantize, convert
+from qat_core import convert
 
 SAMPLE_ATTEMPTS = 8
 DROPOUTS = nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout
@@ -67,7 +67,6 @@ def export_onnx(
     """
     _check_arguments(flavor, storage, opset_version)
     inputs = as_inputs(example_inputs)
-    _check_enabled(model)
     _check_mode(model)
     converted = convert(model).cpu()
     layers = stored_layers(converted, flavor, storage, opset_version)
@@ -108,12 +107,6 @@ def _kernels_of(graph: Graph, layers: Sequence[StoredLayer], target: Path) -> Ke
     quick = {node.rpartition("/")[0] for node in promised}
     known = {layer.name: layer.reason for layer in layers if layer.reason}
     return find_kernels(target, promised, {n: reason for n, reason in {**in_float, **known}.items() if n not in quick})
-
-
-def _check_enabled(model: nn.Module) -> None:
-    off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
-    if off:
-        raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
 
 
 def _check_mode(model: nn.Module) -> None:

@@ -111,7 +111,10 @@ def with_stand_ins(
             layer._modules[f"{part}_quantizer"] = made.setdefault(weight, (Blocks if weight.kernel else Codes)(weight))
         if stored.kernel:
             layer._modules["input_quantizer"] = None
-            layer.__dict__["forward"] = partial(_product, layer)
+            layer.__dict__ |= {
+                "forward": partial(_product, layer),
+                "weight": layer.weight,
+            }  # for whoever reads it besides
             continue
         if stored.bias is not None:
             layer.add_module("bias_quantizer", Codes(stored.bias))
@@ -146,7 +149,7 @@ def _quantized(layer: QuantLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor | N
     bias = layer.bias
     if "bias_quantizer" in layer._modules:
         bias = layer.get_submodule("bias_quantizer")(bias)
-    return x, layer.weight_quantizer(layer.weight), bias
+    return x, layer.weight_quantizer(layer.latent("weight")), bias
 
 
 def _bag(
@@ -158,7 +161,7 @@ def _bag(
     """
     if input.dim() != 2 or per_sample_weights is not None or layer.padding_idx is not None:
         return QuantEmbeddingBag.forward(layer, input, offsets, per_sample_weights)
-    rows = F.embedding(input, layer.weight_quantizer(layer.weight))  # (bags, size, embedding_dim)
+    rows = F.embedding(input, layer.weight_quantizer(layer.latent("weight")))  # (bags, size, embedding_dim)
     if layer.mode == "max":
         return rows.amax(1)
     return rows.sum(1) if layer.mode == "sum" else rows.mean(1)

@@ -143,6 +143,21 @@ def test_attention_equals_torchs_own_on_the_same_weights(need_weights, batch_fir
             assert weights is None
 
 
+@pytest.mark.parametrize("padding", [None, torch.zeros(2, 5, dtype=torch.bool)], ids=["alone", "padding"])
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_a_causal_hint_without_its_mask_is_refused_as_torch_refuses_it(need_weights, padding):
+    attention, x = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(2, 5, 8)
+    hint = {"is_causal": True, "need_weights": need_weights, "key_padding_mask": padding}
+    with pytest.raises(RuntimeError):
+        attention(x, x, x, **hint)
+    prepared = prepare(attention)
+    with pytest.raises(ValueError, match="is_causal=True without attn_mask"):
+        prepared(x, x, x, **hint)
+    mask = nn.Transformer.generate_square_subsequent_mask(5)
+    y, z = (prepared(v, v, v, attn_mask=mask, **hint)[0] for v in (x, x + 9 * (torch.arange(5) == 4)[:, None]))
+    assert torch.equal(y[:, :4], z[:, :4])
+
+
 def test_the_encoders_fused_kernel_does_not_bypass_the_quantizers():
     torch.manual_seed(0)
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)
@@ -204,6 +219,31 @@ def test_lists_dicts_subclasses_and_frozen_layers():
     prepared = prepare(model)
     assert [name for name, _ in quantized_layers(prepared)] == ["list.0", "list.1", "frozen"]
     assert not prepared["frozen"].weight.requires_grad
+
+
+LEARNED = QATConfig(QuantSpec(scale="learned"), QuantSpec.activation(8, scale="learned"))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_nothing_of_a_frozen_layer_learns_until_it_is_thawed(kind):
+    layer, x = LAYERS[kind]
+    prepared = calibrate(prepare(copy.deepcopy(layer).requires_grad_(False), LEARNED), [x])
+    assert not any(parameter.requires_grad for parameter in prepared.parameters())
+    prepared.requires_grad_(True)
+    first(prepared(x)).square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in prepared.parameters())
+
+
+@pytest.mark.parametrize("scale", ["minmax", "learned"])
+@pytest.mark.parametrize("frozen", [nn.Linear(4, 4), nn.Conv1d(3, 3, 1)], ids=["Linear", "Conv1d"])
+def test_what_goes_into_a_frozen_layer_may_be_changed_in_place(frozen, scale):
+    config = QATConfig(QuantSpec(scale=scale), QuantSpec.activation(8, scale=scale))
+    prepared, before = prepare(copy.deepcopy(frozen).requires_grad_(False), config), nn.Linear(4, 4)
+    x = before(torch.randn(2, 3, 4))
+    y = prepared(x)
+    x += y
+    x.sum().backward()
+    assert before.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

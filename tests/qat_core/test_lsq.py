@@ -143,7 +143,7 @@ def test_a_checkpoint_of_its_own_brings_the_scale_back():
 
 
 @pytest.mark.parametrize(
-    ("granularity", "shape"), [("per_tensor", ()), ("per_channel", (6, 1)), ("per_group", (6, 3, 1))]
+    ("granularity", "shape"), [("per_tensor", (1,)), ("per_channel", (6, 1)), ("per_group", (6, 3, 1))]
 )
 def test_there_are_as_many_learned_scales_as_the_granularity_says(granularity, shape):
     spec = QuantSpec(granularity=granularity, group_size=4, scale="learned")

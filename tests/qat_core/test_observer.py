@@ -84,9 +84,9 @@ def test_numbers_that_are_not_finite_are_refused_by_the_name_of_the_layer(value)
     )
     with pytest.raises(ValueError, match=refused):
         calibrate(model, [torch.ones(1, 2), batch])
-    calibrate(model, [torch.ones(1, 2)]).train()(batch)
-    with pytest.raises(ValueError, match=refused):
-        convert(model)
+    calibrate(model, [torch.ones(1, 2)]).train()(batch)  # in training it does not count
+    assert model[0].input_quantizer.source.high.item() == 1
+    convert(model)
 
 
 def test_a_learned_scale_that_is_not_finite_is_refused():
@@ -167,6 +167,50 @@ def test_no_data_is_a_sentence_that_names_the_layer():
         calibrate(model, [])
     with pytest.raises(ValueError, match="was not prepared"):
         calibrate(nn.Linear(1, 1), [torch.zeros(1, 1)])
+
+
+class Experts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
+
+    def forward(self, x):
+        return self.experts[int(x.mean() < 0)](x)
+
+
+@pytest.mark.parametrize("scale", ["minmax", "mse", "learned"])
+def test_a_layer_that_no_batch_reached_is_named_when_it_is_asked(scale):
+    config = QATConfig(QuantSpec(), QuantSpec.activation(8, scale=scale))
+    model = calibrate(prepare(Experts(), config), [torch.rand(3, 2)]).eval()
+    for ask in (lambda: model(-torch.rand(3, 2)), lambda: convert(model)):
+        with pytest.raises(NoDataError, match=r"layer 'experts.1': .*overrides={'experts.1': None}"):
+            ask()
+
+
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(2, 2)
+
+    def forward(self, x, *, scale):
+        return self.fc(x) * scale
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "given"),
+    [
+        (nn.Sequential(nn.Linear(2, 2)), (torch.ones(3, 2), torch.zeros(3)), "Tensor, Tensor"),
+        (nn.Sequential(nn.Linear(2, 2)), [torch.ones(3, 2), 1], "Tensor, int"),
+        (nn.Linear(2, 2), {"input": torch.ones(3, 2), "label": torch.zeros(3)}, "input, label"),
+        (nn.Linear(2, 2), (), ""),
+        (Masked(), torch.ones(3, 2), "Tensor"),
+    ],
+)
+def test_a_batch_that_the_model_does_not_take_gets_a_sentence(model, batch, given):
+    with pytest.raises(
+        ValueError, match=rf"called with a batch of \({given}\): .*such as \(x for x, label in loader\)"
+    ):
+        calibrate(prepare(model, W4A8), [batch])
 
 
 def test_ptq_is_prepare_and_calibrate():

@@ -1,13 +1,15 @@
 """prepare and convert: the same architecture, the original untouched, the grid reached."""
 
 import copy
+import os
+import threading
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from qat_core import QATConfig, QuantLinear, QuantSpec, convert, prepare
+from qat_core import QATConfig, QuantLinear, QuantSpec, convert, prepare, sensitivity
 from qat_core.affine import dequantize, minmax_qparams, quantize
 
 
@@ -85,6 +87,45 @@ def test_a_model_that_cannot_be_copied_gets_a_sentence():
     ):
         prepare(model)
     assert isinstance(prepare(model, inplace=True)[2][0], QuantLinear)
+
+
+class Keeps(nn.Module):
+    """Keeps something that cannot be copied."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.fc, self.kept = nn.Linear(4, 2), what
+
+    def forward(self, x):
+        return self.fc(x)
+
+
+def in_a_graph():
+    return torch.ones(2, requires_grad=True) * 2
+
+
+UNCOPYABLE = {
+    "activation": in_a_graph,
+    "activations in a list": lambda: [in_a_graph()],
+    "lock": threading.Lock,
+    "file": lambda: open(os.devnull),  # noqa: SIM115
+    "generator": lambda: (i for i in range(3)),
+    "module of Python": lambda: os,
+}
+
+
+@pytest.mark.parametrize("what", UNCOPYABLE)
+def test_what_a_model_holds_and_cannot_be_copied_is_named(what):
+    model = nn.Sequential(Keeps(UNCOPYABLE[what]()))
+    prepared = prepare(model, inplace=True)
+    message = r"Sequential cannot be copied: its attribute '0.kept': .*; expected a model that can"
+    with pytest.raises(ValueError, match=message + "$"):
+        convert(prepared)
+    in_float = nn.Sequential(Keeps(model[0].kept))
+    with pytest.raises(ValueError, match=message + "$"):
+        sensitivity(in_float, lambda m: 0.0)
+    with pytest.raises(ValueError, match=message + ", or inplace=True"):
+        prepare(in_float)
 
 
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])

@@ -1,0 +1,75 @@
+"""torch.func and compilers: a prepared model is transformed as a float one is, right after prepare."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, jacrev, jvp, stack_module_state, vmap
+
+from qat_core import QATConfig, QuantSpec, prepare
+
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
+CONFIGS = {
+    "W4": QATConfig(QuantSpec()),
+    "W2 half-shifted": QATConfig(QuantSpec(bits=2, half_shift=True)),
+    "W4 per group": QATConfig(QuantSpec(granularity="per_group", group_size=4)),
+    "W3 asymmetric": QATConfig(QuantSpec(bits=3, symmetric=False)),
+    "W4 mse": QATConfig(QuantSpec(scale="mse")),
+    "W4 learned": QATConfig(QuantSpec(scale="learned")),
+    "W4A8": QATConfig(QuantSpec(), QuantSpec.activation(8)),
+    "W4A8 learned": QATConfig(QuantSpec(scale="learned"), QuantSpec.activation(8, scale="learned")),
+    "W8A8 dynamic": QATConfig(QuantSpec(bits=8), QuantSpec(bits=8, dynamic=True)),
+}
+X, T = torch.randn(6, 4), torch.randn(6, 1)
+
+
+def make(config, seed=0):
+    torch.manual_seed(seed)
+    model = prepare(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)), config)
+    model(X)
+    return model
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_gradients_of_single_samples_are_those_of_a_loop(name):
+    model = make(CONFIGS[name]).eval()
+    parameters = {key: value.detach() for key, value in model.named_parameters()}
+    buffers = dict(model.named_buffers())
+
+    def loss(parameters, x, t):
+        return (functional_call(model, (parameters, buffers), (x[None],)) - t[None]).square().mean()
+
+    got = vmap(grad(loss), (None, 0, 0))(parameters, X, T)
+    for i in range(len(X)):
+        model.zero_grad()
+        (model(X[i : i + 1]) - T[i : i + 1]).square().mean().backward()
+        for key, value in model.named_parameters():
+            torch.testing.assert_close(got[key][i], value.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_an_ensemble_answers_as_its_members(name):
+    members = [make(CONFIGS[name], seed).eval() for seed in range(3)]
+    parameters, buffers = stack_module_state(members)
+    y = vmap(lambda p, b: functional_call(members[0], (p, b), (X,)))(parameters, buffers)
+    torch.testing.assert_close(y, torch.stack([member(X) for member in members]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_forward_mode_agrees_with_backward_mode(name):
+    model = make(CONFIGS[name]).eval()
+    _, tangent = jvp(model, (X,), (torch.ones_like(X),))
+    jacobian = jacrev(model)(X)  # (6, 1, 6, 4)
+    torch.testing.assert_close(tangent, jacobian.sum((-2, -1)))
+    assert tangent.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_whole_graph_is_compiled_and_exported_before_the_first_call(name):
+    torch.compiler.reset()
+    config = CONFIGS[name]
+    cold = prepare(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), config)
+    torch.compile(cold, backend="eager", fullgraph=True)(X).sum().backward()
+    assert cold[0].weight.grad.abs().sum() > 0
+    model = make(config).eval()
+    exported = torch.export.export(model, (X,), strict=True).module()
+    torch.testing.assert_close(exported(X), model(X), rtol=0, atol=0)
