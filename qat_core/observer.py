@@ -67,12 +67,13 @@ class MovingRange(StatefulSource):
     @property
     def only_zeros(self) -> bool:
         """Has it seen data, and nothing else in it? Then any range does, and 0 to 1 leaves room for a bias."""
-        return not self.settled and bool(self._holds_zeros())
+        return not (self.settled or torch.compiler.is_compiling()) and bool(self._holds_zeros())
 
     def observe(self, x: Tensor) -> None:
         if in_backward():
             return
-        together = not self.calibrating and in_step_with_others(first=not self.has_seen_data)
+        alone = self.calibrating or torch.compiler.is_compiling()
+        together = not alone and in_step_with_others(first=not self.has_seen_data)
         with torch.no_grad():
             self._observe(x)
             if together:
