@@ -139,7 +139,7 @@ class LearnedScale(StatefulSource):
         )
 
     def _has_seen_all(self) -> bool:
-        return not self._without_numbers() and bool((self.seen != NOTHING).all())
+        return self._without_numbers() or bool((self.seen != NOTHING).all())
 
     def _has_begun(self) -> bool:
         if not (self.settled or self._without_numbers()):

@@ -72,8 +72,8 @@ class MovingRange(StatefulSource):
     def observe(self, x: Tensor) -> None:
         if in_backward() or in_transform():
             return
-        first = not (without_numbers() or self.has_seen_data)
-        together = not self.calibrating and in_step_with_others(first)
+        alone = self.calibrating or without_numbers()
+        together = not alone and in_step_with_others(first=not self.has_seen_data)
         with torch.no_grad():
             self._observe(x)
             if together:
