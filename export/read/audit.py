@@ -1,7 +1,6 @@
 """What is really in the file: every tensor with its type, its shape, its bytes and the bits that a weight takes."""
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from export.read.codes import FLOAT_BITS, INTEGER_BITS, PackedTensor
-from export.read.files import file_bytes
+from export.read.files import Source, file_bytes
 from export.read.graph import Graph
 
 PARTS = {"codes": "codes", "scale": "scales", "zero_point": "zero_points"}
@@ -73,7 +72,7 @@ class Audit:
         return asdict(self)
 
 
-def audit(path: str | os.PathLike[str]) -> Audit:
+def audit(path: Source) -> Audit:
     """Read a file and list what it holds.
 
     Raises:

@@ -1,13 +1,13 @@
 """onnxruntime at every optimization level against expected numbers. Needs no torch."""
 
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from export.read.files import Source
 from export.read.kernels import Kernels
 from export.read.proof import Proof
 from export.read.runtime import LEVELS, Setup, run, session
@@ -89,6 +89,7 @@ class ParityReport:
         divergence: where the answers part, if outputs are further away than the tolerance.
         proof: what can be said for all inputs.
         kernels: the quick kernels that were expected, and whether onnxruntime runs them; None where none was promised.
+        axes: input -> its sizes: a number where the file takes no other, a name where it takes any.
     """
 
     tolerances: list[float]
@@ -96,6 +97,7 @@ class ParityReport:
     divergence: Divergence | None = None
     proof: Proof | None = None
     kernels: Kernels | None = None
+    axes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
     @property
     def outcome(self) -> Outcome:
@@ -168,7 +170,7 @@ class ParityReport:
 
 
 def compare(
-    model: str | os.PathLike[str] | bytes,
+    model: Source,
     inputs: Sequence[NDArray[np.generic]],
     expected: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float] | None = None,
@@ -191,7 +193,9 @@ def compare(
 
 
 def default_tolerance(expected: NDArray[np.generic]) -> float:
-    """1e-5 of an output's range."""
+    """1e-5 of an output's range; none where it is whole numbers or truth values."""
+    if expected.dtype.kind != "f":
+        return 0.0
     return TOLERANCE * output_range(expected.astype(np.float64))
 
 
@@ -207,12 +211,15 @@ def distances(
         raise ParityError(
             f"onnxruntime answers in shapes {[a.shape for a in answers]}, expected {[e.shape for e in expected]}"
         )
+    return [_distance(a, e) for a, e in zip(answers, expected, strict=True)]
+
+
+def _distance(answer: NDArray[np.generic], expected: NDArray[np.generic]) -> NDArray[np.float64]:
     with np.errstate(invalid="ignore"):  # inf - inf
-        found = [
-            np.where(a == e, 0.0, np.abs(a.astype(np.float64) - e.astype(np.float64)))
-            for a, e in zip(answers, expected, strict=True)
-        ]
-    return [np.where(np.isnan(distance), np.inf, distance) for distance in found]
+        distance = np.abs(answer.astype(np.float64) - expected.astype(np.float64))
+    if expected.dtype.kind != "f":
+        distance = np.maximum(distance, 1.0)  # float64 cannot tell large whole numbers apart
+    return np.where(answer == expected, 0.0, np.where(np.isnan(distance), np.inf, distance))
 
 
 def output_range(values: NDArray[np.float64]) -> float:

@@ -5,51 +5,88 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 from google.protobuf.message import DecodeError
 
 EXTERNAL_DATA_FROM = 2**31 - 2**26  # bytes of tensors: protobuf holds less than 2 GB, nodes and metadata included
 SMALLEST_EXTERNAL = 1024
+ONNX_ERRORS = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError)
+Source = str | os.PathLike[str] | bytes | BinaryIO
+Target = str | os.PathLike[str] | BinaryIO
 
 
 class FileError(ValueError):
     """A file cannot be used as an ONNX model; the message says why."""
 
 
-def load(path: str | os.PathLike[str]) -> onnx.ModelProto:
+def load(source: Source) -> onnx.ModelProto:
     """The model in a file, checked in full: structure, types and shapes; external data is read as well.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file, which is read from its beginning and left open.
 
     Raises:
         FileError: there is no such file, or it is not a whole and valid ONNX model.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+    data = contents(source)
+    name = os.fspath(source) if isinstance(source, str | os.PathLike) else "the model"
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise FileError(f"{path} is not a whole ONNX file: {len(data)} bytes that cannot be decoded") from error
+        raise FileError(f"{name} is not a whole ONNX file: {len(data)} bytes that cannot be decoded") from error
     if not model.graph.node:
-        raise FileError(f"{path} is not an ONNX model: {len(data)} bytes without a graph")
+        raise FileError(f"{name} is not an ONNX model: {len(data)} bytes without a graph")
     try:
-        onnx.checker.check_model(os.fspath(path), full_check=True)
-        onnx.load_external_data_for_model(model, os.fspath(path.parent))
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError) as error:
-        raise FileError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
+        if isinstance(source, str | os.PathLike):
+            onnx.checker.check_model(os.fspath(source), full_check=True)
+            onnx.load_external_data_for_model(model, os.fspath(Path(source).parent))
+        else:
+            onnx.checker.check_model(data, full_check=True)
+    except ONNX_ERRORS as error:
+        raise FileError(f"{name} is not a valid ONNX model: {first_line(error)}") from error
     return model
 
 
-@contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A place beside `path` to write to: when the block ends well its files are renamed to where they belong.
+def contents(source: Source) -> bytes:
+    """The bytes of a file.
 
     Raises:
-        FileError: the path cannot be written.
+        FileError: there is none.
     """
-    path = Path(path)
+    if isinstance(source, bytes):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        if not hasattr(source, "read"):
+            kind = type(source).__name__
+            raise FileError(f"cannot read a {kind}; expected a path, bytes or an open binary file")
+        source.seek(0)
+        data = source.read()
+        if not isinstance(data, bytes):
+            raise FileError("cannot read a file that is open as text; expected one opened with 'rb'")
+        return data
+    try:
+        return Path(source).read_bytes()
+    except OSError as error:
+        raise FileError(f"cannot read {os.fspath(source)}: {error.strerror or error}") from error
+
+
+@contextmanager
+def writing(target: Target) -> Iterator[Path]:
+    """A place to write to: when the block ends well its files are renamed, or copied, to where they belong.
+
+    Args:
+        target: a path, beside which the place is, or an open binary file, which is left open.
+
+    Raises:
+        FileError: the target cannot be written.
+    """
+    if not isinstance(target, str | os.PathLike):
+        with _writing_to(target) as place:
+            yield place
+        return
+    path = Path(target)
     if path.is_dir():
         raise FileError(f"cannot write {path}: it is a folder")
     if path.exists() and not path.is_file():  # renaming a file to it would take a device or a pipe away
@@ -59,22 +96,44 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise FileError(f"cannot write {path}: {error.strerror or error}") from error
     with folder:
-        target = Path(folder.name, path.name)
+        place = Path(folder.name, path.name)
         try:
-            yield target
+            yield place
             for file in sorted(Path(folder.name).iterdir(), reverse=True):  # the data before the model that names it
                 os.replace(file, path.parent / file.name)
         except OSError as error:
             raise FileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+@contextmanager
+def _writing_to(file: BinaryIO) -> Iterator[Path]:
+    try:
+        file.write(b"")
+    except (AttributeError, TypeError, OSError) as error:
+        kind = type(file).__name__
+        raise FileError(f"cannot write to a {kind}: {error}; expected a path or a file opened with 'wb'") from error
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "model.onnx")
+        yield place
+        if len(list(Path(folder).iterdir())) > 1:
+            raise FileError("a model of 2 GB or more lies in two files; expected a path")
+        file.write(place.read_bytes())
+
+
 def write(model: onnx.ModelProto, target: Path) -> None:
-    """Write a model, from 2 GB on with its tensors in a second file, `<name>.data`, and check it in full."""
+    """Write a model, from 2 GB on with its tensors in a second file, `<name>.data`, and check it in full.
+
+    Raises:
+        FileError: onnx finds fault with it.
+    """
     if fits_one_file(model):
         target.write_bytes(model.SerializeToString())
     else:
         write_in_two(model, target)
-    onnx.checker.check_model(os.fspath(target), full_check=True)
+    try:
+        onnx.checker.check_model(os.fspath(target), full_check=True)
+    except ONNX_ERRORS as error:
+        raise FileError(f"what torch made of this model is not a valid ONNX model: {first_line(error)}") from error
 
 
 def fits_one_file(model: onnx.ModelProto) -> bool:
@@ -90,9 +149,11 @@ def write_in_two(model: onnx.ModelProto, target: Path) -> None:
     onnx.load_external_data_for_model(model, os.fspath(target.parent))
 
 
-def file_bytes(path: str | os.PathLike[str]) -> int:
+def file_bytes(source: Source) -> int:
     """Size of a model with its external data."""
-    path = Path(path)
+    if not isinstance(source, str | os.PathLike):
+        return len(contents(source))
+    path = Path(source)
     data = path.with_name(f"{path.name}.data")
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 

@@ -1,7 +1,6 @@
 """One view of an ONNX graph, opened once and indexed once: whatever is asked of a file is asked of it."""
 
 import math
-import os
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export.read.codes import INTEGER_BITS, PackedTensor, packed_bytes, unpack
-from export.read.files import load
+from export.read.files import Source, load
 
 SHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}  # the same numbers in another shape
 MOVES = SHAPES | {"Slice", "Split", "Gather", "Identity", "MaxPool"}  # some of the numbers, none of them changed
@@ -48,7 +47,7 @@ class Graph:
                 self.readers.setdefault(name, []).append(node)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> "Graph":
+    def open(cls, path: Source) -> "Graph":
         """The graph of a file.
 
         Raises:
@@ -81,6 +80,20 @@ class Graph:
             (node,) = readers
             if node.op_type not in through:
                 return node
+
+    @cached_property
+    def axes(self) -> dict[str, tuple[int | str, ...]]:
+        """Input -> its sizes: a number where it takes no other, a name where it takes any."""
+        return {
+            x.name: tuple(dim.dim_param or dim.dim_value for dim in x.type.tensor_type.shape.dim)
+            for x in self.model.graph.input
+        }
+
+    @cached_property
+    def batch_axes(self) -> list[int | None]:
+        """Of each input the axis of the batch, which is the first axis that varies in first place; None without one."""
+        batch = next((dims[0] for dims in self.axes.values() if dims and isinstance(dims[0], str)), None)
+        return [dims.index(batch) if batch in dims else None for dims in self.axes.values()]
 
     @cached_property
     def packed(self) -> dict[str, PackedTensor]:

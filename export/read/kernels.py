@@ -5,13 +5,13 @@ between them by one integer kernel, and does so only where the graph has the for
 is written here, and whether a version of onnxruntime still knows it is asked of that version.
 """
 
-import os
 from dataclasses import dataclass, field
 
 import onnx
 from onnx import TensorProto
 
 from export.read.codes import EIGHT_BITS, code_range
+from export.read.files import Source
 from export.read.graph import LIMITS, SHAPES, Graph
 from export.read.runtime import Setup, optimized
 
@@ -74,7 +74,7 @@ def expected_kernels(graph: Graph) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def find_kernels(
-    model: str | os.PathLike[str] | bytes,
+    model: Source,
     expected: dict[str, str],
     slow: dict[str, str] | None = None,
     setup: Setup | None = None,

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from export.read.codes import packed_bytes
 from export.read.compare import ParityReport, compare
+from export.read.files import Source
 from export.read.graph import Graph
 from export.read.kernels import find_kernels
 from export.read.proof import prove
@@ -36,17 +36,20 @@ class ReceiptError(ValueError):
     """A file has no receipt, or does not keep what its receipt promises; the message says which."""
 
 
-def sample(inputs: Sequence[NDArray[np.generic]], first_row: int = 0, whole: bool = False) -> list[dict[str, Any]]:
+def sample(
+    inputs: Sequence[NDArray[np.generic]], batch_axes: Sequence[int | None], first_row: int = 0
+) -> list[dict[str, Any]]:
     """Inputs as the receipt keeps them, for JSON: small ones number by number, large ones as a recipe.
 
-    A few rows from all over a batch, beginning at `first_row`, or one row where a row is large; the `whole` batch where
-    a file takes no other size.
+    A few rows from all over a batch, beginning at `first_row`, or one row where a row is large. Inputs without an axis
+    for the batch are kept whole.
     """
-    batch = inputs[0].shape[0] if inputs[0].ndim else 1
-    largest = max(math.prod(x.shape[1:]) for x in inputs)
-    count = batch if whole else min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
-    rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % batch
-    sampled = [x[rows] if x.ndim and x.shape[0] == batch else x for x in inputs]
+    batched = [(x, axis) for x, axis in zip(inputs, batch_axes, strict=True) if axis is not None]
+    batch = max((x.shape[axis] for x, axis in batched), default=1)
+    largest = max((x.size // max(batch, 1) for x, _ in batched), default=1)
+    count = min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
+    rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % max(batch, 1)
+    sampled = [x if axis is None else x.take(rows, axis) for x, axis in zip(inputs, batch_axes, strict=True)]
     return [_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled]
 
 
@@ -121,11 +124,11 @@ def sample_inputs(receipt: Mapping[str, Any]) -> list[NDArray[np.generic]]:
         return numbers(receipt["inputs"])
 
 
-def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityReport:
+def check(path: Source, setup: Setup | None = None) -> ParityReport:
     """Recompute a file's receipt with the onnxruntime of this machine.
 
     Args:
-        path: the file.
+        path: the file, its bytes, or an open binary file.
         setup: execution providers, threads and session configuration; None is one CPU thread and the defaults.
 
     Returns:
@@ -156,7 +159,7 @@ def check(path: str | os.PathLike[str], setup: Setup | None = None) -> ParityRep
     except InputsError as error:
         raise ReceiptError(f"the receipt's inputs are not the model's: {error}") from error
     kernels = find_kernels(path, promised, setup=setup) if promised else None
-    return ParityReport(tolerances, levels, proof=prove(graph), kernels=kernels)
+    return ParityReport(tolerances, levels, proof=prove(graph), kernels=kernels, axes=graph.axes)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from export.read.files import FileError, first_line, fits_one_file, write_in_two
+from export.read.files import FileError, Source, contents, first_line, fits_one_file, write_in_two
 
 LEVELS = {
     "disable_all": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -50,13 +50,11 @@ class Setup:
             )
 
 
-def session(
-    model: str | os.PathLike[str] | bytes | onnx.ModelProto, level: str = "all", setup: Setup | None = None
-) -> ort.InferenceSession:
+def session(model: Source | onnx.ModelProto, level: str = "all", setup: Setup | None = None) -> ort.InferenceSession:
     """A session at a level of graph optimization, on one CPU thread unless `setup` says otherwise.
 
     Args:
-        model: path of an ONNX file, its bytes, or the model itself.
+        model: path of an ONNX file, its bytes, an open file, or the model itself.
         level: "disable_all", "basic", "extended" or "all", which is onnxruntime's default.
         setup: execution providers, threads, configuration.
     """
@@ -71,7 +69,7 @@ def session(
         return _session(file, level, setup)
 
 
-def optimized(model: str | os.PathLike[str] | bytes, setup: Setup | None = None) -> onnx.ModelProto:
+def optimized(model: Source, setup: Setup | None = None) -> onnx.ModelProto:
     """The graph that a default session makes of a model, without its large tensors."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "optimized.onnx")
@@ -79,9 +77,7 @@ def optimized(model: str | os.PathLike[str] | bytes, setup: Setup | None = None)
         return onnx.load(file, load_external_data=False)
 
 
-def _session(
-    model: str | os.PathLike[str] | bytes, level: str, setup: Setup, keep: Path | None = None
-) -> ort.InferenceSession:
+def _session(model: Source, level: str, setup: Setup, keep: Path | None = None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.intra_op_num_threads = setup.threads
@@ -92,11 +88,11 @@ def _session(
         options.log_severity_level = 4  # it warns that the graph suits this processor only
         options.optimized_model_filepath = os.fspath(keep)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep.name}.data")
-    source = model if isinstance(model, bytes) else os.fspath(model)
+    source = os.fspath(model) if isinstance(model, str | os.PathLike) else contents(model)
     try:
         return ort.InferenceSession(source, options, providers=list(setup.providers))
     except Exception as error:  # onnxruntime's own errors have no common type
-        where = "the model" if isinstance(model, bytes) else os.fspath(model)
+        where = "the model" if isinstance(source, bytes) else source
         raise FileError(f"onnxruntime cannot load {where}: {first_line(error)}") from error
 
 

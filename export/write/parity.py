@@ -3,28 +3,30 @@
 At every optimization level, since each rewrites the graph.
 """
 
-import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.read.compare import ParityError, ParityReport, compare, default_tolerance
+from export.read.files import Source
 from export.read.graph import Graph
 from export.read.kernels import Kernels
 from export.read.proof import prove
 from export.read.runtime import Setup
+from export.write.call import Call, flattened, unwrapped
 from export.write.divergence import find_divergence, watch
 from export.write.storage import StoredLayer
-from export.write.tensors import as_inputs, to_numpy, torch_outputs
+from export.write.tensors import to_numpy, torch_outputs
 from qat_core import convert
 
 
 def check_parity(
     model: nn.Module,
-    path: str | os.PathLike[str],
-    inputs: Tensor | Sequence[Tensor],
+    path: Source,
+    inputs: Any,
     *,
     setup: Setup | None = None,
 ) -> ParityReport:
@@ -32,23 +34,24 @@ def check_parity(
 
     Args:
         model: prepared or converted.
-        path: the exported file.
-        inputs: one tensor, or one for each input of the model; the first dimension is the batch.
+        path: the exported file, its bytes, or an open binary file.
+        inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a tuple that ends in one.
         setup: execution providers, threads and session configuration; None is one CPU thread and the defaults.
 
     Returns:
         The distances at each optimization level, the outcome, where the answers part if they do, and whether a proof
         covers every input; see `ParityReport.raise_if_broken`.
     """
-    tensors = as_inputs(inputs)
-    converted = convert(model).cpu()
-    return parity_of(converted, Graph.open(path), path, tensors, torch_outputs(converted, tensors), setup)
+    model = unwrapped(model)
+    call = Call.of(model, inputs)
+    converted = flattened(convert(model).cpu(), call)
+    return parity_of(converted, Graph.open(path), path, call.tensors, torch_outputs(converted, call.tensors), setup)
 
 
 def parity_of(
     converted: nn.Module,
     graph: Graph,
-    file: str | os.PathLike[str] | bytes,
+    file: Source,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
     setup: Setup | None = None,
@@ -60,7 +63,7 @@ def parity_of(
     divergence = None
     if any(level.beyond_tolerance for level in levels):
         divergence = find_divergence(watch(converted, inputs), graph, arrays, expected, tolerances, levels, setup)
-    return ParityReport(tolerances, levels, divergence, prove(graph), kernels)
+    return ParityReport(tolerances, levels, divergence, prove(graph), kernels, graph.axes)
 
 
 def assert_same_values(graph: Graph, layers: Sequence[StoredLayer]) -> None:

@@ -18,6 +18,7 @@ import onnxscript.optimizer
 from torch import Tensor, nn
 
 from export.read.graph import LIMITS, MOVES
+from export.write.axes import Declared, name_symbols
 from export.write.stand_ins import with_stand_ins
 from export.write.storage import StoredLayer, StoredTensor, narrowest_type
 from export.write.tracing import quiet, trace
@@ -34,10 +35,11 @@ def to_qdq(
     converted: nn.Module,
     layers: Sequence[StoredLayer],
     inputs: Sequence[Tensor],
-    outputs: int,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
     *,
     opset_version: int,
-    dynamic_batch: bool = True,
+    shapes: Declared | None = None,
 ) -> onnx.ModelProto:
     """The ONNX graph of a converted model.
 
@@ -45,15 +47,15 @@ def to_qdq(
         converted: what `convert` returns, on the CPU; it is left as it is.
         layers: how the file holds each of its layers.
         inputs: example inputs.
-        outputs: how many tensors the model answers.
+        input_names, output_names: of the tensors that the model takes and answers.
         opset_version: 21 to 25, one that has the types of `layers`.
-        dynamic_batch: let the first dimension vary, and with it the length of sequences where torch.export can.
+        shapes: which axes of the inputs may vary; None is none.
 
     Raises:
         ValueError: torch cannot trace the model, or what it takes and answers cannot be told apart.
     """
     exporting, buffers = with_stand_ins(converted, layers)
-    model = trace(exporting, inputs, opset_version=opset_version, dynamic_batch=dynamic_batch)
+    model = trace(exporting, inputs, opset_version=opset_version, shapes=shapes)
     for name, value in model.graph.initializers.items():
         stored, role = buffers.get(name, (None, ""))
         if stored is not None and role in ("codes", "zero_point"):
@@ -61,10 +63,11 @@ def to_qdq(
     with quiet():
         _simplify(model)
     _store_activations(model, buffers)
-    _name(model, buffers, ["output"] if outputs == 1 else [f"output_{i}" for i in range(outputs)], opset_version)
+    _name(model, buffers, input_names, output_names, opset_version)
     model.ir_version = IR_VERSIONS[opset_version]
     proto = ir.to_proto(model)
     proto.graph.ClearField("value_info")  # types and shapes in between, which whoever reads the file infers
+    name_symbols(proto)
     return proto
 
 
@@ -162,7 +165,9 @@ def _simplify(model: ir.Model) -> None:
         simplify(model)
 
 
-def _name(model: ir.Model, buffers: Buffers, output_names: Sequence[str], opset_version: int) -> None:
+def _name(
+    model: ir.Model, buffers: Buffers, input_names: Sequence[str], output_names: Sequence[str], opset_version: int
+) -> None:
     """Nodes and initializers get the names of the modules they come from; what says nothing is dropped."""
     for name, value in list(model.graph.initializers.items()):
         if name in buffers:
@@ -179,11 +184,9 @@ def _name(model: ir.Model, buffers: Buffers, output_names: Sequence[str], opset_
         node.metadata_props.clear()
         node.doc_string = None
         _drop_defaults(node, opset_version)
-    taken = {value.name for value in model.graph.inputs}.intersection(output_names)
-    if taken:
-        raise ValueError(f"an input of the model is called {taken.pop()!r}, as its answer is; expected another name")
-    for value, name in zip(model.graph.outputs, output_names, strict=True):
-        value.name = name
+    for values, names in ((model.graph.inputs, input_names), (model.graph.outputs, output_names)):
+        for value, name in zip(values, names, strict=True):
+            value.name = name
     for value in [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]:
         value.metadata_props.clear()
     model.graph.metadata_props.clear()

@@ -51,7 +51,10 @@ torch.library.define(
 def _(x: Tensor, states: Any, params: list[Tensor], mode: str, *settings: Any) -> tuple[Tensor, Tensor, Tensor]:
     _, num_layers, bidirectional, batch_first = settings
     directions, hidden = 2 if bidirectional else 1, params[1].shape[1]
-    last = x.new_empty(num_layers * directions, x.shape[0 if batch_first else 1], hidden)
+    shape = (num_layers * directions, x.shape[0 if batch_first else 1], hidden)
+    if x.shape[2] != params[0].shape[1] or any(tuple(state.shape) != shape for state in states):
+        raise ValueError(f"{mode} takes {params[0].shape[1]} features and states {shape}, given {x.shape}")
+    last = x.new_empty(shape)
     return x.new_empty(*x.shape[:2], directions * hidden), last, torch.empty_like(last)
 
 

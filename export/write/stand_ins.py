@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.write.call import replace_forward
 from export.write.matmul_nbits import DOMAIN, OP_TYPE
 from export.write.recurrent import recurrence
 from export.write.storage import StoredLayer, StoredTensor
@@ -65,6 +66,8 @@ class Blocks(_StandIn):
         """x times the weight: what torch.export carries through as it is."""
         kernel = self.stored.kernel
         assert kernel is not None
+        if x.shape[-1] != kernel.K:
+            raise ValueError(f"{OP_TYPE} takes rows of {kernel.K}, given {x.shape}")
         return torch.onnx.ops.symbolic(
             f"{DOMAIN}::{OP_TYPE}",
             [x, self.codes, self.scale, self._buffers.get("zero_point"), *([] if bias is None else [None, bias])],
@@ -111,10 +114,8 @@ def with_stand_ins(
             layer._modules[f"{part}_quantizer"] = made.setdefault(weight, (Blocks if weight.kernel else Codes)(weight))
         if stored.kernel:
             layer._modules["input_quantizer"] = None
-            layer.__dict__ |= {
-                "forward": partial(_product, layer),
-                "weight": layer.weight,
-            }  # for whoever reads it besides
+            replace_forward(layer, partial(_product, layer))
+            layer.__dict__["weight"] = layer.weight  # others may read it
             continue
         if stored.bias is not None:
             layer.add_module("bias_quantizer", Codes(stored.bias))
@@ -124,9 +125,9 @@ def with_stand_ins(
             layer._modules["input_quantizer"] = ActivationInFloat(layer.input_quantizer)
         layer.__dict__["quantized"] = partial(_quantized, layer)
         if isinstance(layer, QuantEmbeddingBag):
-            layer.__dict__["forward"] = partial(_bag, layer)
+            replace_forward(layer, partial(_bag, layer))
         elif isinstance(layer, QuantLSTM | QuantGRU):
-            layer.__dict__["forward"] = partial(recurrence, layer)
+            replace_forward(layer, partial(recurrence, layer))
     buffers = {
         f"{name}.{role}": (module.stored, role)
         for name, module in exporting.named_modules(remove_duplicate=False)

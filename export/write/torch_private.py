@@ -18,15 +18,14 @@ import onnxscript
 import torch
 from torch import Tensor, nn
 
+from export.write.axes import Declared
 from export.write.translations import TRANSLATIONS
-
-Shapes = tuple[dict[int, object], ...]
 
 _building = threading.Lock()
 
 
 def quick_graph(
-    model: nn.Module, inputs: Sequence[Tensor], shapes: Shapes | None, opset_version: int
+    model: nn.Module, inputs: Sequence[Tensor], shapes: Declared | None, opset_version: int
 ) -> ir.Model | None:
     """What torch.onnx.export makes of a model, sooner.
 

@@ -56,11 +56,11 @@ def _linear_onnx(x: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def _view_onnx(x: Any, size: Any) -> Any:
-    """One size that varies is -1 in a Reshape; of more, all have to be computed."""
-    if sum(not isinstance(n, int) for n in size) == 1:
+    """One size that varies is -1 in a Reshape, which takes a single -1; of more, all have to be computed."""
+    if -1 not in size and sum(not isinstance(n, int) for n in size) == 1:
         return op.Reshape(x, [n if isinstance(n, int) else -1 for n in size])
     parts = [op.Constant(value_ints=[n]) if isinstance(n, int) else op.Reshape(n, [-1]) for n in size]
-    return op.Reshape(x, op.Concat(*parts, axis=0), allowzero=1)
+    return op.Reshape(x, op.Concat(*parts, axis=0), allowzero=int(-1 not in size))  # beside -1 no size may be zero
 
 
 def _reciprocal_onnx(x: Any) -> Any:

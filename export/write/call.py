@@ -1,0 +1,232 @@
+"""How a model is called and what it answers, as flat rows of named tensors: what a graph has instead of arguments.
+
+People call models with tensors, tuples, dictionaries of keyword arguments, lists of caches, dataclasses and None, and
+get the like back. A graph takes tensors and answers tensors. Everything in between is settled here, once.
+"""
+
+import copy
+import dataclasses
+import inspect
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
+Visit = Callable[[Path, Tensor], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One way to call a model: which arguments are tensors, what they are called, and what stays as it was given.
+
+    Attributes:
+        arguments: positional and keyword arguments, in the order of forward's.
+        by_name: the same, by the names that forward has for them.
+        names: of the tensors among them, in the order of forward's arguments: the argument's, its keys behind it.
+        tensors: the tensors themselves, on the CPU.
+    """
+
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    by_name: dict[str, Any]
+    names: tuple[str, ...]
+    tensors: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module, example_inputs: Any) -> "Call":
+        """The call that hands a model its example inputs.
+
+        Args:
+            model: whose forward names the arguments.
+            example_inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a tuple that ends in one.
+
+        Raises:
+            ValueError: there is no tensor among them, or the model's forward does not take them.
+        """
+        args, kwargs = split(example_inputs)
+        try:
+            bound = inspect.signature(model.forward).bind(*args, **kwargs)
+        except TypeError as error:
+            raise ValueError(f"the inputs do not fit {type(model).__name__}.forward: {error}") from error
+        spread = [p.name for p in bound.signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+        named = {k: v for k, v in bound.arguments.items() if k not in spread}
+        for name in spread:
+            named.update(bound.arguments.get(name, {}))
+        paths, tensors = flat(named)
+        if not tensors:
+            found = ", ".join(type(x).__name__ for x in (*args, *kwargs.values())) or "nothing"
+            raise ValueError(f"the inputs are {found}; expected a tensor, or arguments of forward with one among them")
+        return cls(
+            (bound.args, bound.kwargs), named, tuple(_names(paths, "input")), tuple(t.detach().cpu() for t in tensors)
+        )
+
+    def filled(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The same arguments with other tensors, in the order of `names`."""
+        rest = iter(tensors)
+        args, kwargs = replaced(self.arguments, lambda path, tensor: next(rest))
+        return args, kwargs
+
+    def names_of_answers(self, model: nn.Module) -> list[str]:
+        """Of what a flattened model answers to these tensors.
+
+        Raises:
+            ValueError: it answers something else than tensors.
+        """
+        forward = vars(model)["forward"]
+        with torch.no_grad():
+            return list(forward.named(*(tensor.clone() for tensor in self.tensors)))
+
+
+class FlatForward:
+    """The forward of a model while it is exported: from a row of tensors to a tuple of tensors.
+
+    It stands in the model's `forward`, where hooks, copies and torch.export meet it; its signature has the names
+    of the inputs, which torch.export asks for.
+    """
+
+    def __init__(self, model: nn.Module, call: Call) -> None:
+        self.model, self.call, self.own = model, call, vars(model).get("forward")
+        self.__code__ = getattr(model.forward, "__code__", type(self).__call__.__code__)  # torch tells where it is
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        self.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in call.names])
+
+    def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.named(*tensors).values())
+
+    def named(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """What the model answers, name by name."""
+        args, kwargs = self.call.filled(tensors)
+        answer = self.own(*args, **kwargs) if self.own else type(self.model).forward(self.model, *args, **kwargs)
+        return answers(answer, type(self.model).__name__)
+
+
+def flattened(model: nn.Module, call: Call) -> nn.Module:
+    """The same model, called with a row of tensors from now on."""
+    model.__dict__["forward"] = FlatForward(model, call)
+    return model
+
+
+def replace_forward(model: nn.Module, forward: Callable[..., Any]) -> None:
+    """Give a model a forward of its own; one that is called with a row of tensors still is."""
+    if isinstance(flat := vars(model).get("forward"), FlatForward):
+        flat.own = forward
+    else:
+        model.__dict__["forward"] = forward
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside what torch.compile, DataParallel and DistributedDataParallel put around it."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
+            model = inside
+        else:
+            return model
+
+
+def split(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments: a tensor, a tuple, a mapping, or a tuple that ends in a mapping."""
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if not isinstance(example_inputs, tuple | list):
+        return (example_inputs,), {}
+    if example_inputs and isinstance(example_inputs[-1], Mapping):
+        return tuple(example_inputs[:-1]), dict(example_inputs[-1])
+    return tuple(example_inputs), {}
+
+
+def answers(answer: Any, model: str) -> dict[str, Tensor]:
+    """Name -> tensor of what a model answers: keys and fields by their names, all others numbered.
+
+    Raises:
+        ValueError: there is something else than tensors and None, or nothing.
+    """
+    others = [f"{_name(path, 'output')} is a {type(x).__name__}" for path, x in _leaves(answer) if not _is_free(x)]
+    paths, tensors = flat(answer)
+    if others or not tensors:
+        raise ValueError(f"{model} answers {', '.join(others) or 'no tensor'}; expected tensors")
+    return dict(zip(_names(paths, "output"), tensors, strict=True))
+
+
+def flat(value: Any) -> tuple[list[Path], list[Tensor]]:
+    """All tensors inside a value, and the way to each."""
+    found = [(path, leaf) for path, leaf in _leaves(value) if isinstance(leaf, Tensor)]
+    return [path for path, _ in found], [tensor for _, tensor in found]
+
+
+def paired(value: Any, other: Any) -> Iterator[tuple[Tensor, Any]]:
+    """Each tensor inside a value, and what stands in its place in another value; None where the other is None there.
+
+    Raises:
+        ValueError: the other has no such place.
+    """
+    if isinstance(value, Tensor):
+        yield value, other
+        return
+    parts, others = _parts(value) or {}, _parts(other) if other is not None else {}
+    if others is None or not others.keys() <= parts.keys():
+        raise ValueError(
+            f"{other!r} in place of a {type(value).__name__} of {len(parts)}; expected the same containers"
+        )
+    for key, part in parts.items():
+        yield from paired(part, others.get(key))
+
+
+def replaced(value: Any, visit: Visit, path: Path = ()) -> Any:
+    """A value of the same structure with `visit(path, tensor)` in place of each tensor."""
+    if isinstance(value, Tensor):
+        return visit(path, value)
+    if (parts := _parts(value)) is None:
+        return value
+    inside = {key: replaced(part, visit, (*path, key)) for key, part in parts.items()}
+    if isinstance(value, Mapping):
+        twin: Any = copy.copy(value)
+        twin.update(inside)
+        return twin
+    if isinstance(value, tuple | list):
+        return type(value)(*inside.values()) if hasattr(value, "_fields") else type(value)(inside.values())
+    return dataclasses.replace(value, **inside)
+
+
+def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    parts = None if isinstance(value, Tensor) else _parts(value)
+    if parts is None:
+        yield path, value
+    else:
+        for key, part in parts.items():
+            yield from _leaves(part, (*path, key))
+
+
+def _parts(value: Any) -> dict[Any, Any] | None:
+    """What a container holds, by key, field or position; None where it is no container."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, tuple | list):
+        return dict(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return None
+
+
+def _is_free(leaf: Any) -> bool:
+    return leaf is None or isinstance(leaf, Tensor)
+
+
+def _name(path: Path, default: str) -> str:
+    """The keys on the way; positions have no name."""
+    return "_".join(str(key) for key in path if not isinstance(key, int)) or default
+
+
+def _names(paths: Sequence[Path], default: str) -> list[str]:
+    """A name for each path; those that share one are numbered."""
+    names = [_name(path, default) for path in paths]
+    shared = Counter(names)
+    numbers = Counter[str]()
+    numbered = []
+    for name in names:
+        numbered.append(f"{name}_{numbers[name]}" if shared[name] > 1 else name)
+        numbers[name] += 1
+    return numbered

@@ -1,0 +1,113 @@
+"""What is refused before anything is written, each with a sentence that says what was expected."""
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.read.compare import default_tolerance, distances
+from export.read.graph import Graph
+from export.read.runtime import InputsError, run, session
+from export.write.axes import Declared
+from export.write.call import Call
+from export.write.storage import FIRST_OPSET, LAST_OPSET
+from export.write.tensors import to_numpy, torch_outputs
+
+
+def check_arguments(flavor: str, storage: str | None, opset_version: int | None) -> None:
+    if flavor not in ("qdq", "ort"):
+        raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq' or 'ort'")
+    if storage not in (None, "int8"):
+        raise ValueError(f"storage={storage!r} is not supported; expected None or 'int8'")
+    if opset_version is not None and opset_version not in range(FIRST_OPSET, LAST_OPSET + 1):
+        raise ValueError(
+            f"opset_version={opset_version!r} is not supported; expected {FIRST_OPSET}, the first with INT4, "
+            f"to {LAST_OPSET}"
+        )
+
+
+def check_mode(model: nn.Module, converted: nn.Module, inputs: Sequence[Tensor]) -> None:
+    """A file answers as the model does in evaluation mode, so that has to be its mode where it makes a difference."""
+    training = [name for name, module in model.named_modules() if module.training]
+    expected = torch_outputs(converted, inputs)
+    if not training or _same(converted, training, inputs, expected):
+        return
+    alone = (name for name in training if not _same(converted, [name], inputs, expected))
+    name = next(alone, "")
+    raise ValueError(
+        f"the model is in training mode, where {type(model.get_submodule(name)).__name__} {name!r} answers otherwise; "
+        "expected model.eval()"
+    )
+
+
+def _same(
+    converted: nn.Module, training: Sequence[str], inputs: Sequence[Tensor], expected: Sequence[NDArray[Any]]
+) -> bool:
+    """Does the model answer as expected while some of its modules train?"""
+    twin = copy.deepcopy(converted).eval()
+    for name, module in twin.named_modules():
+        module.training = name in training
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        answers = [to_numpy(y) for y in twin(*(x.clone() for x in inputs))]
+    if [y.shape for y in answers] != [y.shape for y in expected]:
+        return False
+    tolerances = [default_tolerance(y) for y in expected]
+    return all((d <= t).all() for d, t in zip(distances(answers, expected), tolerances, strict=True))
+
+
+def names_in_file(
+    call: Call, converted: nn.Module, input_names: Sequence[str] | None, output_names: Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """What inputs and outputs are called in the file.
+
+    Raises:
+        ValueError: there are too many names or too few, or one is there twice.
+    """
+    answered = call.names_of_answers(converted)
+    found = []
+    for argument, said, own in (("input_names", input_names, call.names), ("output_names", output_names, answered)):
+        if said is not None and len(said) != len(own):
+            raise ValueError(f"{argument}={list(said)}; expected {len(own)}, for {', '.join(own)}")
+        found.append(list(own if said is None else said))
+    inputs, outputs = found
+    if output_names is None:
+        outputs = [f"{name}_out" if name in inputs else name for name in outputs]
+    twice = [name for name, count in Counter(inputs + outputs).items() if count > 1]
+    if twice:
+        raise ValueError(f"two inputs or outputs are called {twice[0]!r}; expected a name of its own for each")
+    return inputs, outputs
+
+
+def runs(proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> bool:
+    """Does onnxruntime take these inputs?"""
+    try:
+        run(session(proto, "disable_all"), [to_numpy(x) for x in inputs])
+    except InputsError:
+        return False
+    return True
+
+
+def check_batch(model: nn.Module, proto: onnx.ModelProto) -> None:
+    axes = Graph(proto).axes
+    if all(isinstance(sizes[0], int) for sizes in axes.values() if sizes):
+        sizes = next((sizes for sizes in axes.values() if sizes), (0,))
+        raise ValueError(
+            f"{type(model).__name__} takes batches of {sizes[0]} only: its forward depends on that number; "
+            "expected one that takes any, or dynamic_batch=False"
+        )
+
+
+def check_declared(shapes: Declared, proto: onnx.ModelProto) -> None:
+    """An axis that the user lets vary has to."""
+    for (name, sizes), dims in zip(Graph(proto).axes.items(), shapes, strict=True):
+        for axis, dim in (dims or {}).items():
+            if isinstance(sizes[axis], int) and dim is not torch.export.Dim.AUTO and dim is not torch.export.Dim.STATIC:
+                raise ValueError(
+                    f"dynamic_shapes lets axis {axis} of {name!r} vary, which is {sizes[axis]} in the example; the model "
+                    "takes no other size"
+                )

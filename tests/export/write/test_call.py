@@ -1,0 +1,136 @@
+"""Arguments and answers of every shape that PyTorch people use."""
+
+import copy
+import dataclasses
+import inspect
+from collections import OrderedDict, UserDict, defaultdict, namedtuple
+
+import pytest
+import torch
+from torch import nn
+
+from export.write.call import Call, answers, flat, flattened, replaced, split, unwrapped
+
+A, B, C = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
+Pair = namedtuple("Pair", ["left", "right"])
+
+
+@dataclasses.dataclass
+class Answer:
+    logits: torch.Tensor
+    hidden: torch.Tensor | None = None
+
+
+class Text(nn.Module):
+    def forward(self, ids, mask=None, past=None, *, scale=None, **more):
+        y = ids if mask is None else ids * mask
+        y = y if past is None else y + sum(past)
+        return y if scale is None else y * scale
+
+
+class Many(nn.Module):
+    def forward(self, *xs):
+        return sum(xs)
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (A, ["ids"]),
+        ((A, B), ["ids", "mask"]),
+        ((A, None, (B, C)), ["ids", "past_0", "past_1"]),
+        ({"ids": A, "scale": B}, ["ids", "scale"]),
+        ({"scale": C, "mask": B, "ids": A}, ["ids", "mask", "scale"]),
+        ((A, {"mask": B}), ["ids", "mask"]),
+        (UserDict(ids=A, mask=B), ["ids", "mask"]),
+        ({"ids": A, "past": [B, C], "scale": 2.0}, ["ids", "past_0", "past_1"]),
+        ({"ids": A, "extra": B}, ["ids", "extra"]),
+        ({"ids": A, "past": {"key": B, "value": C}}, ["ids", "past_key", "past_value"]),
+    ],
+)
+def test_tensors_are_called_as_the_arguments_are(given, names):
+    call = Call.of(Text(), given)
+    assert list(call.names) == names
+    args, kwargs = call.filled(call.tensors)
+    again = flat((args, kwargs))[1]
+    assert all(torch.equal(a, b) for a, b in zip(again, call.tensors, strict=True))
+    assert sorted(t.item() for t in again) == sorted(t.item() for t in flat(given)[1])
+
+
+def test_a_forward_of_any_number_of_inputs():
+    call = Call.of(Many(), (A, B, C))
+    assert list(call.names) == ["xs_0", "xs_1", "xs_2"]
+    assert [y.item() for y in flattened(Many(), call)(A, B, C)] == [6]
+
+
+def test_a_flattened_model_takes_tensors_and_says_their_names():
+    call = Call.of(Text(), (A, {"past": [B, C], "scale": torch.tensor([10.0])}))
+    model = flattened(Text(), call)
+    assert list(inspect.signature(model.forward).parameters) == list(call.names)
+    assert [y.item() for y in model(*call.tensors)] == [60]
+    assert [y.item() for y in model(*(t + 1 for t in call.tensors))] == [99]
+
+
+def test_a_copy_of_a_flattened_model_calls_itself():
+    model = flattened(nn.Sequential(nn.Linear(1, 1)), Call.of(nn.Sequential(nn.Linear(1, 1)), A))
+    twin = copy.deepcopy(model)
+    nn.init.zeros_(twin[0].weight)
+    nn.init.ones_(twin[0].bias)
+    assert twin(A)[0].item() == 1
+    assert model(A)[0].item() != 1
+
+
+def test_a_forward_of_the_models_own_is_kept():
+    model = nn.Identity()
+    model.forward = lambda x: {"twice": 2 * x}
+    assert flattened(model, Call.of(model, A)).forward.named(A)["twice"].item() == 2
+
+
+def test_what_is_put_around_a_model_is_taken_away():
+    model = nn.Linear(1, 1)
+    assert unwrapped(model) is model
+    assert unwrapped(nn.DataParallel(torch.compile(model, backend="eager"))) is model
+
+
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        (A, ["output"]),
+        ((A, B), ["output_0", "output_1"]),
+        ((A, (B, C)), ["output_0", "output_1", "output_2"]),
+        ((A, None), ["output"]),
+        ({"logits": A, "hidden": [B, C]}, ["logits", "hidden_0", "hidden_1"]),
+        (OrderedDict(out=A, aux=B), ["out", "aux"]),
+        (Answer(A), ["logits"]),
+        (Pair(A, B), ["left", "right"]),
+        ((A, {"loss": B}), ["output", "loss"]),
+    ],
+)
+def test_answers_are_called_by_their_keys(answer, names):
+    assert list(answers(answer, "Net")) == names
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"), [("text", "output is a str"), ({"n": 3, "y": A}, "n is an? int"), ((), "no tensor")]
+)
+def test_what_is_no_tensor_is_named(answer, what):
+    with pytest.raises(ValueError, match=f"Net answers {what}.*; expected tensors"):
+        answers(answer, "Net")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Pair(A, B), [A, (B, None)], Answer(A, B), OrderedDict(x=A), defaultdict(list, x=[A]), UserDict(x=A), 3, None],
+)
+def test_a_value_keeps_its_structure(value):
+    twin = replaced(value, lambda path, tensor: tensor + 1)
+    assert type(twin) is type(value)
+    assert [t.item() for t in flat(twin)[1]] == [t.item() + 1 for t in flat(value)[1]]
+
+
+def test_arguments_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"do not fit Text\.forward: missing a required argument: 'ids'"):
+        Call.of(Text(), {"mask": A})
+    with pytest.raises(ValueError, match="the inputs are float; expected a tensor"):
+        Call.of(Text(), 3.0)
+    assert split([A, B]) == ((A, B), {})
