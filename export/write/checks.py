@@ -108,6 +108,6 @@ def check_declared(shapes: Declared, proto: onnx.ModelProto) -> None:
         for axis, dim in (dims or {}).items():
             if isinstance(sizes[axis], int) and dim is not torch.export.Dim.AUTO and dim is not torch.export.Dim.STATIC:
                 raise ValueError(
-                    f"dynamic_shapes lets axis {axis} of {name!r} vary, which is {sizes[axis]} in the example; the model "
+                    f"dynamic_shapes lets axis {axis} of {name!r} vary from {sizes[axis]}; but the model "
                     "takes no other size"
                 )
