@@ -1,4 +1,4 @@
-"""torch 2.8 to 2.14 by names that they keep to themselves, for an export of a small network in a sixth of the time.
+"""torch 2.11 to 2.14 by names that they keep to themselves, for an export of a small network in a sixth of the time.
 
 torch.onnx.export makes a table of all operators that have an ONNX function, and traces each program a second time to
 take the others apart, whether there are any or not: 1.3 s for three small layers. Here the table is made once, and a

@@ -26,7 +26,7 @@ def test_four_bits_need_training(capsys, tmp_path):
     result = lab(capsys, tmp_path, "--bits", "4", "--granularity", "per_tensor")
     assert result["fp32"]["mse_clean"] <= 0.003
     assert result["ptq"]["mse_clean"] >= 0.3
-    assert result["qat"]["mse_clean"] <= 0.006
+    assert result["qat"]["mse_clean"] <= 0.02  # 0.001 to 0.009 in 14 runs that differ by the last bits of first weights
     assert result["parity"]["ok"]
     assert len(result["parity"]["levels"]) == 4
     assert result["onnx"]["bytes"] < result["onnx"]["fp32_bytes"]
@@ -39,7 +39,7 @@ def test_four_bits_need_training(capsys, tmp_path):
 def test_activations_of_eight_bits_change_little(capsys, tmp_path):
     result = lab(capsys, tmp_path, "--scale", "learned", "--activation-bits", "8")
     assert result["config"]["activation_bits"] == 8
-    assert result["qat"]["mse_clean"] <= 0.006
+    assert result["qat"]["mse_clean"] <= 0.01  # 0.0006 to 0.0034 in 14 such runs
     assert result["parity"]["ok"]
 
 
