@@ -40,7 +40,7 @@ clean:
 	rm -rf $(VENV) .venv-peers .venv-matrix
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 10) and f"python3 is {v[0]}.{v[1]}; expected 3.10 or newer")'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and f"python3 is {v[0]}.{v[1]}; expected 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); $(PYTHON) -m pip install virtualenv && $(PYTHON) -m virtualenv $(VENV); }
 
 $(VENV)/app.stamp: requirements.txt constraints.txt | $(BIN)/python

@@ -4,7 +4,7 @@ pyproject.toml names the Pythons, requirements.txt the oldest of each package. O
 .venv-matrix, and goes when its tests have run: torch for Linux brings gigabytes of CUDA. A Python that this machine has
 not got, and packages that no index has for it, are named and left out.
 
-    python -m tests.matrix [PYTHON ...] [-- PYTEST ARGUMENTS]    for example 3.10 3.13 -- tests/export
+    python -m tests.matrix [PYTHON ...] [-- PYTEST ARGUMENTS]    for example 3.11 3.13 -- tests/export
 """
 
 import os
