@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -94,13 +93,18 @@ def head() -> str:
 
 
 def serve(host: str, port: int) -> NoReturn:
-    """Answer visitors until interrupted; SIGTERM, with which a machine ends a server, does as Ctrl+C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with suppress(KeyboardInterrupt):
-        launch(build(), host, port)
-        print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
-        importlib.import_module("export.write.exporter")  # so that the first to export need not wait for it
-        threading.Event().wait()
+    """Answer visitors until interrupted; SIGTERM, with which a machine ends a server, does as Ctrl+C.
+
+    A signal sets an event, and raises nothing: what it would be raised in, an import for one, may keep it to itself.
+    """
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
+    launch(build(), host, port)
+    print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
+    # so that the first to export need not wait for it
+    threading.Thread(target=importlib.import_module, args=("export.write.exporter",), daemon=True).start()
+    interrupted.wait()
     end()
 
 
@@ -127,7 +131,8 @@ def end() -> NoReturn:
 
     Python would stop the threads of Gradio wherever they are. In the middle of torch, that is an abort.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # whoever asks twice does not wait
     stop_all()
     deadline = time.monotonic() + SECONDS_TO_END
     with exclusive(lambda: time.monotonic() < deadline):

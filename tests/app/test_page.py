@@ -110,11 +110,14 @@ def test_a_space_with_zero_gpu_finds_the_function_it_asks_for(monkeypatch: pytes
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_a_page_that_trains_ends_at_once_and_quietly(signal_number: signal.Signals) -> None:
     command = [sys.executable, "-m", "tests.app.train_and_serve", str(free_port())]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert "Ctrl+C ends it" in process.stdout.readline()
-    process.send_signal(signal_number)
-    _, complaints = process.communicate(timeout=30)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert "Ctrl+C ends it" in process.stdout.readline()
+            process.send_signal(signal_number)
+            _, complaints = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, complaints) == (0, "")
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 import export.write.exporter
-from export import FileError, ParityError, audit, check_parity, export_onnx
+from export import FileError, ParityError, audit, check, check_parity, export_onnx
 from export.read.compare import output_range
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 
@@ -134,19 +134,14 @@ class TakesOutput(nn.Module):
 
 
 REFUSED = {
-    "dict in": (
-        nn.Linear(4, 4),
-        {"input": torch.zeros(3, 4)},
-        "the inputs are a dict of no tensors; expected a tensor",
-    ),
-    "array in": (nn.Linear(4, 4), [np.zeros((3, 4))], "the inputs are a list of ndarray; expected a tensor"),
-    "nothing in": (nn.Linear(4, 4), (), "the inputs are a tuple of no tensors; expected a tensor"),
-    "dict out": (Around(lambda layer, x: {"y": layer(x)}), None, "Around answers a dict; expected a tensor or a tuple"),
-    "None out": (Around(lambda layer, x: (layer(x), None)), None, "answers a tuple of Tensor, NoneType; expected"),
-    "nested out": (Around(lambda layer, x: (layer(x), (x, x))), None, "answers a tuple of Tensor, tuple; expected"),
+    "unknown in": (nn.Linear(4, 4), {"x": torch.zeros(3, 4)}, r"do not fit QuantLinear\.forward: missing .* 'input'"),
+    "array in": (nn.Linear(4, 4), [np.zeros((3, 4))], "the inputs are ndarray; expected a tensor"),
+    "nothing in": (nn.Linear(4, 4), (), "do not fit QuantLinear.forward: missing a required argument: 'input'"),
+    "text out": (Around(lambda layer, x: (layer(x), "text")), None, "Around answers output is a str; expected tensors"),
+    "number out": (Around(lambda layer, x: {"y": layer(x), "n": 3}), None, "answers n is an? int; expected tensors"),
+    "none out": (Around(lambda layer, x: layer(x) and None), None, "expected tensors"),
     "float16": (nn.Linear(4, 4).half(), torch.zeros(3, 4).half(), r"layer 'model' is torch.float16; expected torch.f"),
     "float64": (nn.Linear(4, 4).double(), torch.zeros(3, 4).double(), "is torch.float64; expected torch.float32"),
-    "name": (TakesOutput(), None, "an input of the model is called 'output', as its answer is; expected another name"),
     "batch": (
         Around(lambda layer, x: layer(x) + torch.arange(3.0)[:, None]),
         None,
@@ -162,6 +157,43 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path, name):
     with pytest.raises(ValueError, match=sentence):
         export_onnx(prepare(model), inputs, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        (lambda y, x: {"y": y, "hidden": (y, x + 1)}, ["y", "hidden_0", "hidden_1"]),
+        (lambda y, x: (y, None), ["output"]),
+        (lambda y, x: (y, (y + 1, y + 2)), ["output_0", "output_1", "output_2"]),
+        (lambda y, x: {"y": y, "x": x}, ["y", "x_out"]),
+    ],
+)
+def test_answers_are_outputs_by_their_keys(tmp_path, answer, names):
+    model, path = prepare(Around(lambda layer, x: answer(layer(x), x))), tmp_path / "model.onnx"
+    assert export_onnx(model, torch.randn(3, 4), path).ok
+    session = ort.InferenceSession(path)
+    assert [output.name for output in session.get_outputs()] == names
+    assert [x.name for x in session.get_inputs()] == ["x"]
+
+
+def test_an_answer_never_takes_the_name_of_an_input(tmp_path):
+    path = tmp_path / "model.onnx"
+    assert export_onnx(prepare(TakesOutput()), torch.randn(3, 4), path).ok
+    assert [y.name for y in ort.InferenceSession(path).get_outputs()] == ["output_out"]
+
+
+def test_names_of_ones_own_are_those_of_the_file_and_of_its_receipt(tmp_path):
+    model, path = prepare(nn.Linear(4, 4)), tmp_path / "model.onnx"
+    export_onnx(model, torch.randn(3, 4), path, input_names=["image"], output_names=["embedding"])
+    session = ort.InferenceSession(path)
+    assert [session.get_inputs()[0].name, session.get_outputs()[0].name] == ["image", "embedding"]
+    assert check(path).ok
+    for names, sentence in (
+        ({"input_names": ["a", "b"]}, r"input_names=\['a', 'b'\]; expected 1, for input"),
+        ({"output_names": ["input"]}, "two inputs or outputs are called 'input'"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            export_onnx(model, torch.randn(3, 4), path, **names)
 
 
 def test_a_model_for_one_size_of_batch_is_exported_for_that(tmp_path):

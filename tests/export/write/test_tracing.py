@@ -10,6 +10,7 @@ from packaging.version import Version
 from torch import nn
 
 from export.write import torch_private, tracing
+from export.write.axes import every_axis
 from export.write.qdq import to_qdq
 from export.write.stand_ins import with_stand_ins
 from export.write.storage import stored_layers
@@ -78,13 +79,16 @@ def traced_again(monkeypatch):
 @asks_privately
 @pytest.mark.parametrize(("build", "config", "inputs", "twice"), MODELS)
 def test_the_graph_is_that_of_the_public_exporter(monkeypatch, traced_again, build, config, inputs, twice):
-    converted, outputs = convert(prepared(build(), config, inputs)), 2 if build is Lookup else 1
-    settings = {"opset_version": 21, "dynamic_batch": build is not Asked}
-    layers = stored_layers(converted, opset_version=21)
-    quick = to_qdq(converted, layers, inputs, outputs, **settings)
+    converted = convert(prepared(build(), config, inputs))
+    layers, names = (
+        stored_layers(converted, opset_version=21),
+        (["x", "memory"][: len(inputs)], ["y", "weights"][: 2 if build is Lookup else 1]),
+    )
+    settings = {"opset_version": 21, "shapes": None if build is Asked else every_axis(inputs)}
+    quick = to_qdq(converted, layers, inputs, *names, **settings)
     assert bool(traced_again) == twice
     monkeypatch.setattr(tracing, "quick_graph", lambda *_: None)
-    assert quick == to_qdq(converted, layers, inputs, outputs, **settings)
+    assert quick == to_qdq(converted, layers, inputs, *names, **settings)
 
 
 @asks_privately
@@ -117,9 +121,9 @@ def test_a_torch_that_cannot_be_asked_so_is_asked_in_its_public_way(monkeypatch)
 
     converted = convert(prepared(mlp(), W4, ROWS))
     layers = stored_layers(converted)
-    expected = to_qdq(converted, layers, ROWS, 1, opset_version=21)
+    expected = to_qdq(converted, layers, ROWS, ["x"], ["y"], opset_version=21)
     monkeypatch.setattr(torch_private, "_registry", renamed)
-    assert to_qdq(converted, layers, ROWS, 1, opset_version=21) == expected
+    assert to_qdq(converted, layers, ROWS, ["x"], ["y"], opset_version=21) == expected
 
 
 @pytest.mark.parametrize("collects", [True, False])
@@ -134,7 +138,7 @@ def test_the_garbage_collector_pauses_and_is_left_as_it_was(monkeypatch, collect
     (gc.enable if collects else gc.disable)()
     try:
         with pytest.raises(ValueError, match="cannot export"):
-            tracing.trace(mlp(), ROWS, opset_version=21, dynamic_batch=True)
+            tracing.trace(mlp(), ROWS, opset_version=21, shapes=None)
         assert (during, gc.isenabled()) == ([False], collects)
     finally:
         gc.enable()
