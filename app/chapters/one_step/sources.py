@@ -18,7 +18,7 @@ def sources() -> dict[str, Any]:
     """For each stage the lines that do it, by stage and where need be by the rule of the scale."""
     measured = excerpt(FakeQuantize.with_scale, "y = ste_round(groups, scale")
     return {
-        "latent": excerpt(QuantLayer.quantized, "weight, _ = self.weight_quantizer.with_scale(self.weight)"),
+        "latent": excerpt(QuantLayer.quantized, "weight, _ = self.weight_quantizer.with_scale"),
         "scale": excerpt(minmax_qparams, "largest = x.abs().amax(", "_finish(largest.div_("),
         "scale.mse": excerpt(mse_qparams, "best_scale = torch.where"),
         "scale.learned": excerpt(LearnedScale.qparams, "log2_scale.exp2()"),
