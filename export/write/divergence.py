@@ -71,12 +71,15 @@ def find_divergence(
     places = _places(probes, graph)
     if not places:
         return None
+    batched = zip(inputs, graph.batch_axes, strict=True)
+    fixed = next((len(x) for x in inputs if x.ndim), 1)  # where a file takes one size only
+    batch = max((x.shape[axis] for x, axis in batched if axis is not None), default=fixed)
     found = []
     for level in [level.level for level in levels if level.beyond_tolerance]:
         answers = run(session(graph.model, level, setup), inputs)
         off = [d > tolerance for d, tolerance in zip(distances(answers, expected), tolerances, strict=True)]
         inside = _values([value for value, _ in places], graph, inputs, level, setup)
-        found.append(_first_difference(level, places, inside, off, graph.model.graph.output[0].name, len(inputs[0])))
+        found.append(_first_difference(level, places, inside, off, graph.model.graph.output[0].name, batch))
     return next((divergence for divergence in found if not divergence.explained), found[-1])
 
 

@@ -100,6 +100,25 @@ def test_an_output_of_large_numbers_hides_no_fault_in_one_of_small_numbers(tmp_p
     assert check_parity(model, changed, x).outcome == "broken"
 
 
+class Timed(nn.Module):
+    """A number for all, and rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = nn.Linear(2, 5)
+
+    def forward(self, time, x):
+        return torch.relu(self.scores(x)) + time
+
+
+def test_a_fault_behind_an_input_without_axes_is_found(tmp_path):
+    model, inputs = prepare(Timed()), (torch.tensor(3.0), torch.randn(33, 2))
+    report = export_onnx(model, inputs, tmp_path / "model.onnx")
+    assert report.axes == {"time": (), "x": ("batch", 2)}
+    changed = change(tmp_path / "model.onnx", "scores.weight_scale", lambda scale: scale * np.float32(1.001))
+    assert check_parity(model, changed, inputs).outcome == "broken"
+
+
 class Masked(nn.Module):
     def __init__(self):
         super().__init__()
