@@ -86,7 +86,8 @@ def export_onnx(
     check_enabled(model)
     converted = flattened(convert(model).cpu(), call)
     inputs = call.tensors
-    check_mode(model, converted, inputs)
+    expected = torch_outputs(converted, inputs)
+    check_mode(model, converted, inputs, expected)
     layers = stored_layers(converted, flavor, storage, opset_version)
     opset = opset_version or default_opset(layers)
     names = names_in_file(call, converted, input_names, output_names)
@@ -106,7 +107,6 @@ def export_onnx(
     else:
         example = inputs
         proto, others = graph_of(None), []
-    expected = torch_outputs(converted, inputs)
     graph = Graph(proto)
     assert_same_values(graph, layers)
     with writing(path) as target:
