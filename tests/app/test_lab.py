@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import onnxruntime as ort
 import pytest
@@ -74,9 +72,8 @@ def test_eight_bits_do_not(capsys, tmp_path):
     assert result["ptq"]["mse_clean"] <= 0.006
 
 
-def test_same_seed_same_numbers(tmp_path):
-    command = [sys.executable, "-m", "app.lab", "--steps", "60", "--json", "--out", str(tmp_path)]
-    first, second = (json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL)) for _ in range(2))
+def test_same_seed_same_numbers(capsys, tmp_path):
+    first, second = (lab(capsys, tmp_path, "--steps", "60") for _ in range(2))
     del first["seconds"], second["seconds"]
     assert first == second
 

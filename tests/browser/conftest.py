@@ -7,12 +7,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from app.components.module import STATIC, static_path
 from tests.browser.chapters import open_page
 from tests.browser.chromium import find
 
@@ -95,6 +97,24 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def in_module(server: str, chromium: Browser) -> Iterator[Callable[..., Any]]:
+    """What a function makes of one of our modules, loaded without the page around it, and of an argument."""
+    alone = chromium.new_page()
+    alone.goto(address(server, STATIC / "page" / "page.css"))
+
+    def ask(module: Path, function: str, argument: Any = None) -> Any:
+        loaded = f"async ([address, argument]) => ({function})(await import(address), argument)"
+        return alone.evaluate(loaded, [address(server, module), argument])
+
+    yield ask
+    alone.close()
+
+
+def address(server: str, file: Path) -> str:
+    return f"{server}/gradio_api/file={static_path(file)}"
 
 
 @pytest.fixture
