@@ -70,10 +70,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         wait_until_it_answers(url, process, log)
         yield url
+        process.terminate()
+        assert process.wait(10) == 0
         assert "Traceback" not in log.read_text()
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()
 
 
 def clean_environment() -> dict[str, str]:
