@@ -180,14 +180,14 @@ def ask_file(text: Any, exported: Exported | None, progress: Progress) -> str:
 
 
 def parse_number(text: Any) -> float:
-    """A number that float32 can hold.
+    """A number that float32 can hold, with a decimal point or comma.
 
     Raises:
         ValueError: it is not one; the message names it and what was expected.
     """
     try:
-        x = float(text)
-    except (TypeError, ValueError):
+        x = float(text.replace(",", "."))
+    except (AttributeError, ValueError):
         raise ValueError(f"x={text!r:.60} is not a number; expected one such as 0.5 or -1.2") from None
     if not abs(x) <= LARGEST_FLOAT32:
         raise ValueError(f"x={text!r:.60} is out of range; expected a finite float32 number such as 0.5")

@@ -189,7 +189,7 @@ def test_without_a_file_there_is_nothing_to_show_ask_or_check(fresh: Progress) -
 
 
 def test_an_x_is_answered_with_a_point(exported: Exported, fresh: Progress) -> None:
-    shown = json.loads(onnxruntime.ask_file(" 0.5 ", exported, fresh))
+    shown = json.loads(onnxruntime.ask_file(" 0,5 ", exported, fresh))
     assert shown["words"].startswith("For x = 0.5 the file answers")
     assert "moved on" not in shown["words"]
     assert shown["point"]["x"] == 0.5
@@ -205,7 +205,7 @@ def test_an_answer_says_when_training_has_moved_on(exported: Exported, fresh: Pr
     assert "The file is of INT4 per tensor, seed 0, noise 0.1, step 0; the page has moved on to INT8" in words
 
 
-@pytest.mark.parametrize("text", ["abc", "", "0,5", "nan", "inf", "1e39", "0.5 0.6"])
+@pytest.mark.parametrize("text", ["abc", "", "0,5,1", "nan", "inf", "1e39", "0.5 0.6"])
 def test_what_is_not_a_number_is_named(exported: Exported, fresh: Progress, text: str) -> None:
     shown = json.loads(onnxruntime.ask_file(text, exported, fresh))
     assert shown["problem"]
