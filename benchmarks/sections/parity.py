@@ -47,7 +47,7 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
     import numpy as np
 
     from export import check_parity, export_onnx
-    from export.read.compare import output_range
+    from export.read.distance import output_range
     from export.read.runtime import run, session
     from export.write.tensors import to_numpy, torch_outputs
     from qat_core import convert

@@ -1,20 +1,16 @@
 """export_onnx: trace, prove, write."""
 
-import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from export.read import receipt
-from export.read.compare import ParityReport, compare
+from export.read.compare import ParityReport
 from export.read.files import Target, write, writing
 from export.read.graph import Graph
-from export.read.kernels import Kernels, expected_kernels, find_kernels
+from export.read.kernels import Kernels, expected_kernels, find_kernels, see_activations
 from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
 from export.write.call import Call, flattened, unwrapped
 from export.write.checks import (
@@ -27,12 +23,11 @@ from export.write.checks import (
     runs,
 )
 from export.write.parity import assert_same_values, parity_of
+from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.storage import StoredLayer, as_settings, default_opset, stored_layers
-from export.write.tensors import to_numpy, torch_outputs
+from export.write.tensors import torch_outputs
 from qat_core import convert
-
-SAMPLE_ATTEMPTS = 8
 
 
 def export_onnx(
@@ -119,7 +114,7 @@ def export_onnx(
         if kernels is not None:
             kernels.raise_if_missing()
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
-        _attach_receipt(graph, target, converted, inputs, report, settings)
+        attach_receipt(graph, target, converted, inputs, expected, report, settings)
         write(proto, target)
     return report
 
@@ -129,32 +124,5 @@ def _kernels_of(graph: Graph, layers: Sequence[StoredLayer], target: Path) -> Ke
     promised, in_float = expected_kernels(graph)
     quick = {node.rpartition("/")[0] for node in promised}
     known = {layer.name: layer.reason for layer in layers if layer.reason}
-    return find_kernels(target, promised, {n: reason for n, reason in {**in_float, **known}.items() if n not in quick})
-
-
-def _attach_receipt(
-    graph: Graph,
-    target: Path,
-    converted: nn.Module,
-    inputs: Sequence[Tensor],
-    report: ParityReport,
-    settings: dict[str, Any],
-) -> None:
-    """Promise a sample that no rounding tie decides, on this machine at least."""
-    for first_row in range(SAMPLE_ATTEMPTS):
-        sample = receipt.sample([to_numpy(t) for t in inputs], graph.batch_axes, first_row)
-        numbers = receipt.numbers(sample)
-        outputs = torch_outputs(converted, [torch.from_numpy(x) for x in numbers])
-        levels = compare(target, numbers, outputs, report.tolerances)
-        if not any(level.beyond_tolerance for level in levels):
-            break
-    receipt.attach(
-        graph,
-        sample,
-        outputs,
-        report.tolerances,
-        versions={"python": platform.python_version()}
-        | {m.__name__: m.__version__ for m in (torch, onnx, onnxruntime)},
-        settings=settings,
-        kernels=report.kernels.expected if report.kernels else {},
-    )
+    slow = {n: reason for n, reason in {**in_float, **known}.items() if n not in quick}
+    return see_activations(find_kernels(target, promised, slow), graph)
