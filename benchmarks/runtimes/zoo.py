@@ -16,6 +16,14 @@ from qat_core import QATConfig, QuantSpec, calibrate, prepare
 
 ROWS = 256
 WORDS, LENGTH = 40, 12
+SIX = (  # one of each trouble
+    "mlp-w2-per_channel",
+    "ort-w4-dynamic32",
+    "mlp-mixed-widths-powers",
+    "cnn-w8a8-powers",
+    "lstm-w4",
+    "transformer-w8a8",
+)
 
 
 @dataclass(frozen=True)

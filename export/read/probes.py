@@ -1,6 +1,7 @@
 """Small questions whose answers tell how this onnxruntime computes on this processor: names of kernels do not."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -68,9 +69,7 @@ def round_blocks(row: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     return rounded
 
 
-def _model(
-    nodes: Iterable[onnx.NodeProto], tensors: dict[str, NDArray[np.generic] | np.generic | TensorProto], k: int, n: int
-) -> onnx.ModelProto:
+def _model(nodes: Iterable[onnx.NodeProto], tensors: Mapping[str, Any], k: int, n: int) -> onnx.ModelProto:
     """x (rows, k) -> y (rows, n)."""
     stored = [
         t if isinstance(t, TensorProto) else numpy_helper.from_array(np.asarray(t), name) for name, t in tensors.items()

@@ -18,7 +18,8 @@ import onnx
 from numpy.typing import NDArray
 
 from export.read.codes import packed_bytes
-from export.read.compare import ParityError, ParityReport, Ties, compare_samples
+from export.read.compare import ParityReport, Ties, compare_samples
+from export.read.distance import ParityError
 from export.read.files import FileError, Source
 from export.read.graph import Graph
 from export.read.kernels import find_kernels, see_activations

@@ -21,7 +21,8 @@ LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
-IN_CPP = r"\[ONNXRuntimeError\] : \d+ : \w+ : |(?<=:)\s*/\S+\.(cc|h):\d+ .*?\)( const| &&)?( \[with .*?\])?(?= \S)"
+NO_INTEGER_KERNELS = {"session.disable_quant_qdq": "1"}
+IN_CPP = r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(?:cc|h):\d+ .*?\)( const| &&)?( \[with .*?\])?(?= \S)"
 
 
 class InputsError(ValueError):

@@ -142,7 +142,7 @@ def sample_of(inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str
 def digest(output: NDArray[np.generic]) -> str:
     """SHA-256 of an output's numbers."""
     if output.dtype.kind == "f":
-        output = output + output.dtype.type(0)  # -0.0 becomes 0.0
+        output = np.where(output == 0, np.zeros_like(output), output)  # -0.0 becomes 0.0
     return hashlib.sha256(_bytes(output)).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """export_onnx: trace, prove, write."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from export.read.compare import ParityReport
 from export.read.files import Target, write, writing
 from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels, see_activations
+from export.read.requires import unmet
+from export.read.runtime import NO_INTEGER_KERNELS, Setup
 from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
 from export.write.call import Call, flattened, unwrapped
 from export.write.checks import (
@@ -37,6 +40,7 @@ def export_onnx(
     *,
     flavor: str = "qdq",
     storage: str | None = None,
+    processor: str = "any",
     opset_version: int | None = None,
     dynamic_batch: bool = True,
     input_names: Sequence[str] | None = None,
@@ -55,6 +59,9 @@ def export_onnx(
             activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq".
         storage: "int8" keeps narrower codes in INT8, for integer kernels where activations are quantized with static
             scales; None is the narrowest type there is.
+        processor: which one the file is for: "any", or "vnni" for x86 with VNNI, where 8-bit weights that meet 8-bit
+            activations are quicker as INT8, and wrong elsewhere. Where this processor has none, the file is proved
+            without integer kernels, and the report says so.
         opset_version: 21 to 25. None is 21, the first with INT4, or 25, the first with INT2, for a model that
             stores codes of two bits; weights of layers with static activations take INT4.
         dynamic_batch: let the file take any size along every axis for which the model does; False is the example's.
@@ -83,7 +90,7 @@ def export_onnx(
     inputs = call.tensors
     expected = torch_outputs(converted, inputs)
     check_mode(model, converted, inputs, expected)
-    layers = stored_layers(converted, flavor, storage, opset_version)
+    layers = stored_layers(converted, flavor, storage, opset_version, processor)
     opset = opset_version or default_opset(layers)
     names = names_in_file(call, converted, input_names, output_names)
 
@@ -107,14 +114,18 @@ def export_onnx(
     with writing(path) as target:
         write(proto, target)
         kernels = _kernels_of(graph, layers, target) if flavor == "ort" or storage == "int8" else None
-        report = parity_of(converted, graph, target, inputs, expected, kernels=kernels)
+        lacking = unmet(graph)
+        setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
+        report = replace(parity_of(converted, graph, target, inputs, expected, setup, kernels), unmet=lacking)
         report.raise_if_broken()
         for other in others:
-            parity_of(converted, graph, target, other, torch_outputs(converted, other)).raise_if_broken()
+            parity_of(converted, graph, target, other, torch_outputs(converted, other), setup).raise_if_broken()
         if kernels is not None:
             kernels.raise_if_missing()
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
-        attach_receipt(graph, target, converted, inputs, expected, report, settings)
+        if processor != "any":
+            settings["processor"] = processor
+        attach_receipt(graph, target, converted, inputs, expected, report, settings, setup)
         write(proto, target)
     return report
 

@@ -17,6 +17,7 @@ from export.read.compare import LevelParity, ParityReport, Ties, compare, compar
 from export.read.distance import TOLERANCE
 from export.read.graph import Graph
 from export.read.probes import ROUNDING_LEVEL
+from export.read.runtime import Setup
 from export.read.sample import FEW_NUMBERS, few_rows, numbers, pattern_rows, promise, sample_of
 from export.write.axes import takes
 from export.write.tensors import to_numpy, torch_outputs
@@ -39,23 +40,26 @@ def attach_receipt(
     expected: Arrays,
     report: ParityReport,
     settings: dict[str, Any],
+    setup: Setup | None = None,
 ) -> None:
     """Promise a sample that no rounding tie decides, on this machine at least, then patterns of many rows and one."""
     arrays = [to_numpy(t) for t in inputs]
     for first_row in range(SAMPLE_ATTEMPTS):
         asked = few_rows(arrays, graph.batch_axes, first_row)
         answers = _answers(converted, asked)
-        levels = compare(target, numbers(asked), answers, report.tolerances)
+        levels = compare(target, numbers(asked), answers, report.tolerances, setup)
         if not any(level.beyond_tolerance for level in levels):
             break
     proven = report.proof is not None and report.proof.proven
     parts = []
     patterns = _patterns(converted, arrays, expected, graph.batch_axes)
     for entries, outputs, most in [(asked, answers, FEW_NUMBERS), *patterns]:
-        exact = proven and not any(level.max_abs_diff for level in compare(target, numbers(entries), outputs))
+        exact = proven and not any(
+            level.max_abs_diff for level in compare(target, numbers(entries), outputs, setup=setup)
+        )
         stored = [promise(output, exact, EXACT_NUMBERS if exact else most) for output in outputs]
         parts.append({"inputs": entries, "outputs": stored})
-    levels = compare_samples(target, [sample_of(**part) for part in parts], report.tolerances)
+    levels = compare_samples(target, [sample_of(**part) for part in parts], report.tolerances, setup)
     receipt.attach(
         graph,
         parts,
