@@ -38,7 +38,7 @@ class Effort:
     steps: int = 2000
     seeds: int = 5
     pairs: int = 61
-    networks: int = 200
+    networks: int = 264
     outputs: int = 16_000
     starts: int = 5
     exports: int = 5

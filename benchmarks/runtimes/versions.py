@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +33,32 @@ CRASHED = "the process ended"
 
 
 def folder_of(*requirements: str) -> Path:
-    """Where packages are that were installed without what they depend on; they are, if this is the first time.
+    """Where packages are, without what they depend on; they are installed if this is the first time.
 
     Raises:
         OSError: pip does not get them.
     """
     folder = HOME / "-".join(requirements).replace("==", "-")
-    if not (folder / "complete").exists():
-        pip = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder))
+    if folder.exists():
+        return folder
+    HOME.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=HOME) as place:
+        pip = (
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--retries=1",
+            "--no-deps",
+            "--target",
+            f"{place}/new",
+        )
         done = subprocess.run([*pip, *requirements], capture_output=True, text=True)
         if done.returncode:
             raise OSError(f"cannot install {', '.join(requirements)}: {done.stderr.strip().rpartition(chr(10))[2]}")
-        (folder / "complete").touch()
+        with suppress(OSError):  # another process was quicker
+            Path(place, "new").rename(folder)
     return folder
 
 
