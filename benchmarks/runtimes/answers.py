@@ -51,8 +51,13 @@ def worst(path: Path, starts: Iterable[Callable[[Path], Answer]]) -> dict[str, A
                 furthest = max(furthest, float(off.max()) / spread)
                 share = max(share, float((off > TOLERANCE * spread).mean()))
     except Exception as error:  # runtimes' own errors have no common type
-        return {"failed": plain(error)}
+        return {"failed": said(error)}
     return {"distance": furthest, "share": share}
+
+
+def said(error: Exception) -> str:
+    """Its first line, or the last where the first only says that more follows."""
+    return str(error).strip().rpartition("\n")[2] if plain(error).endswith(":") else plain(error)
 
 
 def receipt(path: Path) -> str:

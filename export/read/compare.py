@@ -191,7 +191,13 @@ class ParityReport:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         found = {PUBLISHED.get(name, name): value for name, value in asdict(self).items()}
-        return {"ok": self.ok, "outcome": self.outcome, **found, "levels": [level.as_dict() for level in self.levels]}
+        return {
+            "ok": self.ok,
+            "outcome": self.outcome,
+            "holds": self.holds,
+            **found,
+            "levels": [level.as_dict() for level in self.levels],
+        }
 
 
 def compare(
