@@ -66,7 +66,8 @@ def receipt(path: Path) -> str:
         report = check(path)
     except (FileError, ReceiptError) as error:
         return str(error).replace(f"{path}", "it")
-    return "holds" if report.holds else "; ".join([report.verdict, *report.unmet])
+    lost = [str(report.kernels)] if report.kernels and report.kernels.missing else []
+    return "holds" if report.holds else "; ".join([report.verdict, *lost, *report.unmet])
 
 
 def start(level: str, arena: bool, prepacking: bool, path: Path) -> Answer:

@@ -10,8 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.environment import ROOT
 
 HOME = ROOT / ".runtimes"
@@ -71,6 +69,8 @@ def answers(command: Sequence[str], folder: Path | None, files: Path, runtime: s
         files: where they are, each beside what it is asked and should answer.
         runtime: "onnxruntime" or one of `others.py`.
     """
+    import numpy as np
+
     names = sorted(path.stem for path in files.glob("*.onnx"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, filter(None, (folder, ROOT))))}
     rows: list[dict[str, Any]] = []

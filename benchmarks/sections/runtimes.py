@@ -21,7 +21,7 @@ READING = (
     "{files} small files ([`zoo.py`](runtimes/zoo.py)): weights of 1.58 to 8 bits of every granularity and grid, "
     "activations in float, of 4 and 8 bits and dynamic, MLPs, CNNs, transposed convolutions, tables, recurrences and a "
     "Transformer, both flavours, opsets 21 and 25. Each answers 1, 64 and 256 rows at four optimization levels, with a "
-    "memory arena and without, and all of it once more without prepacked weights; under qemu six of them do."
+    "memory arena and without, and all of it once more without prepacked weights. On Westmere six of them do."
 )
 NOTES = """\
 - *Same* is every answer of every session within 1e-5 of the answers' range, and equal in every bit where the arithmetic
@@ -34,7 +34,7 @@ NOTES = """\
   then answer otherwise, and `check` says so for a session that is set up like this.
 """
 TIES_SHARE, TIES_REACH, TOLERANCE = 0.02, 0.25, 1e-5
-PROCESSORS = ("Haswell", "Westmere")  # AVX2 without VNNI, and neither
+PROCESSORS = {"Haswell": tuple(kinds()), "Westmere": SIX}  # AVX2 without VNNI, and neither, which takes longest
 NEEDS = "this file needs "
 
 
@@ -47,7 +47,7 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
 
 
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, Any]:
-    folder = written(SIX if effort.files == len(SIX) or "processor" in job else tuple(kinds()))
+    folder = written(SIX if effort.files == len(SIX) else PROCESSORS.get(job.get("processor", ""), tuple(kinds())))
     command = [sys.executable]
     if "processor" in job:
         if not shutil.which("qemu-x86_64"):
