@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.read.compare import ParityError, ParityReport, compare, default_tolerance
+from export.read.compare import ParityReport, compare
+from export.read.distance import ParityError, default_tolerance
 from export.read.files import Source
 from export.read.graph import Graph
 from export.read.kernels import Kernels
