@@ -10,6 +10,7 @@ from qat_core.schedule import Schedule
 from qat_core.sensitivity import Mix, SensitivityRow, frontier, sensitivity, suggest
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import STEQuantize
+from qat_core.synchronize import synchronize
 
 __all__ = [
     "FakeQuantize",
@@ -33,4 +34,5 @@ __all__ = [
     "prepare",
     "sensitivity",
     "suggest",
+    "synchronize",
 ]

@@ -3,7 +3,7 @@
 import fnmatch
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -101,13 +101,11 @@ def plan(model: nn.Module, config: QATConfig | None = None) -> Plan:
     config = QATConfig() if config is None else config
     if not isinstance(config, QATConfig):
         raise ValueError(f"config={config!r}; expected a QATConfig, such as QATConfig(weight=QuantSpec(bits=4))")
-    layers, owners = [], dict[int, str]()
+    layers, stored = [], _Stored()
     for name, module in model.named_modules():
-        own = list(module.parameters(recurse=False))
-        if own or _is_container_with_weights(module):
-            layers.append(_plan_layer(name, module, config, owners))
-            for parameter in own:
-                owners.setdefault(id(parameter), name)
+        if any(True for _ in module.parameters(recurse=False)) or _is_container_with_weights(module):
+            layers.append(_plan_layer(name, module, config, stored))
+    layers = [layer if layer.config else _in_float(layer, model.get_submodule(layer.name), stored) for layer in layers]
     for pattern in config.overrides:
         if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in layers):
             names = ", ".join(layer.name for layer in layers)
@@ -131,23 +129,55 @@ def quantized_class(module: nn.Module) -> type[QuantLayer] | None:
     return None
 
 
-def _plan_layer(name: str, module: nn.Module, config: QATConfig, owners: dict[int, str]) -> PlannedLayer:
+class _Stored:
+    """Parameters that layers before this one hold: a shared one is counted once, and once more where one layer
+    quantizes it and another does not.
+
+    Attributes:
+        seen: all of them.
+        in_float: those that somebody reads in float.
+        owners: weight that is quantized -> the first layer that has it.
+    """
+
+    def __init__(self) -> None:
+        self.seen: set[Tensor] = set()
+        self.in_float: set[Tensor] = set()
+        self.owners: dict[Tensor, str] = {}
+
+
+def _plan_layer(name: str, module: nn.Module, config: QATConfig, stored: _Stored) -> PlannedLayer:
     own = dict(module.named_parameters(recurse=False))
     chosen, pattern = config_for(name, config)
     reason = f"left in float by override {pattern!r}" if chosen is None else _obstacle(module)
     twin = quantized_class(module)
     lazy = any(isinstance(p, nn.parameter.UninitializedParameter) for p in own.values())
     weights = () if reason or twin is None else twin.weight_names(module)
-    before = 0 if lazy else sum(p.numel() * p.element_size() for p in own.values() if id(p) not in owners)
-    after, input_spec = before, None
+    before, after, input_spec, owner = 0, 0, None, name
     if chosen is not None and not reason and twin is not None:
         input_spec = twin.input_spec(chosen)
-        for weight in (own[w] for w in weights if id(own[w]) not in owners):
-            after += weight_bytes(weight, chosen.weight, twin.axis) - weight.numel() * weight.element_size()
+        for weight in (own[w] for w in weights):
+            if weight not in stored.owners:
+                after += weight_bytes(weight, chosen.weight, twin.axis)
+        owner = next((stored.owners[own[w]] for w in weights if own[w] in stored.owners), name)
+        stored.owners.update({own[w]: name for w in weights if own[w] not in stored.owners})
+    for part, parameter in own.items() if not lazy else ():
+        size = parameter.numel() * parameter.element_size()
+        before += size if parameter not in stored.seen else 0
+        if part not in weights:
+            after += size if parameter not in stored.in_float else 0
+            stored.in_float.add(parameter)
+        stored.seen.add(parameter)
     shapes = () if lazy else tuple(tuple(own[w].shape) for w in (weights or own))
     chosen = None if reason else chosen
-    owner = next((owners[id(own[w])] for w in weights if id(own[w]) in owners), name)
     return PlannedLayer(name, owner, type(module).__name__, shapes, chosen, input_spec, reason, before, after)
+
+
+def _in_float(layer: PlannedLayer, module: nn.Module, stored: _Stored) -> PlannedLayer:
+    """It says so where another layer quantizes a weight that this one has as well."""
+    others = [stored.owners[p] for p in module.parameters(recurse=False) if p in stored.owners]
+    if not others:
+        return layer
+    return replace(layer, reason=f"{layer.reason}; it reads the weight of {others[0]!r} in float")
 
 
 def weight_bytes(weight: Tensor, spec: QuantSpec, axis: int) -> int:
@@ -223,6 +253,6 @@ def _cells(layer: PlannedLayer) -> tuple[str, ...]:
 def check_finite(name: str, tensors: Iterator[tuple[str, Tensor]]) -> None:
     """Raises ValueError that names the first tensor with NaN or infinite values."""
     for part, tensor in tensors:
-        bad = int((~torch.isfinite(tensor)).sum())
+        bad = 0 if tensor.is_meta else int((~torch.isfinite(tensor)).sum())
         if bad:
             raise ValueError(f"the {part} of layer {name or 'model'!r} has {bad} values that are NaN or infinite")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qat_core.fake_quant import FakeQuantize
-from qat_core.layers import QuantLayer
+from qat_core.layers import QuantLayer, on_grid_in_calls
 from qat_core.spec import QATConfig
 
 
@@ -19,12 +19,14 @@ class QuantMultiheadAttention(QuantLayer, nn.MultiheadAttention):
     layer of its own. The products of attention itself stay in float. Arguments and results as in FP32.
     """
 
+    in_proj_weight = on_grid_in_calls("in_proj_weight")
+
     def weight_names(self) -> tuple[str, ...]:
         return ("in_proj_weight",)
 
     @property
-    def weight(self) -> Tensor:  # type: ignore[override]
-        return self.in_proj_weight
+    def weight(self) -> Tensor:
+        return self.latent("in_proj_weight")
 
     @property
     def bias(self) -> Tensor | None:  # type: ignore[override]

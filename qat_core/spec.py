@@ -12,7 +12,7 @@ Granularity = Literal["per_tensor", "per_channel", "per_group"]
 ScaleRule = Literal["minmax", "mse", "learned"]
 
 TERNARY_BITS = 1.58  # log2(3): the three levels -1, 0, +1
-SUPPORTED_BITS = (TERNARY_BITS, 2, 3, 4, 8)
+SUPPORTED_BITS = (TERNARY_BITS, 2, 3, 4, 5, 6, 8)
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class QuantSpec:
     """How one tensor becomes integers: `x ~ (code - zero_point) * scale`.
 
     Args:
-        bits: width of a code: 1.58 (three levels), 2, 3, 4 or 8.
+        bits: width of a code: 1.58 (three levels), 2, 3, 4, 5, 6 or 8.
         granularity: how many numbers share one scale: the whole tensor, one output channel, or
             `group_size` neighbours within an output channel.
         symmetric: the zero point is 0 and the codes are signed; otherwise the codes are unsigned and
@@ -69,6 +69,8 @@ class QuantSpec:
             raise ValueError(
                 f"dynamic=True with {self} is not supported; expected bits=8, symmetric=True, scale='minmax'"
             )
+        for derived in ("levels", "quant_min", "quant_max", "shift", "storage_bits"):
+            getattr(self, derived)  # torch.compile can read a cached property and cannot fill it
 
     @classmethod
     def activation(cls, bits: float = 8, **changes: Any) -> "QuantSpec":
@@ -97,8 +99,8 @@ class QuantSpec:
 
     @cached_property
     def storage_bits(self) -> int:
-        """Bits of a code in a file: ternary takes 2, three bits take 4."""
-        return {TERNARY_BITS: 2, 3: 4}.get(self.bits, int(self.bits))
+        """Bits of a code in a file: the next of 2, 4 and 8."""
+        return {TERNARY_BITS: 2, 3: 4, 5: 8, 6: 8}.get(self.bits, int(self.bits))
 
     def __str__(self) -> str:
         """The values that differ from the default, as a call."""

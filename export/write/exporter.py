@@ -21,7 +21,6 @@ from export.write.checks import (
     check_arguments,
     check_batch,
     check_declared,
-    check_enabled,
     check_mode,
     names_in_file,
     runs,
@@ -83,7 +82,6 @@ def export_onnx(
     check_arguments(flavor, storage, opset_version)
     model = unwrapped(model)
     call = Call.of(model, example_inputs)
-    check_enabled(model)
     converted = flattened(convert(model).cpu(), call)
     inputs = call.tensors
     expected = torch_outputs(converted, inputs)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from qat_core import QATConfig, QuantSpec, convert, prepare
+from qat_core import QATConfig, QuantSpec, convert, prepare, synchronize
 
 ROOT = Path(__file__).parents[2]
 SCALES = ("minmax", "learned")
@@ -51,6 +51,27 @@ def test_two_processes_hold_the_same_bits_after_fifty_steps(trained, scale):
     assert all(map(math.isfinite, ranges))
     if scale == "minmax":
         assert min(ranges) < -4  # rank 0 alone draws from a normal distribution of width 1
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_processes_with_different_amounts_of_data_end_with_the_same_bits(tmp_path, scale):
+    """Calibration in parts, uneven batches in join(), uneven accumulation in no_sync(); none waits for another."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.qat_core.train_uneven", str(tmp_path), scale]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    for name in ("synchronized", "joined", "accumulated"):
+        assert first[name] == second[name], name
+    if scale == "learned":  # the range of the best scale, averaged
+        return
+    highs = [float.fromhex(v[0]) for n, v in first["synchronized"].items() if n.startswith("0") and n.endswith(".high")]
+    assert highs == [pytest.approx(3, rel=0.01)]  # of batches of 1, 2, 3 and of 2, 3
+
+
+def test_synchronize_says_that_there_is_one_process_only():
+    with pytest.raises(ValueError, match="expected several processes"):
+        synchronize(prepare(make_model(), CONFIGS["activations"]))
 
 
 def test_a_compiled_model_trains_to_the_same_losses():
