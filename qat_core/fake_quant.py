@@ -36,11 +36,13 @@ class FakeQuantize(nn.Module):
         groups = to_groups(weight, spec)
         dims = reduced_dims(groups, spec, axis)
         shape = torch.Size(1 if d in dims else size for d, size in enumerate(groups.shape)) if dims else torch.Size()
-        source: Source = SmallestError(spec, axis, shape)
-        if spec.scale == "learned":
-            source = LearnedScale(FromTensor(spec, axis), shape, spec.symmetric, spec.power_of_two)
-        source.to(weight.device).observe(groups.float())
-        return cls(spec, source)
+        if spec.scale == "mse":
+            searched = SmallestError(spec, axis, shape).to(weight.device)
+            searched.observe(groups.float())
+            return cls(spec, searched)
+        learned = LearnedScale(FromTensor(spec, axis), shape, spec.symmetric, spec.power_of_two).to(weight.device)
+        learned.start(groups.float())
+        return cls(spec, learned)
 
     @classmethod
     def for_activation(cls, spec: QuantSpec, layer: str = "") -> "FakeQuantize":

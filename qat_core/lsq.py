@@ -80,6 +80,7 @@ class LearnedScale(StatefulSource):
     """
 
     zero_point: Tensor | None
+    begin: Tensor  # log2 of what was found in a forward pass: a sharded parameter loses what is written to it there
     seen: Tensor  # for each scale NOTHING, ZEROS or NUMBERS
 
     def __init__(self, initial: Source, shape: torch.Size, symmetric: bool, power_of_two: bool) -> None:
@@ -87,14 +88,16 @@ class LearnedScale(StatefulSource):
         self.initial, self.power_of_two, self.shape = initial, power_of_two, shape
         stored = shape or (1,)  # FSDP shards no parameter without a dimension
         self.log2_scale = nn.Parameter(torch.zeros(stored))
+        self.register_buffer("begin", torch.zeros(stored))
         self.register_buffer("zero_point", None if symmetric else torch.zeros(stored))
         self.register_buffer("seen", torch.full(stored, NOTHING))
 
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        log2_scale: Tensor = self.log2_scale
+        log2_scale = self.log2_scale + self.begin
         zero_point = self.zero_point
         if not (self.settled or self._has_begun()) and not (self.training and self._has_seen_all()):
-            log2_scale, zero_point, _ = self._found(x)
+            begin, zero_point, _ = self._found(x)
+            log2_scale = self.log2_scale + begin
         if self.power_of_two:
             log2_scale = log2_scale + (log2_scale.ceil() - log2_scale).detach()
         return log2_scale.exp2(), zero_point
@@ -103,7 +106,7 @@ class LearnedScale(StatefulSource):
         if self.settled or only_looks():
             return
         if self.calibrating:
-            self.restart()
+            self.seen.fill_(NOTHING)
         elif self._has_begun():
             return
         x = x.detach()
@@ -115,26 +118,29 @@ class LearnedScale(StatefulSource):
             self._begin(x, ZEROS if waited else NUMBERS)
 
     def _begin(self, x: Tensor, most: float) -> None:
-        log2_scale, zero_point, seen = self._found(x)
-        self.log2_scale.copy_(log2_scale)
+        begin, zero_point, seen = self._found(x)
+        self.begin.copy_(begin)
         self.seen.copy_(seen.clamp(max=most))
         if self.zero_point is not None and zero_point is not None:
             self.zero_point.copy_(zero_point)
 
     def _found(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-        """log2 of the scale, zero point and `seen` once x has been seen as well."""
+        """`begin`, zero point and `seen` once x has been seen as well."""
         nothing = self.seen == NOTHING
         scale, zero_point = self.initial.covering(x) if self._has_seen_all() else self.initial.qparams(x)
-        log2_scale = scale.detach().log2()
-        grown = (nothing | ((self.seen == ZEROS) & (log2_scale > self.log2_scale))) & log2_scale.isfinite()
+        begin = scale.detach().log2() - self.log2_scale.detach()
+        grown = (nothing | ((self.seen == ZEROS) & (begin > self.begin))) & begin.isfinite()
         if zero_point is not None and self.zero_point is not None:
             zero_point = torch.where(grown, zero_point, self.zero_point)
         seen = torch.where(scale > 2 * SMALLEST_SCALE, NUMBERS, ZEROS)
-        return (
-            torch.where(grown, log2_scale, self.log2_scale),
-            zero_point,
-            torch.where(grown & nothing, seen, self.seen),
-        )
+        return torch.where(grown, begin, self.begin), zero_point, torch.where(grown & nothing, seen, self.seen)
+
+    @torch.no_grad()
+    def start(self, x: Tensor) -> None:
+        """Begin from what `initial` answers for x, with the whole of it in the parameter."""
+        self.observe(x)
+        self.log2_scale.add_(self.begin)
+        self.begin.zero_()
 
     def _has_seen_all(self) -> bool:
         return self._without_numbers() or bool((self.seen != NOTHING).all())
@@ -147,17 +153,23 @@ class LearnedScale(StatefulSource):
     def _without_numbers(self) -> bool:
         return self.seen.is_meta or without_numbers()
 
+    @torch.no_grad()
     def restart(self) -> None:
+        self.log2_scale.zero_()
         self.seen.fill_(NOTHING)
         self.settled = False
 
-    def upgrade(self, state: dict[str, Tensor]) -> None:
-        """Earlier versions had NaN where a scale had not begun, and one scale had no dimension."""
+    def upgrade(self, state: dict[str, Tensor], under: set[str]) -> None:
+        """Earlier versions had NaN where a scale had not begun, and one scale had no dimension. What has parameters
+        and no buffers leaves those as they are."""
         state |= {
             name: tensor.reshape(getattr(self, name).shape) for name, tensor in state.items() if tensor.dim() == 0
         }
-        if "seen" not in state and "log2_scale" in state:
+        if "initial.low" in under and "initial.seen" not in under:
             log2_scale = state["log2_scale"]
-            begun = torch.where(log2_scale > 1 + math.log2(SMALLEST_SCALE), NUMBERS, ZEROS)
-            state["seen"] = torch.where(log2_scale.isfinite(), begun, NOTHING)
+            state["begin"] = torch.zeros_like(log2_scale)
+            state["seen"] = torch.where(log2_scale.isfinite(), NUMBERS, NOTHING)
             state["log2_scale"] = log2_scale.nan_to_num()
+        for name, buffer in self._buffers.items():
+            if name not in state and buffer is not None:
+                state[name] = buffer

@@ -65,15 +65,19 @@ def without_numbers() -> bool:
 def in_step_with_others(first: Callable[[], bool]) -> bool:
     """Do all processes run this forward pass now, so that they can compare what they saw?
 
-    Only `DistributedDataParallel` promises that, when its backward pass will add up gradients. Anywhere else, in
-    `no_sync()` and in `join()`, a process may be alone, and waiting for the others would be waiting forever. The
-    forward pass that is the `first` of all is common to them there, too.
+    FSDP2, whose layers gather their weights from all, promises that, and `DistributedDataParallel` when its backward
+    pass will add up gradients. Anywhere else, in `no_sync()` and in `join()`, a process may be alone, and waiting for
+    the others would be waiting forever. The forward pass that is the `first` of all is common to them there, too.
     """
     if not (dist.is_available() and dist.is_initialized()) or torch.compiler.is_compiling():
         return False
     model = DistributedDataParallel._get_active_ddp_module()  # type: ignore[no-untyped-call]
-    if model is None or first():
-        return model is not None
+    if model is None:
+        from torch.distributed.fsdp import FSDPModule  # its own imports take long, and few need it
+
+        return torch.is_grad_enabled() and any(isinstance(module, FSDPModule) for module in _calls())
+    if first():
+        return True
     return torch.is_grad_enabled() and model.require_backward_grad_sync and not model._join_config.enable
 
 

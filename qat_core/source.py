@@ -79,15 +79,20 @@ class StatefulSource(Source):
         self.settled = False  # averages may have been copied into it
         return super().train(mode)
 
-    def upgrade(self, state: dict[str, Tensor]) -> None:
-        """Fill in what checkpoints of earlier versions do not have; `state` has the names of this source's tensors."""
+    def upgrade(self, state: dict[str, Tensor], under: set[str]) -> None:
+        """Fill in what checkpoints of earlier versions do not have.
+
+        Args:
+            state: this source's tensors by their names; changed in place.
+            under: all names in the checkpoint, sources within it included.
+        """
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         names = [*self._parameters, *self._buffers]
         state = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
         self.settled = False
         if state:
-            self.upgrade(state)
+            self.upgrade(state, {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)})
             state_dict |= {prefix + name: tensor.float() for name, tensor in state.items()}
             super()._load_from_state_dict(state_dict, prefix, *args)
 

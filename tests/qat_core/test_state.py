@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from qat_core import NoDataError, Oscillations, QATConfig, QuantSpec, Schedule, annealed_threshold, calibrate, prepare
 from qat_core.observer import MOMENTUM, MovingRange
 
+NEW = ("seen", "begin", "fraction")  # what earlier versions had not
 SCALES = ("minmax", "mse", "learned")
 
 
@@ -115,7 +116,7 @@ def test_the_state_of_before_the_first_batch_is_empty_again(scale):
 @pytest.mark.parametrize("scale", ["minmax", "learned"])
 def test_checkpoints_of_the_format_without_counters_load(scale):
     model = prepare(network(), config(scale))
-    old_empty = {n: t for n, t in model.state_dict().items() if "seen" not in n and "best" not in n}
+    old_empty = {n: t for n, t in model.state_dict().items() if not n.endswith(NEW)}
     for name in old_empty:
         if name.endswith((".low", ".high")):
             old_empty[name] = torch.tensor(math.inf if name.endswith("low") else -math.inf)
@@ -123,7 +124,10 @@ def test_checkpoints_of_the_format_without_counters_load(scale):
             old_empty[name] = torch.tensor(math.nan)
     x = torch.randn(16, 4)
     model(x)
-    old_full = {n: t.clone() for n, t in model.state_dict().items() if "seen" not in n and "best" not in n}
+    old_full = {n: t.clone() for n, t in model.state_dict().items() if not n.endswith(NEW)}
+    for name in old_full:
+        if name.endswith("log2_scale"):
+            old_full[name] += model.state_dict()[name.replace("log2_scale", "begin")]
     loaded = prepare(network(), config(scale))
     loaded.load_state_dict(old_full)
     assert torch.equal(loaded.eval()(x), model.eval()(x))
