@@ -109,6 +109,15 @@ class FakeQuantize(nn.Module):
             raise self._of_this_layer(error) from error
 
     @property
+    def each_row(self) -> bool:
+        """Does each row of a matrix get the numbers that it would get alone?"""
+        return (
+            isinstance(self.source, FromTensor)
+            and self.spec.scale == "minmax"
+            and self.spec.granularity != "per_tensor"
+        )
+
+    @property
     def is_frozen(self) -> bool:
         return isinstance(self.source, Fixed)
 

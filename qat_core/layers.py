@@ -177,6 +177,33 @@ class QuantLinear(QuantLayer, nn.Linear):  # type: ignore[misc]
         return F.linear(x, weight, bias)
 
 
+class QuantConv1D(QuantLayer):
+    """The linear layer of GPT-2 in transformers, `Conv1D`: (..., in) -> (..., out), its weight (in, out).
+
+    Groups are neighbours in a row of that weight.
+    """
+
+    axis = 1
+
+    @classmethod
+    def input_spec(cls, config: QATConfig) -> QuantSpec | None:
+        return config.activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, weight, bias = self.quantized(x)  # (..., in), (in, out), (out,)
+        return F.linear(x, weight.T, bias)
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Is it transformers' `Conv1D`? Known by its name and its shape, so that nobody has to have transformers."""
+    weight, bias = (module._parameters.get(name) for name in ("weight", "bias"))
+    outputs = getattr(module, "nf", None)
+    return type(module).__name__ == "Conv1D" and all(
+        tensor is not None and tensor.shape[-1] == outputs and tensor.dim() == dims
+        for tensor, dims in ((weight, 2), (bias, 1))
+    )
+
+
 class QuantConv1d(QuantLayer, nn.Conv1d):
     """`nn.Conv1d`: (batch, in_channels, length) -> (batch, out_channels, length')."""
 
@@ -231,7 +258,12 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
         """Its input is whole numbers already."""
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.weight_quantizer(self.latent("weight"))  # (num_embeddings, embedding_dim)
+        weight, quantizer = self.latent("weight"), self.weight_quantizer  # (num_embeddings, embedding_dim)
+        each_row = quantizer.each_row and input.numel() < self.num_embeddings  # those looked up, not the whole table
+        rows = self._lookup(input, weight if each_row else quantizer(weight))  # (..., embedding_dim)
+        return quantizer(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape) if each_row else rows
+
+    def _lookup(self, input: Tensor, weight: Tensor) -> Tensor:
         return F.embedding(input, weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qat_core.batches import call, in_evaluation
 from qat_core.fake_quant import FakeQuantize
 from qat_core.fold import fold_batch_norm
 from qat_core.layers import QuantLayer, quantized_layers, require_prepared
@@ -142,21 +143,18 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     if isinstance(batches, Mapping):
         raise ValueError(f"batches is a {type(batches).__name__}; expected an iterable of batches, such as [batch]")
     ranges = [module for module in model.modules() if isinstance(module, StatefulSource) and is_of_activations(module)]
-    modes = {module: module.training for module in model.modules()}
     for observer in ranges:
         observer.restart()
         observer.calibrating = True
     seen = 0
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_evaluation(model):
             for batch in batches:
-                _call(model.eval(), batch)
+                call(model, batch)
                 seen += 1
     finally:
         for observer in ranges:
             observer.calibrating = False
-        for module, training in modes.items():
-            module.training = training
     if not seen:
         raise ValueError("calibrate was given no batch; expected at least one")
     try:
@@ -216,17 +214,3 @@ def _share_quantizers(twins: Iterable[QuantLayer]) -> None:
                     f"{shared.spec} and {quantizer.spec}; expected the same for both"
                 )
             setattr(twin, f"{name}_quantizer", shared)
-
-
-def _call(model: nn.Module, batch: Any) -> Any:
-    arguments, named = ((), batch) if isinstance(batch, Mapping) else (batch, {})
-    if not isinstance(arguments, tuple | list):
-        arguments = (arguments,)
-    try:
-        return model(*arguments, **named)
-    except TypeError as error:
-        given = ", ".join([*(type(x).__name__ for x in arguments), *map(str, named)])
-        raise ValueError(
-            f"{type(model).__name__} cannot be called with a batch of ({given}): {error}; expected the arguments of "
-            "its forward and nothing else, such as (x for x, label in loader)"
-        ) from error

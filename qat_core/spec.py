@@ -118,13 +118,14 @@ class QATConfig:
             one scale for the whole tensor, whatever their granularity says: an integer accumulator adds across the
             channels. Dynamic ones have a scale for each row or, "per_group", for each group within a row.
             `QuantSpec.activation()` is the usual choice.
-        overrides: glob of module names -> the QATConfig that applies there instead, or None to leave
-            those layers in float. The first glob that matches wins.
+        overrides: glob of module names, or class of modules -> the QATConfig that applies there instead, or None to
+            leave those layers in float. The first that matches wins. A class is kept by its name: "class
+            torch.nn.modules.sparse.Embedding".
     """
 
     weight: QuantSpec = field(default_factory=QuantSpec)
     activation: QuantSpec | None = None
-    overrides: Mapping[str, "QATConfig | None"] = field(default_factory=dict)
+    overrides: Mapping[str | type, "QATConfig | None"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("weight", "activation"):
@@ -139,10 +140,12 @@ class QATConfig:
             object.__setattr__(self, "activation", replace(activation, granularity=granularity))
         elif activation is not None and not activation.dynamic:
             raise ValueError(f"activation={activation} is not supported; expected one scale, or dynamic=True")
-        for pattern, override in self.overrides.items():
+        overrides = {class_key(key) if isinstance(key, type) else key: value for key, value in self.overrides.items()}
+        object.__setattr__(self, "overrides", overrides)
+        for pattern, override in overrides.items():
             if not isinstance(pattern, str) or not (override is None or isinstance(override, QATConfig)):
                 raise ValueError(
-                    f"overrides has {pattern!r}: {override!r}; expected a glob of names and a QATConfig or None"
+                    f"overrides has {pattern!r}: {override!r}; expected a glob of names or a class: a QATConfig or None"
                 )
 
     def as_dict(self) -> dict[str, Any]:
@@ -167,6 +170,11 @@ class QATConfig:
             )
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{values!r} is not a QATConfig: {error}; expected what as_dict() gives") from error
+
+
+def class_key(kind: type) -> str:
+    """How `overrides` names a class of modules."""
+    return f"class {kind.__module__}.{kind.__qualname__}"
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -25,6 +25,7 @@ from export.write.checks import (
     names_in_file,
     runs,
 )
+from export.write.conv1d import as_linear
 from export.write.parity import assert_same_values, parity_of
 from export.write.qdq import to_qdq
 from export.write.storage import StoredLayer, as_settings, default_opset, stored_layers
@@ -82,7 +83,7 @@ def export_onnx(
     check_arguments(flavor, storage, opset_version)
     model = unwrapped(model)
     call = Call.of(model, example_inputs)
-    converted = flattened(convert(model).cpu(), call)
+    converted = flattened(as_linear(convert(model).cpu()), call)
     inputs = call.tensors
     expected = torch_outputs(converted, inputs)
     check_mode(model, converted, inputs, expected)

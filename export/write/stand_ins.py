@@ -27,6 +27,7 @@ from qat_core.sequence import QuantGRU, QuantLSTM
 class _StandIn(nn.Module):
     """A tensor as the file holds it, each part a buffer."""
 
+    each_row = False  # of a table: all of it is unpacked
     codes: Tensor
     scale: Tensor
     unit: Tensor
