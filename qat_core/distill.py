@@ -117,8 +117,8 @@ def distill(
             return mean
 
         if resume is None:
-            now = measure()
-            state = {"step": 0, "losses": {0: now}, "best": (now, 0, copy.deepcopy(student.state_dict()))}
+            state: dict[str, Any] = {"step": 0, "losses": {0: measure()}}
+            state["best"] = (state["losses"][0], 0, copy.deepcopy(student.state_dict()))
         else:
             state = copy.deepcopy(dict(resume))
             student.load_state_dict(state["student"])

@@ -32,9 +32,9 @@ def multiplications(model: nn.Module, batch: Any) -> tuple[Counter[str], int]:
         elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
             pass
         elif isinstance(module, _ConvTransposeNd) or is_conv1d(module):
-            layers[name] += inputs[0].numel() * module.weight[0].numel()
+            layers[name] += inputs[0].numel() * module.get_parameter("weight")[0].numel()
         elif isinstance(module, nn.Linear | _ConvNd):
-            layers[name] += answer.numel() * module.weight[0].numel()
+            layers[name] += answer.numel() * module.get_parameter("weight")[0].numel()
 
     handles = [
         module.register_forward_hook(partial(count, name), with_kwargs=True) for name, module in model.named_modules()

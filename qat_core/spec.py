@@ -125,7 +125,7 @@ class QATConfig:
 
     weight: QuantSpec = field(default_factory=QuantSpec)
     activation: QuantSpec | None = None
-    overrides: Mapping[str | type, "QATConfig | None"] = field(default_factory=dict)
+    overrides: Mapping[Any, "QATConfig | None"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("weight", "activation"):

@@ -23,5 +23,6 @@ def as_linear(converted: nn.Module) -> nn.Module:
                     buffer.data = buffer.T.contiguous()
         layer.__class__ = QuantLinear  # type: ignore[assignment]
         layer._parameters["weight"] = turned[weight]
-        layer.out_features, layer.in_features = turned[weight].shape
+        outputs, inputs = turned[weight].shape
+        layer.__dict__ |= {"in_features": inputs, "out_features": outputs}
     return converted
