@@ -33,7 +33,10 @@ def on_grid_in_calls(name: str) -> property:
     def write(layer: "QuantLayer", value: Any) -> None:
         layer.__dict__[name] = value  # what computes a weight before each call leaves it there
 
-    return property(read, write)
+    def delete(layer: "QuantLayer") -> None:
+        del layer.__dict__[name]
+
+    return property(read, write, delete)
 
 
 class QuantLayer(nn.Module):

@@ -10,7 +10,7 @@ elements that share the scale and multiplied by 1 / sqrt(N * quant_max), which b
 gradient.
 
 The parameter is log2(s): the scale stays positive, and an optimizer's step is a fraction of the scale whatever its
-size.
+size. Where the scale began with data, it is log2 of how far it has moved since: weight decay pulls it back to there.
 
 Source: Esser et al. 2020, "Learned Step Size Quantization", equations 3 and 5 and section 2.2. Logarithm: Jain et al.
 2020, "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference", section 4.

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
 from qat_core import QATConfig, QuantSpec, convert, plan, prepare
@@ -68,6 +69,10 @@ READERS = {
     "convolution": (Reads(lambda m, x: F.conv2d(m.conv(x), m.conv.weight), conv=nn.Conv2d(3, 3, 3)), IMAGE),
     "attention in float": (
         Reads(lambda m, x: m.a(x, x[..., :3], x)[0], a=nn.MultiheadAttention(4, 2, kdim=3)),
+        torch.randn(3, 2, 4),
+    ),
+    "a recurrence's": (
+        Reads(lambda m, x: m.r(x)[0].sum() + m.r.weight_ih_l0.sum() + m.r.bias_ih_l0, r=nn.LSTM(4, 4)),
         torch.randn(3, 2, 4),
     ),
     "attention's projection": (
@@ -139,6 +144,37 @@ def test_outside_of_a_call_it_is_the_parameter():
     assert weight is dict(model.named_parameters())["fc.weight"]
     nn.init.constant_(model.fc.weight, 0.25)
     assert bool((model.fc.weight == 0.25).all())
+
+
+def test_a_part_of_a_model_is_called_alone():
+    inner, x = READERS["tied by hand"][0], WORDS
+    model = prepare(Reads(lambda m, x: m.inner(x), inner=copy.deepcopy(inner)), THREE)
+    assert torch.equal(model.inner(x), model(x))
+    assert torch.equal(convert(model).inner(x), model(x))
+
+
+def test_a_call_that_raised_is_over():
+    def fails(m, x):
+        raise KeyError(x)
+
+    model = prepare(rows(fails))
+    with pytest.raises(KeyError):
+        model(ROWS)
+    assert isinstance(model.fc.weight, nn.Parameter)
+
+
+def test_weights_that_are_computed_before_each_call_are_quantized():
+    model = prepare(rows(lambda m, x: (m.fc(x), m.fc.weight)), THREE)
+    prune.l1_unstructured(model.fc, "weight", 0.5)
+    y, weight = model(ROWS)
+    assert torch.equal(weight, on_grid(model.fc.weight_orig * model.fc.weight_mask))
+    y.sum().backward()
+    assert model.fc.weight_orig.grad.abs().sum() > 0
+    prune.remove(model.fc, "weight")
+    assert torch.equal(convert(model)(ROWS)[0], model(ROWS)[0])
+    parametrizations.spectral_norm(model.fc)
+    normalized = model.train()(ROWS)[0]
+    assert torch.equal(normalized, F.linear(ROWS, on_grid(model.fc.weight), model.fc.bias))
 
 
 def test_a_compiler_sees_what_python_sees():

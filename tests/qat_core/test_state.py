@@ -101,6 +101,16 @@ def test_what_a_checkpoint_does_not_mention_stays(scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
+def test_parameters_without_buffers_leave_a_scale_to_begin_with_data(scale):
+    model, fresh = (prepare(network(), config(scale)) for _ in range(2))
+    x = torch.randn(16, 4)
+    model(x)
+    fresh.load_state_dict(dict(model.named_parameters()), strict=False)
+    fresh(x)
+    torch.testing.assert_close(fresh.eval()(x), model.eval()(x))
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_the_state_of_before_the_first_batch_is_empty_again(scale):
     model = prepare(network(), config(scale))
     empty = copy.deepcopy(model.state_dict())
