@@ -12,13 +12,12 @@ def as_linear(converted: nn.Module) -> nn.Module:
     """
     turned: dict[Tensor, nn.Parameter] = {}
     for _, layer in quantized_layers(converted):
-        quantizer = layer.weight_quantizer
-        if not isinstance(layer, QuantConv1D) or quantizer.spec.granularity == "per_group":
+        if not isinstance(layer, QuantConv1D) or layer.weight_quantizer.spec.granularity == "per_group":
             continue
         weight = layer.latent("weight")
         if weight not in turned:
             turned[weight] = nn.Parameter(weight.T.contiguous(), requires_grad=False)
-            for buffer in quantizer.source.buffers():
+            for buffer in layer.weight_quantizer.source.buffers():
                 if buffer.dim() == 2:  # (1, out) -> (out, 1)
                     buffer.data = buffer.T.contiguous()
         layer.__class__ = QuantLinear  # type: ignore[assignment]
