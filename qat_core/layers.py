@@ -13,30 +13,12 @@ from torch.nn import functional as F
 
 from qat_core.affine import widened
 from qat_core.fake_quant import FakeQuantize
-from qat_core.processes import in_call
+from qat_core.processes import on_grid_in_calls
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import ste_round
 
 LARGEST_BIAS = 2.0**30  # of INT32's 2**31, so that no rounding on the way can reach the end of the range
 ROW_LAYERS = (nn.Linear, nn.MultiheadAttention)
-
-
-def on_grid_in_calls(name: str) -> property:
-    """A parameter that whoever reads it while a prepared model runs gets on its grid."""
-
-    def read(layer: "QuantLayer") -> Tensor:
-        if name not in layer._parameters and name not in layer.__dict__:
-            raise AttributeError(f"{type(layer).__name__} has no {name!r} now")
-        weight = layer.latent(name)
-        return cast(Tensor, layer.get_submodule(f"{name}_quantizer")(weight)) if in_call() else weight
-
-    def write(layer: "QuantLayer", value: Any) -> None:
-        layer.__dict__[name] = value  # what computes a weight before each call leaves it there
-
-    def delete(layer: "QuantLayer") -> None:
-        del layer.__dict__[name]
-
-    return property(read, write, delete)
 
 
 class QuantLayer(nn.Module):

@@ -29,6 +29,24 @@ def in_call() -> bool:
     return torch.compiler.is_compiling() or bool(_calls()) or in_backward()
 
 
+def on_grid_in_calls(name: str) -> property:
+    """A parameter that whoever reads it while a prepared model runs gets on its grid."""
+
+    def read(layer: Any) -> Any:
+        if name not in layer._parameters and name not in layer.__dict__:
+            raise AttributeError(f"{type(layer).__name__} has no {name!r} now")
+        weight = layer.latent(name)
+        return layer.get_submodule(f"{name}_quantizer")(weight) if in_call() else weight
+
+    def write(layer: Any, value: Any) -> None:
+        layer.__dict__[name] = value  # what computes a weight before each call leaves it there
+
+    def delete(layer: Any) -> None:
+        del layer.__dict__[name]
+
+    return property(read, write, delete)
+
+
 def _calls() -> list[nn.Module]:
     if not hasattr(_running, "modules"):
         _running.modules = []

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qat_core.fake_quant import FakeQuantize
-from qat_core.layers import QuantLayer, on_grid_in_calls
-from qat_core.processes import in_call
+from qat_core.layers import QuantLayer
+from qat_core.processes import in_call, on_grid_in_calls
 from qat_core.spec import QATConfig
 
 
