@@ -11,6 +11,8 @@ Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Eff
 Integer-Arithmetic-Only Inference", equation 1; ONNX operators QuantizeLinear and DequantizeLinear.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,7 +22,8 @@ from qat_core.spec import QuantSpec
 # Scales stay above this: the product of two of them is still a normal float32 number, and x / scale
 # never divides by zero in a tensor that is all zeros.
 SMALLEST_SCALE = 2.0**-60
-MSE_CANDIDATES = 80
+MSE_STEPS = 80
+MSE_NEIGHBOURS = 2
 
 
 def quantize(
@@ -94,16 +97,45 @@ def mse_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, Tens
 
     Source: Sung et al. 2015, "Resiliency of Deep Neural Networks under Quantization", section 3.
     """
-    dims = reduced_dims(x, spec, axis)
     full_scale, zero_point = minmax_qparams(x, spec, axis)
-    best_scale, best_error = full_scale, torch.full_like(full_scale, torch.inf)
-    for shrunk in range(MSE_CANDIDATES, 0, -1):
-        scale = _finish(full_scale * (shrunk / MSE_CANDIDATES), spec)
+    return shrunk(full_scale, mse_fraction(x, full_scale, zero_point, spec, axis), spec), zero_point
+
+
+def mse_fraction(
+    x: Tensor,
+    full_scale: Tensor,
+    zero_point: Tensor | None,
+    spec: QuantSpec,
+    axis: int = 0,
+    around: Tensor | None = None,
+) -> Tensor:
+    """The fraction of each min-max scale, in steps of 1/80, with the smallest squared error; the larger of equals.
+
+    Args:
+        x, spec, axis: as `minmax_qparams` takes them.
+        full_scale, zero_point: what `minmax_qparams` answers for x.
+        around: fractions to begin from, of full_scale's shape: only their neighbours, MSE_NEIGHBOURS on either side,
+            are tried. None tries all.
+    """
+    dims = reduced_dims(x, spec, axis)
+    best = torch.ones_like(full_scale) if around is None else around.to(full_scale.dtype)
+    tries: Iterable[Tensor] = (best.new_full((), step / MSE_STEPS) for step in range(MSE_STEPS, 0, -1))
+    if around is not None:
+        sides = range(MSE_NEIGHBOURS, -MSE_NEIGHBOURS - 1, -1)
+        tries = [(around + side / MSE_STEPS).clamp_(1 / MSE_STEPS, 1).to(best.dtype) for side in sides]
+    best_error = torch.full_like(full_scale, torch.inf)
+    for fraction in tries:
+        scale = shrunk(full_scale, fraction, spec)
         codes = quantize(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift)
-        error = (dequantize(codes, scale, zero_point, spec.shift) - x).square_().sum(dims, keepdim=bool(dims))
-        best_scale = torch.where(error < best_error, scale, best_scale)
+        error = dequantize_(codes, scale, zero_point, spec.shift).sub_(x).square_().sum(dims, keepdim=bool(dims))
+        best = torch.where(error < best_error, fraction, best)
         best_error = torch.minimum(error, best_error)
-    return best_scale, zero_point
+    return best
+
+
+def shrunk(full_scale: Tensor, fraction: Tensor, spec: QuantSpec) -> Tensor:
+    """That fraction of a scale."""
+    return _finish(full_scale * fraction, spec)
 
 
 def dynamic_qparams(x: Tensor, spec: QuantSpec) -> tuple[Tensor, Tensor]:
@@ -130,9 +162,14 @@ def qparams_of_range(low: Tensor, high: Tensor, spec: QuantSpec) -> tuple[Tensor
     if spec.symmetric:
         largest = torch.maximum(-low, high)
         return _finish(largest.div_(spec.quant_max + spec.shift), spec), None
-    low, high = low.clamp(max=0), high.clamp(min=0)
-    scale = _finish((high - low) / spec.quant_max, spec)  # quant_min is 0
-    return scale, (-low / scale).round_()
+    low, high = low.clamp_max(0), high.clamp_min(0)
+    scale = _finish((high - low).div_(spec.quant_max), spec)  # quant_min is 0
+    return scale, (-low).div_(scale).round_()
+
+
+def widened(x: Tensor) -> Tensor:
+    """Half precision in float32, which holds all codes and the steps of a scale; anything else as it is."""
+    return x.float() if x.dtype.itemsize < 4 else x
 
 
 def to_groups(x: Tensor, spec: QuantSpec) -> Tensor:

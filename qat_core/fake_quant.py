@@ -5,11 +5,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups
-from qat_core.lsq import LearnedScale, LSQuantize
-from qat_core.observer import Fixed, FromTensor, MovingRange, NoDataError, Source, fix
+from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups, widened
+from qat_core.lsq import LearnedScale, LSQuantize, gradient_factor
+from qat_core.observer import Fixed, MovingRange, NoDataError, fix
+from qat_core.processes import in_transform
+from qat_core.source import FromTensor, SmallestError, Source
 from qat_core.spec import QuantSpec
-from qat_core.ste import STEQuantize, ste_round, ste_round_by
+from qat_core.ste import STEQuantize, ste_round, ste_round_by, straight_through
 
 
 class FakeQuantize(nn.Module):
@@ -29,17 +31,18 @@ class FakeQuantize(nn.Module):
     @classmethod
     def for_weight(cls, spec: QuantSpec, weight: Tensor, axis: int = 0) -> "FakeQuantize":
         """For a weight whose output channels lie along `axis`; learned scales begin with its best ones."""
-        source: Source = FromTensor(spec, axis)
-        if spec.scale == "learned":
-            groups = to_groups(weight, spec)
-            dims = reduced_dims(groups, spec, axis)
-            shape = (
-                torch.Size(1 if d in dims else size for d, size in enumerate(groups.shape)) if dims else torch.Size()
-            )
-            learned = LearnedScale(source, shape, spec.symmetric, spec.power_of_two).to(weight.device)
-            learned.start(groups.detach().float())
-            source = learned
-        return cls(spec, source)
+        if spec.scale == "minmax":
+            return cls(spec, FromTensor(spec, axis))
+        groups = to_groups(weight, spec)
+        dims = reduced_dims(groups, spec, axis)
+        shape = torch.Size(1 if d in dims else size for d, size in enumerate(groups.shape)) if dims else torch.Size()
+        if spec.scale == "mse":
+            searched = SmallestError(spec, axis, shape).to(weight.device)
+            searched.observe(groups.float())
+            return cls(spec, searched)
+        learned = LearnedScale(FromTensor(spec, axis), shape, spec.symmetric, spec.power_of_two).to(weight.device)
+        learned.start(groups.float())
+        return cls(spec, learned)
 
     @classmethod
     def for_activation(cls, spec: QuantSpec, layer: str = "") -> "FakeQuantize":
@@ -59,18 +62,23 @@ class FakeQuantize(nn.Module):
 
         Not enabled: x itself. Ranges still watch it, so that they are there when quantization sets in.
         """
+        source = self.source
         if not self.enabled:
-            if isinstance(self.source, MovingRange) and (self.training or self.source.calibrating):
-                self.source.qparams(x)
+            if isinstance(source, MovingRange):
+                source.observe(self._groups(x))
             return x, x.new_ones(())
         groups = self._groups(x)
         if self.spec.dynamic:
             scale, factor = dynamic_qparams(groups.detach(), self.spec)
             return from_groups(ste_round_by(groups, factor, scale), x.shape).to(x.dtype), scale
-        scale, zero_point = self._qparams(groups)
+        try:
+            source.observe(groups)
+            scale, zero_point = source.qparams(groups)
+        except NoDataError as error:
+            raise self._of_this_layer(error) from error
         if at_least is not None:
             scale = _raised(scale, at_least)
-        if self.source.covers_all:
+        if source.covers_all:
             y = ste_round(groups, scale, self.spec.shift)
         else:
             y = self._estimate(groups, scale, zero_point)
@@ -101,30 +109,35 @@ class FakeQuantize(nn.Module):
             raise self._of_this_layer(error) from error
 
     @property
+    def each_row(self) -> bool:
+        """Does each row of a matrix get the numbers that it would get alone?"""
+        return (
+            isinstance(self.source, FromTensor)
+            and self.spec.scale == "minmax"
+            and self.spec.granularity != "per_tensor"
+        )
+
+    @property
     def is_frozen(self) -> bool:
         return isinstance(self.source, Fixed)
 
     def extra_repr(self) -> str:
         return str(self.spec)
 
-    def _qparams(self, groups: Tensor) -> tuple[Tensor, Tensor | None]:
-        try:
-            return self.source.qparams(groups)
-        except NoDataError as error:
-            raise self._of_this_layer(error) from error
-
     def _of_this_layer(self, error: NoDataError) -> NoDataError:
         return NoDataError(f"layer {self.layer!r}: {error}, or leave it in float: overrides={{{self.layer!r}: None}}")
 
     def _groups(self, x: Tensor) -> Tensor:
-        if x.dtype in (torch.float16, torch.bfloat16):
-            x = x.float()
+        x = widened(x)
         if self.spec.dynamic:
             x = x.reshape(-1, x.shape[-1])
         return to_groups(x, self.spec)
 
     def _estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
         spec = self.spec
+        if in_transform():
+            factor = gradient_factor(x.numel() // scale.numel(), spec.quant_max)
+            return straight_through(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift, factor)
         estimator = LSQuantize if scale.requires_grad else STEQuantize
         y = estimator.apply(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift)  # type: ignore[no-untyped-call]
         return cast(Tensor, y)

@@ -5,13 +5,15 @@ The names of parameters do not change, so an FP32 checkpoint loads into the quan
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from qat_core.affine import widened
 from qat_core.fake_quant import FakeQuantize
+from qat_core.processes import on_grid_in_calls
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import ste_round
 
@@ -24,10 +26,13 @@ class QuantLayer(nn.Module):
 
     Every parameter named in `weight_names` has a quantizer named after it, such as `weight_quantizer`. The
     `input_quantizer` is None where activations stay in float.
+
+    Whoever reads such a parameter while the model is being called gets it on its grid: a head that multiplies by
+    `embedding.weight`, a model that returns it. Outside of any call, and for the layer itself, it is the parameter.
     """
 
     axis: ClassVar[int] = 0  # of the output channels in a weight
-    weight: Tensor
+    weight = on_grid_in_calls("weight")
     bias: Tensor | None
     weight_quantizer: FakeQuantize
     input_quantizer: FakeQuantize | None
@@ -43,7 +48,7 @@ class QuantLayer(nn.Module):
             key: value.copy() if isinstance(value, dict) else value for key, value in layer.__dict__.items()
         }
         for part in cls.weight_names(twin):
-            weight = getattr(twin, part)
+            weight = twin.latent(part)
             quantizer = FakeQuantize.for_weight(config.weight, weight, cls.axis)
             setattr(twin, f"{part}_quantizer", quantizer.requires_grad_(weight.requires_grad))
         spec, twin.input_quantizer = cls.input_spec(config), None
@@ -64,9 +69,16 @@ class QuantLayer(nn.Module):
         """The parameters that are quantized; asked of the FP32 layer as well, before it has become this one."""
         return ("weight",)
 
+    def latent(self, name: str) -> Tensor:
+        """The weight of that name as it is trained, whoever asks."""
+        weight = self._parameters.get(name)
+        if weight is None:  # computed before each call, or when it is read
+            weight = self.__dict__.get(name)
+        return cast(Tensor, getattr(self, name)) if weight is None else weight
+
     def quantized_weights(self) -> list[tuple[str, Tensor, FakeQuantize]]:
         """Name, tensor and quantizer of each."""
-        return [(name, getattr(self, name), getattr(self, f"{name}_quantizer")) for name in self.weight_names()]
+        return [(name, self.latent(name), getattr(self, f"{name}_quantizer")) for name in self.weight_names()]
 
     def quantized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Input, weight and bias, each on its grid.
@@ -77,13 +89,14 @@ class QuantLayer(nn.Module):
         Source: Jacob et al. 2018, section 2.4.
         """
         if self.input_quantizer is None:
-            weight, _ = self.weight_quantizer.with_scale(self.weight)
+            weight, _ = self.weight_quantizer.with_scale(self.latent("weight"))
             return x, weight, self.bias
         x, input_scale = self.input_quantizer.with_scale(x)
         bias = self.bias
         if bias is None or not self.has_integer_accumulator():
-            return x, self.weight_quantizer(self.weight), bias
-        weight, weight_scale = self.weight_quantizer.with_scale(self.weight, smallest_scale(bias, input_scale))
+            return x, self.weight_quantizer(self.latent("weight")), bias
+        at_least = smallest_scale(bias, input_scale)
+        weight, weight_scale = self.weight_quantizer.with_scale(self.latent("weight"), at_least)
         return x, weight, quantized_bias(bias, input_scale, weight_scale)
 
     def has_integer_accumulator(self) -> bool:
@@ -93,21 +106,38 @@ class QuantLayer(nn.Module):
             return False
         return self.weight_quantizer.spec.granularity != "per_group" and not self.weight_quantizer.spec.half_shift
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """A checkpoint that has a weight and nothing for its quantizer is one of FP32: the scale of the weight that
+        was here says nothing about the one that comes."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        for name, _, quantizer in self.quantized_weights():
+            own = f"{prefix}{name}_quantizer."
+            if prefix + name in state_dict and not any(key.startswith(own) for key in state_dict):
+                quantizer.source.restart()
+
     @torch.no_grad()
-    def put_on_grid(self) -> None:
-        """Put weights and bias on their grids for good, and keep the scales as constants."""
+    def put_on_grid(self, replaced: dict[Tensor, nn.Parameter]) -> None:
+        """Put weights and bias on their grids for good, and keep the scales as constants.
+
+        Args:
+            replaced: weight -> what it has become, so that tied layers stay tied. Weights become parameters of their
+                own: what somebody else holds and reads in float stays as it was.
+        """
         at_least = None
         if self.input_quantizer is not None and not self.input_quantizer.spec.dynamic:
             self.input_quantizer.freeze(torch.empty(0))
             input_scale, _ = self.input_quantizer.source.qparams(torch.empty(0))
             if self.bias is not None and self.has_integer_accumulator():
                 at_least = smallest_scale(self.bias, input_scale)
-        for _, weight, quantizer in self.quantized_weights():
+        for name, weight, quantizer in self.quantized_weights():
             quantizer.freeze(weight, at_least)
-            weight.copy_(quantizer(weight))
+            if weight not in replaced:
+                replaced[weight] = nn.Parameter(quantizer(weight))
+            setattr(self, name, replaced[weight])
         if at_least is not None and self.bias is not None:
-            weight_scale, _ = self.weight_quantizer.source.qparams(self.weight)
-            self.bias.copy_(quantized_bias(self.bias, input_scale, weight_scale))
+            weight_scale, _ = self.weight_quantizer.source.qparams(weight)
+            name = next(name for name, parameter in self._parameters.items() if parameter is self.bias)
+            setattr(self, name, nn.Parameter(quantized_bias(self.bias, input_scale, weight_scale)))
 
 
 def quantized_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> Tensor:
@@ -115,12 +145,12 @@ def quantized_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> T
     unit = (input_scale * weight_scale).detach().flatten()  # (out,) or (1,)
     if 1 < unit.numel() < bias.numel():
         unit = unit.repeat(bias.numel() // unit.numel())  # grouped transposed convolutions share channel scales
-    return ste_round(bias, unit)
+    return ste_round(widened(bias), unit).to(bias.dtype)
 
 
 def smallest_scale(bias: Tensor, input_scale: Tensor) -> Tensor:
     """The weight scale below which the bias would not fit into INT32: weights of zero keep their bias."""
-    largest: Tensor = torch.linalg.vector_norm(bias.detach(), math.inf)
+    largest: Tensor = torch.linalg.vector_norm(widened(bias.detach()), math.inf)
     return largest / (input_scale.detach() * LARGEST_BIAS)
 
 
@@ -130,6 +160,33 @@ class QuantLinear(QuantLayer, nn.Linear):  # type: ignore[misc]
     def forward(self, input: Tensor) -> Tensor:
         x, weight, bias = self.quantized(input)  # (..., in), (out, in), (out,)
         return F.linear(x, weight, bias)
+
+
+class QuantConv1D(QuantLayer):
+    """The linear layer of GPT-2 in transformers, `Conv1D`: (..., in) -> (..., out), its weight (in, out).
+
+    Groups are neighbours in a row of that weight.
+    """
+
+    axis = 1
+
+    @classmethod
+    def input_spec(cls, config: QATConfig) -> QuantSpec | None:
+        return config.activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, weight, bias = self.quantized(x)  # (..., in), (in, out), (out,)
+        return F.linear(x, weight.T, bias)
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Is it transformers' `Conv1D`? Known by its name and its shape, so that nobody has to have transformers."""
+    weight, bias = (module._parameters.get(name) for name in ("weight", "bias"))
+    outputs = getattr(module, "nf", None)
+    return type(module).__name__ == "Conv1D" and all(
+        tensor is not None and tensor.shape[-1] == outputs and tensor.dim() == dims
+        for tensor, dims in ((weight, 2), (bias, 1))
+    )
 
 
 class QuantConv1d(QuantLayer, nn.Conv1d):
@@ -186,7 +243,12 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
         """Its input is whole numbers already."""
 
     def forward(self, input: Tensor) -> Tensor:
-        weight = self.weight_quantizer(self.weight)  # (num_embeddings, embedding_dim)
+        weight, quantizer = self.latent("weight"), self.weight_quantizer  # (num_embeddings, embedding_dim)
+        each_row = quantizer.each_row and input.numel() < self.num_embeddings  # those looked up, not the whole table
+        rows = self._lookup(input, weight if each_row else quantizer(weight))  # (..., embedding_dim)
+        return quantizer(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape) if each_row else rows
+
+    def _lookup(self, input: Tensor, weight: Tensor) -> Tensor:
         return F.embedding(input, weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
 
 
@@ -200,7 +262,7 @@ class QuantEmbeddingBag(QuantLayer, nn.EmbeddingBag):
     def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
         return F.embedding_bag(
             input,
-            self.weight_quantizer(self.weight),  # (num_embeddings, embedding_dim)
+            self.weight_quantizer(self.latent("weight")),  # (num_embeddings, embedding_dim)
             offsets,
             self.max_norm,
             self.norm_type,

@@ -10,7 +10,7 @@ elements that share the scale and multiplied by 1 / sqrt(N * quant_max), which b
 gradient.
 
 The parameter is log2(s): the scale stays positive, and an optimizer's step is a fraction of the scale whatever its
-size.
+size. Where the scale began with data, it is log2 of how far it has moved since: weight decay pulls it back to there.
 
 Source: Esser et al. 2020, "Learned Step Size Quantization", equations 3 and 5 and section 2.2. Logarithm: Jain et al.
 2020, "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference", section 4.
@@ -22,9 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import dequantize_, round_to_codes
-from qat_core.observer import Source, StatefulSource
+from qat_core.affine import SMALLEST_SCALE, dequantize_, round_to_codes
+from qat_core.processes import only_looks, without_numbers
+from qat_core.source import Source, StatefulSource
 from qat_core.ste import where_not_clamped
+
+NOTHING, ZEROS, NUMBERS = 0.0, 1.0, 2.0
 
 
 class LSQuantize(torch.autograd.Function):
@@ -52,7 +55,7 @@ class LSQuantize(torch.autograd.Function):
         grad_x = where_not_clamped(grad_y, unclamped, ctx.quant_min, ctx.quant_max)
         slopes = (grad_y * y).addcmul_(grad_x, x, value=-1)  # dL/dy * (y - x), or dL/dy * y where clamped
         factor = gradient_factor(x.numel() // scale.numel(), ctx.quant_max)
-        grad_scale = slopes.sum_to_size(scale.shape).div_(scale).mul_(factor)
+        grad_scale = slopes.sum_to_size(scale.shape).div_(scale).mul_(factor).nan_to_num_(0.0, torch.inf, -torch.inf)
         return grad_x, grad_scale, None, None, None, None
 
 
@@ -64,7 +67,10 @@ def gradient_factor(elements: int, quant_max: int) -> float:
 class LearnedScale(StatefulSource):
     """A trainable scale, and a zero point that stays where it began.
 
-    Both begin as what `initial` answers for the first tensor, or for all batches of a calibration.
+    Both begin as what `initial` answers for the first tensor, or for all batches of a calibration. Where that is all
+    zeros (the B of a LoRA, a head that begins at 0) there is no scale to be found, and what the first steps of an
+    optimizer make of the zeros says nothing about their size later. There the scale goes on growing with the tensor,
+    and what it learns is to be larger than that.
 
     Args:
         initial: a source of scales, as in `observer.py`.
@@ -74,32 +80,96 @@ class LearnedScale(StatefulSource):
     """
 
     zero_point: Tensor | None
+    begin: Tensor  # log2 of what was found in a forward pass: a sharded parameter loses what is written to it there
+    seen: Tensor  # for each scale NOTHING, ZEROS or NUMBERS
 
     def __init__(self, initial: Source, shape: torch.Size, symmetric: bool, power_of_two: bool) -> None:
         super().__init__()
-        self.initial, self.power_of_two, self.started = initial, power_of_two, False
-        self.log2_scale = nn.Parameter(torch.full(shape, torch.nan))
-        self.register_buffer("zero_point", None if symmetric else torch.zeros(shape))
+        self.initial, self.power_of_two, self.shape = initial, power_of_two, shape
+        stored = shape or (1,)  # FSDP shards no parameter without a dimension
+        self.log2_scale = nn.Parameter(torch.zeros(stored))
+        self.register_buffer("begin", torch.zeros(stored))
+        self.register_buffer("zero_point", None if symmetric else torch.zeros(stored))
+        self.register_buffer("seen", torch.full(stored, NOTHING))
 
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        if not self.started or self.initial.calibrating:
-            self.start(x)
-        log2_scale: Tensor = self.log2_scale
+        log2_scale = self.log2_scale + self.begin
+        zero_point = self.zero_point
+        if not (self.settled or self._has_begun()) and not (self.training and self._has_seen_all()):
+            begin, zero_point, _ = self._found(x)
+            log2_scale = self.log2_scale + begin
         if self.power_of_two:
             log2_scale = log2_scale + (log2_scale.ceil() - log2_scale).detach()
-        return log2_scale.exp2(), self.zero_point
+        return log2_scale.exp2(), zero_point
+
+    def observe(self, x: Tensor) -> None:
+        if self.settled or only_looks():
+            return
+        if self.calibrating:
+            self.seen.fill_(NOTHING)
+        elif self._has_begun():
+            return
+        x = x.detach()
+        waited = self.initial.only_zeros
+        self.initial.observe(x)
+        if self.initial.only_zeros:
+            return
+        with torch.no_grad():
+            self._begin(x, ZEROS if waited else NUMBERS)
+
+    def _begin(self, x: Tensor, most: float) -> None:
+        begin, zero_point, seen = self._found(x)
+        self.begin.copy_(begin)
+        self.seen.copy_(seen.clamp(max=most))
+        if self.zero_point is not None and zero_point is not None:
+            self.zero_point.copy_(zero_point)
+
+    def _found(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+        """`begin`, zero point and `seen` once x has been seen as well."""
+        nothing = self.seen == NOTHING
+        scale, zero_point = self.initial.covering(x) if self._has_seen_all() else self.initial.qparams(x)
+        begin = scale.detach().log2() - self.log2_scale.detach()
+        grown = (nothing | ((self.seen == ZEROS) & (begin > self.begin))) & begin.isfinite()
+        if zero_point is not None and self.zero_point is not None:
+            zero_point = torch.where(grown, zero_point, self.zero_point)
+        seen = torch.where(scale > 2 * SMALLEST_SCALE, NUMBERS, ZEROS)
+        return torch.where(grown, begin, self.begin), zero_point, torch.where(grown & nothing, seen, self.seen)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
-        """Begin from what `initial` answers for x."""
-        scale, zero_point = self.initial.qparams(x)
-        self.log2_scale.copy_(scale.log2())
-        if self.zero_point is not None and zero_point is not None:
-            self.zero_point.copy_(zero_point)
-        self.started = True
+        """Begin from what `initial` answers for x, with the whole of it in the parameter."""
+        self.observe(x)
+        self.log2_scale.add_(self.begin)
+        self.begin.zero_()
 
+    def _has_seen_all(self) -> bool:
+        return self._without_numbers() or bool((self.seen != NOTHING).all())
+
+    def _has_begun(self) -> bool:
+        if not (self.settled or self._without_numbers()):
+            self.settled = not self.calibrating and bool((self.seen == NUMBERS).all())
+        return self.settled
+
+    def _without_numbers(self) -> bool:
+        return self.seen.is_meta or without_numbers()
+
+    @torch.no_grad()
     def restart(self) -> None:
-        self.started = False
+        self.log2_scale.zero_()
+        self.seen.fill_(NOTHING)
+        self.settled = False
 
-    def resume(self) -> None:
-        self.started = bool(torch.isfinite(self.log2_scale).all())
+    def upgrade(self, state: dict[str, Tensor], under: set[str]) -> None:
+        """Earlier versions had NaN where a scale had not begun, and one scale had no dimension. What has parameters
+        and no buffers leaves those as they are."""
+        state |= {
+            name: tensor.reshape(getattr(self, name).shape) for name, tensor in state.items() if tensor.dim() == 0
+        }
+        if "initial.low" in under and "initial.seen" not in under:
+            log2_scale = state["log2_scale"]
+            state["begin"] = torch.zeros_like(log2_scale)
+            state["seen"] = torch.where(log2_scale.isfinite(), NUMBERS, NOTHING)
+            state["log2_scale"] = log2_scale.nan_to_num()
+        for name, buffer in self._buffers.items():
+            if name not in state and buffer is not None:
+                state[name] = buffer

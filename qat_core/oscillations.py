@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from qat_core.fake_quant import FakeQuantize
-from qat_core.layers import quantized_layers, require_prepared
+from qat_core.layers import QuantLayer, quantized_layers, require_prepared
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,12 @@ class Oscillations:
         if not 0 < momentum <= 1 or not (callable(threshold) or 0 < threshold < 1):
             raise ValueError(f"threshold={threshold!r}, momentum={momentum!r}; expected fractions between 0 and 1")
         require_prepared(model)
-        self.threshold_at = threshold if callable(threshold) else lambda steps: threshold
+        self.threshold_at = threshold if callable(threshold) else partial(_constant, threshold)
         self.freeze, self.momentum, self.steps = freeze, momentum, 0
-        self.weights = {name: _WeightHistory(weight, quantizer) for name, weight, quantizer in _distinct_weights(model)}
+        self.weights = {
+            f"{layer_name}.{name}" if layer_name else name: _WeightHistory(layer, name)
+            for layer_name, layer, name in _distinct_weights(model)
+        }
 
     @torch.no_grad()
     def step(self) -> None:
@@ -100,7 +104,7 @@ class Oscillations:
             raise ValueError(f"the state is of {', '.join(state)}; expected {', '.join(self.weights)}")
         for name, weight in self.weights.items():
             for kind in self._kinds():
-                setattr(weight, kind, state[name][kind].to(weight.weight.device, copy=True))
+                setattr(weight, kind, state[name][kind].to(weight.latent.device, copy=True))
 
     def _kinds(self) -> tuple[str, ...]:
         return _WeightHistory.TRACKED + (_WeightHistory.HELD if self.freeze else ())
@@ -119,21 +123,26 @@ def annealed_threshold(steps: int, begin: float = 0.25, high: float = 0.1, low: 
     Source: Nagel et al. 2022, section 4.3 (iterative weight freezing with an annealed threshold).
     """
 
-    def threshold(step: int) -> float:
-        done = (step / steps - begin) / (1 - begin)
-        return 1.0 if done < 0 else low + (high - low) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+    return partial(_annealed, steps, begin, high, low)
 
+
+def _annealed(steps: int, begin: float, high: float, low: float, step: int) -> float:
+    done = (step / steps - begin) / (1 - begin)
+    return 1.0 if done < 0 else low + (high - low) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+
+def _constant(threshold: float, step: int) -> float:
     return threshold
 
 
 class _WeightHistory:
-    """The averages of one weight."""
+    """The averages of one weight: whatever tensor the layer has under that name now."""
 
     TRACKED: ClassVar = ("codes", "direction", "frequency")
     HELD: ClassVar = ("mean_code", "frozen", "frozen_code")
 
-    def __init__(self, weight: Tensor, quantizer: FakeQuantize) -> None:
-        self.weight, self.quantizer = weight, quantizer
+    def __init__(self, layer: QuantLayer, name: str) -> None:
+        self.layer, self.name = layer, name
         self.codes = self._codes()
         self.mean_code = self.codes.clone()
         self.change = torch.zeros_like(self.codes)
@@ -142,8 +151,19 @@ class _WeightHistory:
         self.frozen = torch.zeros_like(self.codes, dtype=torch.bool)
         self.frozen_code = self.codes.clone()
 
+    @property
+    def latent(self) -> Tensor:
+        return cast(Tensor, getattr(self.layer, self.name))
+
+    @property
+    def quantizer(self) -> FakeQuantize:
+        return cast(FakeQuantize, getattr(self.layer, f"{self.name}_quantizer"))
+
     def step(self, threshold: float, momentum: float, freeze: bool) -> None:
         codes = self._codes()
+        if codes.device != self.codes.device:
+            for kind in (*self.TRACKED, *self.HELD):
+                setattr(self, kind, getattr(self, kind).to(codes.device))
         if freeze:
             codes = torch.where(self.frozen, self.frozen_code, codes)
         self.change = (codes - self.codes).sign_()
@@ -158,8 +178,8 @@ class _WeightHistory:
         oscillating = self.frequency > threshold
         self.frozen_code = torch.where(self.frozen | ~oscillating, self.frozen_code, self.mean_code.round())
         self.frozen |= oscillating
-        held = self.quantizer.values(self.frozen_code, self.weight)
-        self.weight.copy_(torch.where(self.frozen, held, self.weight))
+        held = self.quantizer.values(self.frozen_code, self.latent)
+        self.latent.copy_(torch.where(self.frozen, held, self.latent))
 
     def shares(self, threshold: float) -> tuple[float, float, float]:
         """Flipped in the last step, oscillating, frozen."""
@@ -167,14 +187,14 @@ class _WeightHistory:
         return tuple(share.float().mean().item() for share in found)  # type: ignore[return-value]
 
     def _codes(self) -> Tensor:
-        return self.quantizer.codes(self.weight).to(torch.float32)
+        return self.quantizer.codes(self.latent).to(torch.float32)
 
 
-def _distinct_weights(model: nn.Module) -> Iterator[tuple[str, Tensor, FakeQuantize]]:
-    """Every quantized parameter once, tied ones under their first name."""
+def _distinct_weights(model: nn.Module) -> Iterator[tuple[str, QuantLayer, str]]:
+    """Name of the layer, layer and name of the weight, for every quantized parameter once: tied ones the first time."""
     seen = set[int]()
     for layer_name, layer in quantized_layers(model):
-        for name, weight, quantizer in layer.quantized_weights():
+        for name, weight, _ in layer.quantized_weights():
             if id(weight) not in seen:
                 seen.add(id(weight))
-                yield f"{layer_name}.{name}" if layer_name else name, weight, quantizer
+                yield layer_name, layer, name

@@ -2,13 +2,15 @@
 
 import fnmatch
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qat_core.layers import (
+    QuantConv1D,
     QuantConv1d,
     QuantConv2d,
     QuantConv3d,
@@ -18,9 +20,12 @@ from qat_core.layers import (
     QuantEmbeddingBag,
     QuantLayer,
     QuantLinear,
+    is_conv1d,
 )
+from qat_core.multiplications import multiplications
+from qat_core.planned import Plan, PlannedLayer
 from qat_core.sequence import QuantGRU, QuantLSTM, QuantMultiheadAttention
-from qat_core.spec import QATConfig, QuantSpec
+from qat_core.spec import QATConfig, QuantSpec, class_key
 
 QUANTIZED: dict[type[nn.Module], type[QuantLayer]] = {
     nn.Linear: QuantLinear,
@@ -38,116 +43,112 @@ QUANTIZED: dict[type[nn.Module], type[QuantLayer]] = {
 HARMLESS = {"__init__", "reset_parameters", "extra_repr", "__repr__", "__dict__", "__weakref__", "__annotate_func__"}
 
 
-@dataclass(frozen=True)
-class PlannedLayer:
-    """One layer with parameters of its own.
-
-    Attributes:
-        name: in the model; "" is the model itself.
-        owner: the first layer that has its weight, where layers share one; else its own name.
-        kind: its class.
-        shapes: of the weights that are quantized, or of all its parameters where none is.
-        config: what applies to it, or None when it stays in float.
-        input_spec: how its input is quantized, or None.
-        reason: why it stays in float; empty when it does not.
-        bytes_before, bytes_after: of all its parameters, scales and zero points included.
-    """
-
-    name: str
-    owner: str
-    kind: str
-    shapes: tuple[tuple[int, ...], ...]
-    config: QATConfig | None
-    input_spec: QuantSpec | None
-    reason: str
-    bytes_before: int
-    bytes_after: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Every layer that has parameters, in the order of the model; printed as a table."""
-
-    layers: tuple[PlannedLayer, ...]
-
-    @property
-    def quantized(self) -> tuple[PlannedLayer, ...]:
-        """The layers that would be quantized."""
-        return tuple(layer for layer in self.layers if layer.config is not None)
-
-    @property
-    def bytes_before(self) -> int:
-        return sum(layer.bytes_before for layer in self.layers)
-
-    @property
-    def bytes_after(self) -> int:
-        return sum(layer.bytes_after for layer in self.layers)
-
-    def __str__(self) -> str:
-        header = ("layer", "kind", "shape", "bits", "granularity", "bytes", "after")
-        rows = [header, *map(_cells, self.layers)]
-        rows.append(("total", "", "", "", "", f"{self.bytes_before:,}", f"{self.bytes_after:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join(line.rstrip() for line in lines)
-
-
-def plan(model: nn.Module, config: QATConfig | None = None) -> Plan:
+def plan(model: nn.Module, config: QATConfig | None = None, batch: Any = None) -> Plan:
     """Dry run of `prepare`: which layers would be quantized, how, and which not and why.
 
+    Args:
+        model, config: as `prepare` takes them.
+        batch: a tensor, a tuple or a dict of arguments that the model is called with once, to count multiplications.
+
     Raises:
-        ValueError: config is no QATConfig, or an override's pattern matches no layer.
+        ValueError: config is no QATConfig, an override matches no layer, or the batch is not what the model takes.
     """
     config = QATConfig() if config is None else config
     if not isinstance(config, QATConfig):
         raise ValueError(f"config={config!r}; expected a QATConfig, such as QATConfig(weight=QuantSpec(bits=4))")
-    layers, owners = [], dict[int, str]()
+    layers, stored, asked = [], _Stored(), dict[str, Collection[str]]()
     for name, module in model.named_modules():
-        own = list(module.parameters(recurse=False))
-        if own or _is_container_with_weights(module):
-            layers.append(_plan_layer(name, module, config, owners))
-            for parameter in own:
-                owners.setdefault(id(parameter), name)
+        if any(True for _ in module.parameters(recurse=False)) or _is_container_with_weights(module):
+            asked[name] = _kinds(name, model)
+            layers.append(_plan_layer(name, module, *config_for(name, asked[name], config), stored))
+    layers = [layer if layer.config else _in_float(layer, model.get_submodule(layer.name), stored) for layer in layers]
     for pattern in config.overrides:
-        if not any(fnmatch.fnmatchcase(layer.name, pattern) for layer in layers):
-            names = ", ".join(layer.name for layer in layers)
-            raise ValueError(f"override {pattern!r} matches no layer; expected a glob over {names}")
-    return Plan(tuple(layers))
+        if not any(_matches(pattern, name, kinds) for name, kinds in asked.items()):
+            raise ValueError(f"override {pattern!r} matches no layer; expected a glob over {', '.join(asked)}")
+    if batch is None:
+        return Plan(tuple(layers))
+    counted, total = multiplications(model, batch)
+    return Plan(tuple(replace(layer, multiplications=counted[layer.name]) for layer in layers), total)
 
 
-def config_for(name: str, config: QATConfig) -> tuple[QATConfig | None, str]:
+def config_for(name: str, kinds: Collection[str], config: QATConfig) -> tuple[QATConfig | None, str]:
     """What applies to the layer of that name, and the override that says so; the first that matches wins."""
     for pattern, override in config.overrides.items():
-        if fnmatch.fnmatchcase(name, pattern):
-            return override, pattern
+        if _matches(pattern, name, kinds):
+            return override, str(pattern)
     return config, ""
+
+
+def _matches(pattern: object, name: str, kinds: Collection[str]) -> bool:
+    return pattern in kinds or fnmatch.fnmatchcase(name, str(pattern))
+
+
+def _kinds(name: str, model: nn.Module) -> set[str]:
+    """The classes that a layer is of, and those of the modules that hold it, as overrides name them."""
+    parts = name.split(".") if name else []
+    holders = [model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
+    return {class_key(kind) for holder in holders for kind in type(holder).__mro__}
 
 
 def quantized_class(module: nn.Module) -> type[QuantLayer] | None:
     """The quantized class for a module: its own type's, or a base's whose forward it has not replaced."""
+    if is_conv1d(module):
+        return QuantConv1D
     for kind, twin in QUANTIZED.items():
         if type(module) is kind or (isinstance(module, kind) and type(module).forward is kind.forward):
             return twin
     return None
 
 
-def _plan_layer(name: str, module: nn.Module, config: QATConfig, owners: dict[int, str]) -> PlannedLayer:
+class _Stored:
+    """Parameters that layers before this one hold: a shared one is counted once, and once more where one layer
+    quantizes it and another does not.
+
+    Attributes:
+        seen: all of them.
+        in_float: those that somebody reads in float.
+        owners: weight that is quantized -> the first layer that has it.
+    """
+
+    def __init__(self) -> None:
+        self.seen: set[Tensor] = set()
+        self.in_float: set[Tensor] = set()
+        self.owners: dict[Tensor, str] = {}
+
+
+def _plan_layer(name: str, module: nn.Module, chosen: QATConfig | None, pattern: str, stored: _Stored) -> PlannedLayer:
     own = dict(module.named_parameters(recurse=False))
-    chosen, pattern = config_for(name, config)
     reason = f"left in float by override {pattern!r}" if chosen is None else _obstacle(module)
     twin = quantized_class(module)
     lazy = any(isinstance(p, nn.parameter.UninitializedParameter) for p in own.values())
     weights = () if reason or twin is None else twin.weight_names(module)
-    before = 0 if lazy else sum(p.numel() * p.element_size() for p in own.values() if id(p) not in owners)
-    after, input_spec = before, None
+    before, after, count, input_spec, owner = 0, 0, 0, None, name
     if chosen is not None and not reason and twin is not None:
         input_spec = twin.input_spec(chosen)
-        for weight in (own[w] for w in weights if id(own[w]) not in owners):
-            after += weight_bytes(weight, chosen.weight, twin.axis) - weight.numel() * weight.element_size()
+        for weight in (own[w] for w in weights):
+            if weight not in stored.owners:
+                after += weight_bytes(weight, chosen.weight, twin.axis)
+        owner = next((stored.owners[own[w]] for w in weights if own[w] in stored.owners), name)
+        stored.owners.update({own[w]: name for w in weights if own[w] not in stored.owners})
+    for part, parameter in own.items() if not lazy else ():
+        size = parameter.numel() * parameter.element_size()
+        before += size if parameter not in stored.seen else 0
+        count += parameter.numel() if parameter not in stored.seen else 0
+        if part not in weights:
+            after += size if parameter not in stored.in_float else 0
+            stored.in_float.add(parameter)
+        stored.seen.add(parameter)
     shapes = () if lazy else tuple(tuple(own[w].shape) for w in (weights or own))
     chosen = None if reason else chosen
-    owner = next((owners[id(own[w])] for w in weights if id(own[w]) in owners), name)
-    return PlannedLayer(name, owner, type(module).__name__, shapes, chosen, input_spec, reason, before, after)
+    return PlannedLayer(name, owner, type(module).__name__, shapes, chosen, input_spec, reason, before, after, count)
+
+
+def _in_float(layer: PlannedLayer, module: nn.Module, stored: _Stored) -> PlannedLayer:
+    """It says so where another layer quantizes a weight that this one has as well."""
+    others = [stored.owners[p] for p in module.parameters(recurse=False) if p in stored.owners]
+    if not others:
+        return layer
+    return replace(layer, reason=f"{layer.reason}; it reads the weight of {others[0]!r} in float")
 
 
 def weight_bytes(weight: Tensor, spec: QuantSpec, axis: int) -> int:
@@ -175,7 +176,7 @@ def _obstacle(module: nn.Module) -> str:
     if hasattr(module, "parametrizations"):
         return "its weight is parametrized: remove the parametrization first"
     base = twin.__bases__[-1]
-    if own := _own_ways(module, base):
+    if not is_conv1d(module) and (own := _own_ways(module, base)):
         return f"{kind} adds to {base.__name__} or replaces: {', '.join(own)}"
     if any(not p.dtype.is_floating_point for p in parameters.values()):
         return "its weight is not floating-point"
@@ -208,21 +209,9 @@ def _is_container_with_weights(module: nn.Module) -> bool:
     return hasattr(module, "parametrizations") and isinstance(module, tuple(QUANTIZED))
 
 
-def _cells(layer: PlannedLayer) -> tuple[str, ...]:
-    shape = ", ".join(" x ".join(map(str, s)) or "scalar" for s in layer.shapes)
-    name = layer.name or "(model)"
-    before, after = f"{layer.bytes_before:,}", f"{layer.bytes_after:,}"
-    if layer.config is None:
-        return name, layer.kind, shape, "float", layer.reason, before, after
-    spec, activation = layer.config.weight, layer.input_spec
-    bits = f"W{spec.bits:g}" + (f" A{activation.bits:g}" if activation else "")
-    granularity = spec.granularity + (f" {spec.group_size}" if spec.granularity == "per_group" else "")
-    return name, layer.kind, shape, bits, granularity, before, after
-
-
 def check_finite(name: str, tensors: Iterator[tuple[str, Tensor]]) -> None:
     """Raises ValueError that names the first tensor with NaN or infinite values."""
     for part, tensor in tensors:
-        bad = int((~torch.isfinite(tensor)).sum())
+        bad = 0 if tensor.is_meta else int((~torch.isfinite(tensor)).sum())
         if bad:
             raise ValueError(f"the {part} of layer {name or 'model'!r} has {bad} values that are NaN or infinite")

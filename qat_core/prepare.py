@@ -1,18 +1,23 @@
 """From a model to its quantized twin and on to what is exported: prepare, calibrate, convert."""
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from qat_core.batches import call, in_evaluation
 from qat_core.fake_quant import FakeQuantize
 from qat_core.fold import fold_batch_norm
 from qat_core.layers import QuantLayer, quantized_layers, require_prepared
+from qat_core.lsq import LearnedScale
 from qat_core.observer import MovingRange
 from qat_core.plan import QUANTIZED, check_finite, plan, quantized_class
+from qat_core.processes import tell_calls
+from qat_core.source import StatefulSource
 from qat_core.spec import QATConfig
 
 
@@ -41,7 +46,14 @@ def prepare(
     with _as_it_was_on_error(model):
         if fold:
             fold_batch_norm(model)
+        known = set(model.parameters())
         _quantize(model, config)
+    if inplace and (new := [parameter for parameter in model.parameters() if parameter not in known]):
+        warnings.warn(
+            f"prepare made {len(new)} learned scales, which an optimizer made before it does not know: make the "
+            "optimizer after prepare, or give it the new ones with optimizer.add_param_group",
+            stacklevel=2,
+        )
     return model
 
 
@@ -67,6 +79,8 @@ def _quantize(model: nn.Module, config: QATConfig | None) -> None:
         module.__class__ = type(quantized)
         module.__dict__ = quantized.__dict__
     for module in model.modules():
+        if not isinstance(module, QuantLayer) and any(True for _ in quantized_layers(module)):
+            tell_calls(module)
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0  # its fused kernel would read the latent weights
         elif isinstance(module, nn.TransformerEncoder):
@@ -128,42 +142,54 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     require_prepared(model)
     if isinstance(batches, Mapping):
         raise ValueError(f"batches is a {type(batches).__name__}; expected an iterable of batches, such as [batch]")
-    ranges = [module for module in model.modules() if isinstance(module, MovingRange)]
-    modes = {module: module.training for module in model.modules()}
+    ranges = [module for module in model.modules() if isinstance(module, StatefulSource) and is_of_activations(module)]
     for observer in ranges:
         observer.restart()
         observer.calibrating = True
     seen = 0
     try:
-        with torch.no_grad():
+        with torch.no_grad(), in_evaluation(model):
             for batch in batches:
-                _call(model.eval(), batch)
+                call(model, batch)
                 seen += 1
     finally:
         for observer in ranges:
             observer.calibrating = False
-        for module, training in modes.items():
-            module.training = training
     if not seen:
         raise ValueError("calibrate was given no batch; expected at least one")
-    for name, layer in quantized_layers(model):
-        _check_ranges(name, layer)
+    try:
+        for name, layer in quantized_layers(model):
+            _check_ranges(name, layer)
+    except ValueError:
+        for observer in ranges:
+            observer.restart()
+        raise
     return model
+
+
+def is_of_activations(module: nn.Module) -> bool:
+    """Does it remember data that was seen?"""
+    return isinstance(module, MovingRange) or (
+        isinstance(module, LearnedScale) and isinstance(module.initial, MovingRange)
+    )
 
 
 def convert(model: nn.Module) -> nn.Module:
     """A copy whose weights lie on the grid and whose scales are constants: what is exported.
 
     Raises:
-        ValueError: the model was not prepared, a weight, range or scale is not finite, or an activation quantizer has
-            seen no data.
+        ValueError: the model was not prepared, its quantization is switched off, a weight, range or scale is not
+            finite, or an activation quantizer has seen no data.
     """
     require_prepared(model)
-    model = copied(model).eval()
+    off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
+    if off:
+        raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
+    model, replaced = copied(model).eval(), dict[Tensor, nn.Parameter]()
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_parameters(recurse=False))
         _check_ranges(name, layer)
-        layer.put_on_grid()
+        layer.put_on_grid(replaced)
         layer.requires_grad_(False)
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_buffers())
@@ -188,17 +214,3 @@ def _share_quantizers(twins: Iterable[QuantLayer]) -> None:
                     f"{shared.spec} and {quantizer.spec}; expected the same for both"
                 )
             setattr(twin, f"{name}_quantizer", shared)
-
-
-def _call(model: nn.Module, batch: Any) -> Any:
-    arguments, named = ((), batch) if isinstance(batch, Mapping) else (batch, {})
-    if not isinstance(arguments, tuple | list):
-        arguments = (arguments,)
-    try:
-        return model(*arguments, **named)
-    except TypeError as error:
-        given = ", ".join([*(type(x).__name__ for x in arguments), *map(str, named)])
-        raise ValueError(
-            f"{type(model).__name__} cannot be called with a batch of ({given}): {error}; expected the arguments of "
-            "its forward and nothing else, such as (x for x, label in loader)"
-        ) from error

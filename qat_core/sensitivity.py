@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from qat_core.plan import PlannedLayer, plan
+from qat_core.plan import plan
+from qat_core.planned import PlannedLayer
 from qat_core.prepare import copied, prepare
 from qat_core.spec import QATConfig
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLayer
+from qat_core.processes import in_call, on_grid_in_calls
 from qat_core.spec import QATConfig
 
 
@@ -19,12 +20,14 @@ class QuantMultiheadAttention(QuantLayer, nn.MultiheadAttention):
     layer of its own. The products of attention itself stay in float. Arguments and results as in FP32.
     """
 
+    in_proj_weight = on_grid_in_calls("in_proj_weight")
+
     def weight_names(self) -> tuple[str, ...]:
         return ("in_proj_weight",)
 
     @property
-    def weight(self) -> Tensor:  # type: ignore[override]
-        return self.in_proj_weight
+    def weight(self) -> Tensor:
+        return self.latent("in_proj_weight")
 
     @property
     def bias(self) -> Tensor | None:  # type: ignore[override]
@@ -105,10 +108,20 @@ class _QuantRecurrent(QuantLayer, nn.RNNBase):  # type: ignore[misc]
     def input_spec(cls, config: QATConfig) -> None:
         """Always None."""
 
+    reads_itself = False
+
+    def __getattr__(self, name: str) -> Any:
+        """Others get the weights on their grids, as those of other layers; torch's own forward passes compares them."""
+        value = super().__getattr__(name)
+        if name in self._parameters and name.startswith("weight") and not self.reads_itself and in_call():
+            return self.get_submodule(f"{name}_quantizer")(value)
+        return value
+
     def weight_names(self) -> tuple[str, ...]:
         return tuple(name for name in self._flat_weights_names if name.startswith("weight"))
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        self.reads_itself = True
         self._update_flat_weights()  # else torch would do so below and take the latent weights
         latent = self._flat_weights
         on_grid = {name: quantizer(weight) for name, weight, quantizer in self.quantized_weights()}
@@ -116,7 +129,7 @@ class _QuantRecurrent(QuantLayer, nn.RNNBase):  # type: ignore[misc]
         try:
             return super().forward(*args, **kwargs)
         finally:
-            self._flat_weights = latent
+            self._flat_weights, self.reads_itself = latent, False
 
 
 class QuantLSTM(_QuantRecurrent, nn.LSTM):  # type: ignore[misc]

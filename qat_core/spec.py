@@ -12,7 +12,7 @@ Granularity = Literal["per_tensor", "per_channel", "per_group"]
 ScaleRule = Literal["minmax", "mse", "learned"]
 
 TERNARY_BITS = 1.58  # log2(3): the three levels -1, 0, +1
-SUPPORTED_BITS = (TERNARY_BITS, 2, 3, 4, 8)
+SUPPORTED_BITS = (TERNARY_BITS, 2, 3, 4, 5, 6, 8)
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class QuantSpec:
     """How one tensor becomes integers: `x ~ (code - zero_point) * scale`.
 
     Args:
-        bits: width of a code: 1.58 (three levels), 2, 3, 4 or 8.
+        bits: width of a code: 1.58 (three levels), 2, 3, 4, 5, 6 or 8.
         granularity: how many numbers share one scale: the whole tensor, one output channel, or
             `group_size` neighbours within an output channel.
         symmetric: the zero point is 0 and the codes are signed; otherwise the codes are unsigned and
@@ -69,6 +69,8 @@ class QuantSpec:
             raise ValueError(
                 f"dynamic=True with {self} is not supported; expected bits=8, symmetric=True, scale='minmax'"
             )
+        for derived in ("levels", "quant_min", "quant_max", "shift", "storage_bits"):
+            getattr(self, derived)  # torch.compile can read a cached property and cannot fill it
 
     @classmethod
     def activation(cls, bits: float = 8, **changes: Any) -> "QuantSpec":
@@ -97,8 +99,8 @@ class QuantSpec:
 
     @cached_property
     def storage_bits(self) -> int:
-        """Bits of a code in a file: ternary takes 2, three bits take 4."""
-        return {TERNARY_BITS: 2, 3: 4}.get(self.bits, int(self.bits))
+        """Bits of a code in a file: the next of 2, 4 and 8."""
+        return {TERNARY_BITS: 2, 3: 4, 5: 8, 6: 8}.get(self.bits, int(self.bits))
 
     def __str__(self) -> str:
         """The values that differ from the default, as a call."""
@@ -116,13 +118,14 @@ class QATConfig:
             one scale for the whole tensor, whatever their granularity says: an integer accumulator adds across the
             channels. Dynamic ones have a scale for each row or, "per_group", for each group within a row.
             `QuantSpec.activation()` is the usual choice.
-        overrides: glob of module names -> the QATConfig that applies there instead, or None to leave
-            those layers in float. The first glob that matches wins.
+        overrides: glob of module names, or class of modules -> the QATConfig that applies there instead, or None to
+            leave those layers in float. The first that matches wins. A class is kept by its name: "class
+            torch.nn.modules.sparse.Embedding".
     """
 
     weight: QuantSpec = field(default_factory=QuantSpec)
     activation: QuantSpec | None = None
-    overrides: Mapping[str, "QATConfig | None"] = field(default_factory=dict)
+    overrides: Mapping[Any, "QATConfig | None"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("weight", "activation"):
@@ -137,10 +140,12 @@ class QATConfig:
             object.__setattr__(self, "activation", replace(activation, granularity=granularity))
         elif activation is not None and not activation.dynamic:
             raise ValueError(f"activation={activation} is not supported; expected one scale, or dynamic=True")
-        for pattern, override in self.overrides.items():
+        overrides = {class_key(key) if isinstance(key, type) else key: value for key, value in self.overrides.items()}
+        object.__setattr__(self, "overrides", overrides)
+        for pattern, override in overrides.items():
             if not isinstance(pattern, str) or not (override is None or isinstance(override, QATConfig)):
                 raise ValueError(
-                    f"overrides has {pattern!r}: {override!r}; expected a glob of names and a QATConfig or None"
+                    f"overrides has {pattern!r}: {override!r}; expected a glob of names or a class: a QATConfig or None"
                 )
 
     def as_dict(self) -> dict[str, Any]:
@@ -165,6 +170,11 @@ class QATConfig:
             )
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{values!r} is not a QATConfig: {error}; expected what as_dict() gives") from error
+
+
+def class_key(kind: type) -> str:
+    """How `overrides` names a class of modules."""
+    return f"class {kind.__module__}.{kind.__qualname__}"
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -18,12 +18,14 @@ Source: Bengio et al. 2013, "Estimating or Propagating Gradients Through Stochas
 Conditional Computation", section 4.
 """
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from qat_core.affine import dequantize_, round_to_codes
+from qat_core.processes import in_transform
 
 
 class STEQuantize(torch.autograd.Function):
@@ -55,12 +57,39 @@ class STEQuantize(torch.autograd.Function):
         return where_not_clamped(grad_y, unclamped, ctx.quant_min, ctx.quant_max), None, None, None, None, None
 
 
+def straight_through(
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor | None,
+    quant_min: float,
+    quant_max: float,
+    shift: float = 0.0,
+    scale_factor: float = 0.0,
+) -> Tensor:
+    """The same numbers and gradients in operators that torch.func can transform: more of them, so only there.
+
+    Args:
+        scale_factor: what the gradient of a learned scale is multiplied by; 0 for a scale without one.
+    """
+    values, unit = x.detach(), scale.detach()
+    codes = round_to_codes(values, unit, zero_point, shift)
+    inside = (codes >= quant_min) & (codes <= quant_max)
+    y = dequantize_(codes.clamp(quant_min, quant_max), unit, zero_point, shift)
+    lie = torch.where(inside, x - values, 0)  # zeros, with the slope of x
+    if scale_factor:
+        slope = (y - torch.where(inside, values, 0)) / unit * scale_factor
+        lie = lie + slope * (scale - unit)
+    return y + lie
+
+
 def ste_round(x: Tensor, scale: Tensor, shift: float = 0.0) -> Tensor:
     """STEQuantize where the scale is known to cover x: nothing is clamped, so the backward pass is the identity.
 
     The same numbers at half the cost: the gradient of clone() is the identity already, in C++, and rounding its values
     in place through a detached alias is something that autograd need not hear of.
     """
+    if in_transform():
+        return straight_through(x, scale, None, -math.inf, math.inf, shift)
     y = x.clone()
     values = y.detach()
     dequantize_(round_to_codes(values, scale, None, shift, out=values), scale, None, shift)
@@ -69,6 +98,8 @@ def ste_round(x: Tensor, scale: Tensor, shift: float = 0.0) -> Tensor:
 
 def ste_round_by(x: Tensor, factor: Tensor, scale: Tensor) -> Tensor:
     """`ste_round` for dynamic activations: round(x * factor) * scale, both as `dynamic_qparams` answers."""
+    if in_transform():
+        return (x * factor).round().detach() * scale + (x - x.detach())
     y = x.clone()
     y.detach().mul_(factor).round_().mul_(scale)
     return y

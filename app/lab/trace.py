@@ -7,7 +7,7 @@ asked of the functions in qat_core that the quantizer itself calls.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -162,6 +162,9 @@ def trace_step(experiment: Experiment, layer: str) -> StepTrace:
     _, (quantized, scale) = quantizer_calls[0]
     _, loss = losses[-1]  # the FP32 network's comes first
     updates = {name: _update(optimizer, parameters[name], *before[name]) for name in parameters}
+    if isinstance(quantizer.source, LearnedScale):
+        learned, begin = updates["log2_scale"], _copy(quantizer.source.begin)
+        updates["log2_scale"] = replace(learned, before=learned.before + begin, after=learned.after + begin)
 
     spec, latent = quantizer.spec, updates["weight"].before
     scales = _of_each(scale, latent, spec)

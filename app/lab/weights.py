@@ -10,7 +10,7 @@ from qat_core import FakeQuantize, Oscillations, QuantLayer
 from qat_core.affine import from_groups, to_groups
 from qat_core.layers import quantized_layers
 from qat_core.lsq import LearnedScale
-from qat_core.observer import Source
+from qat_core.source import Source
 
 BINS = 160  # over the whole grid; at 8 bits a code has one of its own
 MAP_SIDE = 64  # cells; larger matrices are shown in blocks

@@ -46,13 +46,24 @@ def load_checkpoint(model: nn.Module, folder: str | os.PathLike[str]) -> tuple[n
     folder = Path(folder)
     try:
         config = QATConfig.from_dict(json.loads((folder / CONFIG).read_text()))
-        prepared = prepare(model, config)
-        prepared.load_state_dict(_with_tied_names(load_file(folder / WEIGHTS), prepared))
+        stored = load_file(folder / WEIGHTS)
+        prepared = prepare(model, config, fold=_is_folded(stored, model))
+        prepared.load_state_dict(_with_tied_names(stored, prepared))
     except OSError as error:
         raise FileError(f"cannot read {folder}: {error.strerror or error}") from error
     except (ValueError, SafetensorError, RuntimeError) as error:
         raise FileError(f"{folder} does not hold a checkpoint of this model: {error}") from error
     return prepared, config
+
+
+def _is_folded(stored: dict[str, Tensor], model: nn.Module) -> bool:
+    """Does the file have no statistics for a BatchNorm of the model?"""
+    statistics = [
+        f"{name}.running_mean" if name else "running_mean"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+    ]
+    return any(name not in stored for name in statistics)
 
 
 def _with_tied_names(stored: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -17,7 +17,6 @@ from export.write.axes import Declared
 from export.write.call import Call
 from export.write.storage import FIRST_OPSET, LAST_OPSET
 from export.write.tensors import to_numpy
-from qat_core import FakeQuantize
 
 
 def check_arguments(flavor: str, storage: str | None, opset_version: int | None) -> None:
@@ -30,12 +29,6 @@ def check_arguments(flavor: str, storage: str | None, opset_version: int | None)
             f"opset_version={opset_version!r} is not supported; expected {FIRST_OPSET}, the first with INT4, "
             f"to {LAST_OPSET}"
         )
-
-
-def check_enabled(model: nn.Module) -> None:
-    off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
-    if off:
-        raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
 
 
 def check_mode(

@@ -20,11 +20,11 @@ from export.write.checks import (
     check_arguments,
     check_batch,
     check_declared,
-    check_enabled,
     check_mode,
     names_in_file,
     runs,
 )
+from export.write.conv1d import as_linear
 from export.write.parity import assert_same_values, parity_of
 from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
@@ -85,8 +85,7 @@ def export_onnx(
     check_arguments(flavor, storage, opset_version)
     model = unwrapped(model)
     call = Call.of(model, example_inputs)
-    check_enabled(model)
-    converted = flattened(convert(model).cpu(), call)
+    converted = flattened(as_linear(convert(model).cpu()), call)
     inputs = call.tensors
     expected = torch_outputs(converted, inputs)
     check_mode(model, converted, inputs, expected)

@@ -27,6 +27,7 @@ from qat_core.sequence import QuantGRU, QuantLSTM
 class _StandIn(nn.Module):
     """A tensor as the file holds it, each part a buffer."""
 
+    each_row = False  # of a table: all of it is unpacked
     codes: Tensor
     scale: Tensor
     unit: Tensor
@@ -115,6 +116,7 @@ def with_stand_ins(
         if stored.kernel:
             layer._modules["input_quantizer"] = None
             replace_forward(layer, partial(_product, layer))
+            layer.__dict__["weight"] = layer.weight  # others may read it
             continue
         if stored.bias is not None:
             layer.add_module("bias_quantizer", Codes(stored.bias))
@@ -149,7 +151,7 @@ def _quantized(layer: QuantLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor | N
     bias = layer.bias
     if "bias_quantizer" in layer._modules:
         bias = layer.get_submodule("bias_quantizer")(bias)
-    return x, layer.weight_quantizer(layer.weight), bias
+    return x, layer.weight_quantizer(layer.latent("weight")), bias
 
 
 def _bag(
@@ -161,7 +163,7 @@ def _bag(
     """
     if input.dim() != 2 or per_sample_weights is not None or layer.padding_idx is not None:
         return QuantEmbeddingBag.forward(layer, input, offsets, per_sample_weights)
-    rows = F.embedding(input, layer.weight_quantizer(layer.weight))  # (bags, size, embedding_dim)
+    rows = F.embedding(input, layer.weight_quantizer(layer.latent("weight")))  # (bags, size, embedding_dim)
     if layer.mode == "max":
         return rows.amax(1)
     return rows.sum(1) if layer.mode == "sum" else rows.mean(1)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from qat_core import QATConfig, QuantSpec, convert, prepare
+from qat_core import QATConfig, QuantSpec, convert, prepare, synchronize
 
 ROOT = Path(__file__).parents[2]
 SCALES = ("minmax", "learned")
@@ -32,25 +32,49 @@ def make_model():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Where two processes under torchrun have written what they hold after fifty steps."""
+def ranks(tmp_path_factory):
+    """Scale rule -> what each of two processes under torchrun holds after each of the runs in train_ddp.py."""
     out = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "tests.qat_core.train_ddp", str(out), *SCALES]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    return out
+    return {scale: [json.loads((out / f"{scale}-{rank}.json").read_text()) for rank in (0, 1)] for scale in SCALES}
+
+
+@pytest.mark.parametrize("run", ["trained", "sharded", "synchronized", "joined", "accumulated"])
+@pytest.mark.parametrize("scale", SCALES)
+def test_two_processes_end_with_the_same_bits(ranks, scale, run):
+    """Calibration in parts, uneven inputs in join(), uneven accumulation in no_sync(); none waits for another."""
+    first, second = (held[run] for held in ranks[scale])
+    assert first == second
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_two_processes_hold_the_same_bits_after_fifty_steps(trained, scale):
-    first, second = (json.loads((trained / f"{scale}-{rank}.json").read_text()) for rank in (0, 1))
-    assert first == second
-    ranges = [float.fromhex(v[0]) for name, v in first.items() if name.endswith(".low")]
-    assert ranges
-    assert all(map(math.isfinite, ranges))
+def test_ranges_are_those_of_all_processes(ranks, scale):
+    state = ranks[scale][0]["trained"]
+    lows = [float.fromhex(v[0]) for name, v in state.items() if name.endswith(".low")]
+    assert lows
+    assert all(map(math.isfinite, lows))
     if scale == "minmax":
-        assert min(ranges) < -4  # rank 0 alone draws from a normal distribution of width 1
+        assert min(lows) < -4  # rank 0 alone draws from a normal distribution of width 1
+        compared = ranks[scale][0]["synchronized"]
+        highs = [float.fromhex(v[0]) for n, v in compared.items() if n.startswith("0") and n.endswith(".high")]
+        assert highs == [pytest.approx(3, rel=0.01)]  # of batches of 1, 2, 3 and of 2, 3
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_sharded_parameters_learn_as_whole_ones(ranks, scale):
+    whole, sharded = (ranks[scale][0][run] for run in ("few_steps", "sharded"))
+    assert whole.keys() == sharded.keys()
+    for name, values in whole.items():
+        numbers = [list(map(float.fromhex, state)) for state in (values, sharded[name])]
+        assert numbers[1] == pytest.approx(numbers[0], rel=1e-4, abs=1e-5), name
+
+
+def test_synchronize_says_that_there_is_one_process_only():
+    with pytest.raises(ValueError, match="expected several processes"):
+        synchronize(prepare(make_model(), CONFIGS["activations"]))
 
 
 def test_a_compiled_model_trains_to_the_same_losses():

@@ -1,38 +1,118 @@
-"""What test_processes.py runs under torchrun: a prepared model in DDP on data that differs between the ranks."""
+"""What test_processes.py runs under torchrun: prepared models in processes that differ in data, amounts and roles."""
 
 import json
 import sys
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from qat_core import QATConfig, QuantSpec, prepare
+from qat_core import QATConfig, QuantSpec, calibrate, prepare, synchronize
+
+State = dict[str, list[str]]
 
 
 def main(out: Path, *scales: str) -> None:
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    rank = dist.get_rank()
     for scale in scales:
-        (out / f"{scale}-{dist.get_rank()}.json").write_text(json.dumps(trained(scale, dist.get_rank())))
+        states = {run.__name__: run(scale, rank) for run in RUNS}
+        (out / f"{scale}-{rank}.json").write_text(json.dumps(states))
     dist.destroy_process_group()
 
 
-def trained(scale: str, rank: int) -> dict[str, list[str]]:
-    """The state after fifty steps, every number to its last bit."""
+def trained(scale: str, rank: int) -> State:
+    """Fifty steps in DDP."""
+    model = start(scale)
+    train(DistributedDataParallel(model), rank, 50)
+    return digits(model)
+
+
+def few_steps(scale: str, rank: int) -> State:
+    """Five steps in DDP."""
+    model = start(scale)
+    train(DistributedDataParallel(model), rank, 5)
+    return digits(model)
+
+
+def sharded(scale: str, rank: int) -> State:
+    """The same in FSDP2, each layer and the rest."""
+    model = start(scale)
+    for layer in model:
+        fully_shard(layer)
+    fully_shard(model)
+    train(model, rank, 5)
+    return digits(model)
+
+
+def synchronized(scale: str, rank: int) -> State:
+    """Each process calibrates with batches of its own, and then they compare."""
+    model = start(scale)
+    calibrate(model, [torch.full((4, 4), 1.0 + rank + batch) for batch in range(3 - rank)])
+    if rank == 0:
+        calibrate(start(scale), [torch.ones(4, 4)])  # alone
+        start(scale)(torch.ones(4, 4))
+    synchronize(model)
+    return digits(model)
+
+
+def joined(scale: str, rank: int) -> State:
+    """Uneven inputs."""
+    ddp = DistributedDataParallel(start(scale))
+    with ddp.join():
+        train(ddp, rank, 4 - rank)
+    return digits(ddp.module)
+
+
+def accumulated(scale: str, rank: int) -> State:
+    """Uneven numbers of batches in a step."""
+    ddp = DistributedDataParallel(start(scale))
+    optimizer = torch.optim.Adam(ddp.parameters(), lr=1e-2)
+    for _ in range(4):
+        with ddp.no_sync():
+            for _ in range(3 - rank):
+                loss(ddp, rank).backward()
+        step(ddp, optimizer, rank)
+    return digits(ddp.module)
+
+
+RUNS: tuple[Callable[[str, int], State], ...] = (trained, few_steps, sharded, synchronized, joined, accumulated)
+
+
+def start(scale: str) -> nn.Sequential:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
-    prepared = prepare(model, QATConfig(QuantSpec(scale=scale), QuantSpec.activation(8, scale=scale)))
-    ddp = DistributedDataParallel(prepared)
-    optimizer = torch.optim.Adam(ddp.parameters(), lr=1e-2)
+    return prepare(model, QATConfig(QuantSpec(scale=scale), QuantSpec.activation(8, scale=scale)))
+
+
+def train(model: nn.Module, rank: int, steps: int) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     torch.manual_seed(100 + rank)
-    for _ in range(50):
-        x = torch.randn(32, 4) * (1 + 3 * rank)
-        optimizer.zero_grad()
-        nn.functional.mse_loss(ddp(x), x.sin().sum(1, keepdim=True)).backward()
-        optimizer.step()
-    return {name: [v.hex() for v in t.flatten().tolist()] for name, t in prepared.state_dict().items()}
+    for _ in range(steps):
+        step(model, optimizer, rank)
+
+
+def step(model: nn.Module, optimizer: torch.optim.Optimizer, rank: int) -> None:
+    optimizer.zero_grad()
+    loss(model, rank).backward()
+    optimizer.step()
+
+
+def loss(model: nn.Module, rank: int) -> Tensor:
+    x = torch.randn(32, 4) * (1 + 3 * rank)
+    return nn.functional.mse_loss(model(x), x.sin().sum(1, keepdim=True))
+
+
+def digits(model: nn.Module) -> State:
+    """Every number to its last bit."""
+    whole = {n: t.full_tensor() if isinstance(t, DTensor) else t for n, t in model.state_dict().items()}
+    return {name: [v.hex() for v in t.flatten().tolist()] for name, t in whole.items()}
 
 
 if __name__ == "__main__":

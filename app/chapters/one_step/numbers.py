@@ -142,7 +142,7 @@ def scale_numbers(trace: StepTrace, row: int, col: int) -> dict[str, Any]:
     if trace.log2_scale is None or trace.grad_scale is None:
         return {}
     per_weight = (trace.grad_quantized * trace.scale_slopes)[row, col]
-    mine = (row, 0) if trace.grad_scale.dim() else ()
+    mine = (row, 0) if trace.grad_scale.numel() > 1 else (0,) * trace.grad_scale.dim()
     return {
         "slope": trace.scale_slopes[row, col],
         "scale_share": per_weight,

@@ -53,8 +53,8 @@ def test_what_is_not_a_checkpoint_gets_a_sentence(tmp_path):
     (tmp_path / WEIGHTS).write_bytes(data[: len(data) // 2])
     with pytest.raises(FileError, match="does not hold"):
         load_checkpoint(Tied(), tmp_path)
-    (tmp_path / CONFIG).write_text(json.dumps({"weight": {"bits": 5}}))
-    with pytest.raises(FileError, match="bits=5 is not supported"):
+    (tmp_path / CONFIG).write_text(json.dumps({"weight": {"bits": 7}}))
+    with pytest.raises(FileError, match="bits=7 is not supported"):
         load_checkpoint(Tied(), tmp_path)
     (tmp_path / CONFIG).write_text("{}")
     with pytest.raises(FileError, match="is not a QATConfig"):

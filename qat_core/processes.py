@@ -1,0 +1,105 @@
+"""Where a forward pass runs: in which model's call, in the recomputation of one that was, beside which processes."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.module_tracker import ModuleTracker
+
+# Is torch.func at work: vmap, grad, jvp? It takes no autograd.Function but of a form that costs more per call.
+in_transform: Callable[[], bool] = torch._C._are_functorch_transforms_active
+
+_tracker = ModuleTracker()
+_running = threading.local()
+
+
+def tell_calls(model: nn.Module) -> None:
+    """From now on `in_call` knows when this module runs."""
+    model.register_forward_pre_hook(_enter)
+    model.register_forward_hook(_leave, always_call=True)
+
+
+def in_call() -> bool:
+    """Does a module that tells its calls run? What a compiler looks at is a call, and so is what a backward pass
+    recomputes."""
+    return torch.compiler.is_compiling() or bool(_calls()) or in_backward()
+
+
+def on_grid_in_calls(name: str) -> property:
+    """A parameter that whoever reads it while a prepared model runs gets on its grid."""
+
+    def read(layer: Any) -> Any:
+        if name not in layer._parameters and name not in layer.__dict__:
+            raise AttributeError(f"{type(layer).__name__} has no {name!r} now")
+        weight = layer.latent(name)
+        return layer.get_submodule(f"{name}_quantizer")(weight) if in_call() else weight
+
+    def write(layer: Any, value: Any) -> None:
+        layer.__dict__[name] = value  # what computes a weight before each call leaves it there
+
+    def delete(layer: Any) -> None:
+        del layer.__dict__[name]
+
+    return property(read, write, delete)
+
+
+def _calls() -> list[nn.Module]:
+    if not hasattr(_running, "modules"):
+        _running.modules = []
+    return _running.modules  # type: ignore[no-any-return]
+
+
+def _enter(module: nn.Module, arguments: Any) -> None:
+    if not torch.compiler.is_compiling():
+        _calls().append(module)
+
+
+def _leave(module: nn.Module, arguments: Any, result: Any) -> None:
+    if not torch.compiler.is_compiling():
+        calls = _calls()
+        while calls and calls.pop() is not module:  # what was left behind by one that never returned
+            pass
+
+
+def in_backward() -> bool:
+    """Is this forward pass part of a backward pass? Then it repeats one that was: gradient checkpointing."""
+    return not torch.compiler.is_compiling() and _tracker.is_bw
+
+
+def only_looks() -> bool:
+    """Is this forward pass one that observers take nothing from: a recomputed one, or one in a transform?"""
+    return in_transform() or in_backward()
+
+
+def without_numbers() -> bool:
+    """Is this forward pass traced or batched, so that no number in it can be asked for?"""
+    return torch.compiler.is_compiling() or in_transform()
+
+
+def in_step_with_others(first: Callable[[], bool]) -> bool:
+    """Do all processes run this forward pass now, so that they can compare what they saw?
+
+    FSDP2, whose layers gather their weights from all, promises that, and `DistributedDataParallel` when its backward
+    pass will add up gradients. Anywhere else, in `no_sync()` and in `join()`, a process may be alone, and waiting for
+    the others would be waiting forever. The forward pass that is the `first` of all is common to them there, too.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or torch.compiler.is_compiling():
+        return False
+    model = DistributedDataParallel._get_active_ddp_module()  # type: ignore[no-untyped-call]
+    if model is None:
+        from torch.distributed.fsdp import FSDPModule  # its own imports take long, and few need it
+
+        return torch.is_grad_enabled() and any(isinstance(module, FSDPModule) for module in _calls())
+    if first():
+        return True
+    return torch.is_grad_enabled() and model.require_backward_grad_sync and not model._join_config.enable
+
+
+def largest_of_all(values: Tensor) -> Tensor:
+    """The largest of each number over all processes, in place."""
+    dist.all_reduce(values, dist.ReduceOp.MAX)
+    return values

@@ -1,0 +1,186 @@
+"""Where a scale and a zero point come from: each source answers `source.qparams(x)`.
+
+`x` is the tensor about to be quantized, as `to_groups` returns it; the answer broadcasts against it. Asking moves
+nothing: what a source takes from x it takes in `source.observe(x)`, which each forward pass calls first. Gradient
+checkpointing recomputes a forward pass, and then nothing is taken and the answer is that of the first time.
+
+What a source remembers is numbers in float32 buffers, finite from the first moment, beside a number that says how much
+of them is memory: copying, averaging, loading and sending them is ordinary work with tensors.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qat_core.affine import minmax_qparams, mse_fraction, mse_qparams, shrunk
+from qat_core.processes import only_looks, without_numbers
+from qat_core.spec import QuantSpec
+
+SEARCH_EVERY = 16  # forward passes
+
+
+class Source(nn.Module):
+    """Keeps what a scale comes from.
+
+    Attributes:
+        covers_all: nothing in x ever lies beyond the grid.
+        calibrating: it takes in every tensor, whole batches being shown to it.
+    """
+
+    covers_all = False
+    calibrating = False
+
+    @property
+    def only_zeros(self) -> bool:
+        """Was what it has taken in nothing else? That says nothing about a scale."""
+        return False
+
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scale and zero point (None when symmetric) for x, as `to_groups` returns it; both broadcast against it."""
+        raise NotImplementedError
+
+    def observe(self, x: Tensor) -> None:
+        """x is about to be quantized: take it in, if now is the time for it."""
+
+    def restart(self) -> None:
+        """Forget what was taken in: the next tensor is the first."""
+
+    def covering(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The same, found at once, if the best takes a search."""
+        return self.qparams(x)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Source":
+        """Follow a model to another device, but not to half precision: a range moves in steps too fine for it."""
+
+        def kept(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return tensor.to(moved.device) if moved.dtype.itemsize < 4 <= tensor.dtype.itemsize else moved
+
+        super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class StatefulSource(Source):
+    """A source of scales that remembers what it has seen or learned.
+
+    A checkpoint that has nothing for it leaves it as it is.
+
+    Attributes:
+        settled: what it remembers is known to be complete, and need not be asked each time; nothing else hangs on it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settled = False
+
+    def train(self, mode: bool = True) -> "StatefulSource":
+        self.settled = False  # averages may have been copied into it
+        return super().train(mode)
+
+    def upgrade(self, state: dict[str, Tensor], under: set[str]) -> None:
+        """Fill in what checkpoints of earlier versions do not have.
+
+        Args:
+            state: this source's tensors by their names; changed in place.
+            under: all names in the checkpoint, sources within it included.
+        """
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        names = [*self._parameters, *self._buffers]
+        state = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
+        self.settled = False
+        if state:
+            self.upgrade(state, {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)})
+            state_dict |= {prefix + name: tensor.float() for name, tensor in state.items()}
+            super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+class FromTensor(Source):
+    """Measured on the very tensor at hand, each time: for weights, which move, and for dynamic activations."""
+
+    def __init__(self, spec: QuantSpec, axis: int) -> None:
+        super().__init__()
+        self.spec, self.axis = spec, axis
+        self.covers_all = spec.symmetric and spec.scale == "minmax"
+        self.choose_qparams = minmax_qparams if spec.scale == "minmax" else mse_qparams
+
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.choose_qparams(x.detach(), self.spec, self.axis)
+
+    def observe(self, x: Tensor) -> None:
+        """x is about to be quantized: take it in, if now is the time for it."""
+
+    def covering(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        return minmax_qparams(x.detach(), self.spec, self.axis)
+
+
+class SmallestError(StatefulSource):
+    """Min-max scales, each times the fraction that gives the smallest squared error.
+
+    The fraction stays from one forward pass to the next: all are tried on the first tensor, and while training the
+    neighbours of the last on every 16th. In between the scale moves with the extremes alone.
+
+    Args:
+        spec: of the tensors.
+        axis: of the output channels.
+        shape: of the scale.
+    """
+
+    fraction: Tensor
+    seen: Tensor  # tensors since the last search; 0 is never
+
+    def __init__(self, spec: QuantSpec, axis: int = 0, shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.spec, self.axis = spec, axis
+        self.passes, self.last_scale = 0, torch.empty(0)
+        self.register_buffer("fraction", torch.ones(shape))
+        self.register_buffer("seen", torch.zeros(()))
+
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        full_scale, zero_point = minmax_qparams(x.detach(), self.spec, self.axis)
+        return self.scale(x.detach(), full_scale, zero_point), zero_point
+
+    def scale(self, x: Tensor, full_scale: Tensor, zero_point: Tensor | None) -> Tensor:
+        """The scale for x, given that of min-max."""
+        fraction = self.fraction
+        if not (without_numbers() or self._passes()):
+            fraction = mse_fraction(x, full_scale, zero_point, self.spec, self.axis)
+        return shrunk(full_scale, fraction, self.spec)
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> None:
+        if without_numbers() or only_looks() or x.is_meta or not x.numel():
+            return
+        passes = self._passes()
+        if passes and not self.training:
+            return
+        self.passes = passes + 1
+        if passes == 0 or self.passes >= SEARCH_EVERY - 1:
+            self._search(x)
+        self.seen.fill_(self.passes)
+
+    def _search(self, x: Tensor) -> None:
+        """Not twice for one step of the optimizer: forward passes with the same weights have the same scale."""
+        full_scale, zero_point = minmax_qparams(x, self.spec, self.axis)
+        first, same = self.passes == 1, torch.equal(full_scale, self.last_scale)
+        self.last_scale = full_scale
+        if not full_scale.isfinite().all():
+            self.passes -= 1
+        elif first or (self.passes >= SEARCH_EVERY and not same):
+            around = None if first else self.fraction
+            self.fraction.copy_(mse_fraction(x, full_scale, zero_point, self.spec, self.axis, around))
+            self.passes = 1
+
+    def _passes(self) -> int:
+        if not self.settled:
+            self.passes, self.settled = int(self.seen), True
+        return self.passes
+
+    def restart(self) -> None:
+        self.seen.zero_()
+        self.settled = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"last_scale": torch.empty(0)}

@@ -1,0 +1,254 @@
+"""What quantizers remember is numbers: averaged, penalized, copied, loaded in part and cast as any tensor is."""
+
+import copy
+import io
+import math
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from qat_core import NoDataError, Oscillations, QATConfig, QuantSpec, Schedule, annealed_threshold, calibrate, prepare
+from qat_core.observer import MOMENTUM, MovingRange
+
+NEW = ("seen", "begin", "fraction")  # what earlier versions had not
+SCALES = ("minmax", "mse", "learned")
+
+
+def config(scale, bits=4):
+    return QATConfig(QuantSpec(bits, scale=scale), QuantSpec.activation(8, scale=scale))
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
+
+
+def train(model, optimizer, steps, after=lambda: None):
+    losses = []
+    for step in steps:
+        x = torch.randn(32, 4, generator=torch.Generator().manual_seed(step)) * (1 + step / 10)
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), x.sin().sum(1, keepdim=True))
+        loss.backward()
+        optimizer.step()
+        after()
+        losses.append(loss.item())
+    return losses
+
+
+def adam(model):
+    return torch.optim.Adam(model.parameters(), lr=1e-2)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_number_is_finite_before_any_data(scale):
+    model = prepare(network(), config(scale))
+    assert all(bool(t.isfinite().all()) for t in model.state_dict().values())
+    first = [p.detach().clone() for p in model.parameters()]
+    train(model, adam(model), range(3))
+    assert all(bool((p - q).square().sum().isfinite()) for p, q in zip(model.parameters(), first, strict=True))
+
+
+@pytest.mark.parametrize("use_buffers", [True, False])
+@pytest.mark.parametrize("scale", SCALES)
+def test_an_averaged_model_answers_as_one_that_loads_its_tensors(scale, use_buffers):
+    model = prepare(network(), config(scale))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=use_buffers)
+    train(model, adam(model), range(12), after=lambda: average.update_parameters(model))
+    fresh = prepare(network(), config(scale))
+    fresh.load_state_dict(average.module.state_dict())
+    x = torch.randn(64, 4)
+    assert torch.equal(average.eval()(x), fresh.eval()(x))
+
+
+def test_an_average_that_begins_empty_has_the_range_of_the_data_alone():
+    """sum of w_i * range_i / sum of w_i over the steps with data, however small the weights are."""
+    model = prepare(nn.Linear(2, 1), config("minmax"))
+    average = copy.deepcopy(model)
+    high, weighted, weights = None, 0.0, 0.0
+    for step in range(6):
+        batch = 1.0 + step
+        model(torch.tensor([[-1.0, batch]]))
+        high = batch if high is None else high + MOMENTUM * (batch - high)
+        for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+            kept.lerp_(new, 1e-3)
+        weighted, weights = weighted + 1e-3 * (high - weighted), weights + 1e-3 * (1 - weights)
+    source = average.eval().input_quantizer.source
+    scale, _ = source.qparams(torch.empty(0))
+    assert scale.item() == pytest.approx((weighted / weights + 1) / 255, rel=1e-3)
+    average.train()(torch.tensor([[-1.0, 3.0]]))  # and goes on from it
+    expected = weighted / weights + MOMENTUM * (3 - weighted / weights)
+    assert source.high.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_what_a_checkpoint_does_not_mention_stays(scale):
+    model = prepare(network(), config(scale))
+    train(model, adam(model), range(5))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    head = nn.Linear(16, 1)
+    model.load_state_dict({"2.weight": head.weight, "2.bias": head.bias}, strict=False)
+    model.eval()(torch.randn(8, 4))
+    after = model.state_dict()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"2.weight", "2.bias"} <= moved
+    assert all(name.startswith(("2.weight", "2.bias")) for name in moved)  # its weight's scale is found anew
+    fresh = prepare(head, QATConfig(QuantSpec(scale=scale)))
+    assert torch.equal(model[2].weight_quantizer(head.weight), fresh.weight_quantizer(head.weight))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_parameters_without_buffers_leave_a_scale_to_begin_with_data(scale):
+    model, fresh = (prepare(network(), config(scale)) for _ in range(2))
+    x = torch.randn(16, 4)
+    model(x)
+    fresh.load_state_dict(dict(model.named_parameters()), strict=False)
+    fresh(x)
+    torch.testing.assert_close(fresh.eval()(x), model.eval()(x))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_state_of_before_the_first_batch_is_empty_again(scale):
+    model = prepare(network(), config(scale))
+    empty = copy.deepcopy(model.state_dict())
+    x = torch.randn(16, 4)
+    model(x)
+    model.load_state_dict(empty)
+    with pytest.raises(NoDataError):
+        model.eval()(x)
+    twin = prepare(network(), config(scale))
+    assert torch.equal(model.train()(x), twin(x))
+
+
+@pytest.mark.parametrize("scale", ["minmax", "learned"])
+def test_checkpoints_of_the_format_without_counters_load(scale):
+    model = prepare(network(), config(scale))
+    old_empty = {n: t for n, t in model.state_dict().items() if not n.endswith(NEW)}
+    for name in old_empty:
+        if name.endswith((".low", ".high")):
+            old_empty[name] = torch.tensor(math.inf if name.endswith("low") else -math.inf)
+        elif "input_quantizer" in name and name.endswith("log2_scale"):
+            old_empty[name] = torch.tensor(math.nan)
+    x = torch.randn(16, 4)
+    model(x)
+    old_full = {n: t.clone() for n, t in model.state_dict().items() if not n.endswith(NEW)}
+    for name in old_full:
+        if name.endswith("log2_scale"):
+            old_full[name] += model.state_dict()[name.replace("log2_scale", "begin")]
+    loaded = prepare(network(), config(scale))
+    loaded.load_state_dict(old_full)
+    assert torch.equal(loaded.eval()(x), model.eval()(x))
+    loaded.load_state_dict(old_empty)
+    with pytest.raises(NoDataError):
+        loaded(x)
+
+
+@pytest.mark.parametrize("save_at", [3, 5, 9, 15, 19])
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(scale, save_at):
+    def start():
+        model = prepare(network(), config(scale, bits=3))
+        return model, adam(model), Schedule(model, 5, 15), Oscillations(model, 0.05, freeze=True, momentum=0.2)
+
+    def run(parts, steps):
+        model, optimizer, schedule, oscillations = parts
+        return train(model, optimizer, steps, after=lambda: (schedule.step(), oscillations.step()))
+
+    whole = start()
+    expected = run(whole, range(40))
+    stopped = start()
+    run(stopped, range(save_at))
+    saved = io.BytesIO()
+    torch.save([part.state_dict() for part in stopped], saved)
+    resumed = start()
+    resumed[0](torch.randn(3, 4))  # a batch to build the model with, as some loops do
+    saved.seek(0)
+    for part, state in zip(resumed, torch.load(saved), strict=True):
+        part.load_state_dict(state)
+    resumed[3].steps = save_at
+    assert run(resumed, range(save_at, 40)) == expected[save_at:]
+    for ours, theirs in zip(resumed[0].state_dict().values(), whole[0].state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert resumed[3].report() == whole[3].report()
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_models_and_aids_survive_pickle_and_deepcopy(scale):
+    model = prepare(network(), config(scale))
+    train(model, adam(model), range(3))
+    saved = io.BytesIO()
+    torch.save(model, saved)
+    saved.seek(0)
+    twin = torch.load(saved, weights_only=False)
+    assert train(twin, adam(twin), range(3, 9)) == train(model, adam(model), range(3, 9))
+    aids = Schedule(model, 2), Oscillations(model), Oscillations(model, annealed_threshold(10))
+    for aid in aids:
+        pickle.loads(pickle.dumps(aid)).step()  # noqa: S301
+        copy.deepcopy(aid).step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", SCALES)
+def test_ranges_and_scales_keep_their_bits_in_a_model_of_half_precision(scale, dtype):
+    model = calibrate(prepare(network(), config(scale)), [torch.randn(64, 4)])
+    half = copy.deepcopy(model).to(dtype)
+    for name, tensor in model.state_dict().items():
+        if "quantizer" in name:
+            assert torch.equal(half.state_dict()[name], tensor), name
+    assert half[0].weight.dtype == dtype
+    assert half(torch.randn(3, 4, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_range_follows_in_half_precision_as_in_float(dtype):
+    models = [prepare(nn.Linear(2, 1), config("minmax")).to(kind) for kind in (torch.float32, dtype)]
+    for step in range(300):
+        for model in models:
+            model(torch.tensor([[-1.0, 1 + min(step / 128, 1.0)]], dtype=model.weight.dtype))
+    full, half = (model.input_quantizer.source.high.item() for model in models)
+    assert half == pytest.approx(full, rel=1e-2)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_codes_of_a_bias_are_larger_than_half_precision_goes(bits):
+    layer = nn.Linear(64, 8)
+    with torch.no_grad():
+        layer.bias.copy_(torch.linspace(-4, 4, 8))
+    x = torch.rand(256, 64)
+    model = calibrate(prepare(layer, config("minmax", bits)), [x]).eval()
+    y = copy.deepcopy(model).half()(x.half()).float()
+    assert (y - model(x)).norm() < 0.01 * model(x).norm()
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("scale", ["minmax", "mse"])
+def test_a_batch_that_is_not_finite_does_not_move_a_range(scale, value):
+    model = prepare(nn.Linear(4, 1), config(scale))
+    twin = copy.deepcopy(model)
+    for step in range(20):
+        x = torch.randn(16, 4)
+        if step in (0, 7):
+            x[3, 1] = value
+            model(x)
+        else:
+            assert torch.equal(model(x), twin(x))
+    ranges = [[end.clone() for end in m.input_quantizer.source.buffers(recurse=False)] for m in (model, twin)]
+    assert all(torch.equal(a, b) for a, b in zip(*ranges, strict=True))
+
+
+def test_observers_freeze_and_go_on():
+    model = prepare(network(), config("minmax"))
+    train(model, adam(model), range(3))
+    schedule = Schedule(model, freeze_observers_after=0)
+    before = {n: b.clone() for n, b in model.named_buffers()}
+    train(model, adam(model), range(3, 6))
+    assert all(torch.equal(b, before[n]) for n, b in model.named_buffers())
+    schedule.freeze_observers_after = None
+    schedule.step()
+    train(model, adam(model), range(3, 6))
+    for name, module in model.named_modules():
+        if isinstance(module, MovingRange):
+            assert not torch.equal(module.high, before[f"{name}.high"])
