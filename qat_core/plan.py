@@ -131,6 +131,14 @@ def quantized_class(module: nn.Module) -> type[QuantLayer] | None:
     return None
 
 
+def in_float(layer: QuantLayer) -> None:
+    """Make a layer the float layer again that it was, in its own place."""
+    for part in ("input", *layer.weight_names()):
+        layer._modules.pop(f"{part}_quantizer", None)
+        layer.__dict__.pop(f"{part}_quantizer", None)
+    layer.__class__ = next(kind for kind, twin in QUANTIZED.items() if type(layer) is twin)  # type: ignore[assignment]
+
+
 def _plan_layer(name: str, module: nn.Module, config: QATConfig, owners: dict[int, str]) -> PlannedLayer:
     own = dict(module.named_parameters(recurse=False))
     chosen, pattern = config_for(name, config)

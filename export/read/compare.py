@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from export.read.files import Source
@@ -90,6 +91,8 @@ class ParityReport:
         proof: what can be said for all inputs.
         kernels: the quick kernels that were expected, and whether onnxruntime runs them; None where none was promised.
         axes: input -> its sizes: a number where the file takes no other, a name where it takes any.
+        in_float: what is quantized in the model and lies in the file in float: layers that are not called, and weights
+            that something else than their layer reads.
     """
 
     tolerances: list[float]
@@ -98,6 +101,7 @@ class ParityReport:
     proof: Proof | None = None
     kernels: Kernels | None = None
     axes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+    in_float: Sequence[str] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -156,8 +160,11 @@ class ParityReport:
 
     @property
     def evidence(self) -> str:
-        """Where the answers part, what is proven and which kernels run, as far as there is something to say."""
-        return "; ".join(str(part) for part in (self.divergence, self.proof, self.kernels) if part)
+        """Where the answers part, what is proven, which kernels run and what the file takes, as far as it is known."""
+        left = f"in float, since their layers are not called or do not alone read them: {', '.join(self.in_float)}"
+        sizes = ", ".join(f"{name} [{', '.join(map(str, axes))}]" for name, axes in self.axes.items())
+        facts = (self.divergence, self.proof, self.kernels, self.in_float and left, sizes and f"takes {sizes}")
+        return "; ".join(str(fact) for fact in facts if fact)
 
     def __str__(self) -> str:
         """One sentence."""
@@ -170,7 +177,7 @@ class ParityReport:
 
 
 def compare(
-    model: Source,
+    model: Source | onnx.ModelProto,
     inputs: Sequence[NDArray[np.generic]],
     expected: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float] | None = None,

@@ -9,9 +9,9 @@ import dataclasses
 import inspect
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
@@ -67,16 +67,6 @@ class Call:
         rest = iter(tensors)
         args, kwargs = replaced(self.arguments, lambda path, tensor: next(rest))
         return args, kwargs
-
-    def names_of_answers(self, model: nn.Module) -> list[str]:
-        """Of what a flattened model answers to these tensors.
-
-        Raises:
-            ValueError: it answers something else than tensors.
-        """
-        forward = vars(model)["forward"]
-        with torch.no_grad():
-            return list(forward.named(*(tensor.clone() for tensor in self.tensors)))
 
 
 class FlatForward:
@@ -188,10 +178,15 @@ def replaced(value: Any, visit: Visit, path: Path = ()) -> Any:
         return twin
     if isinstance(value, tuple | list):
         return type(value)(*inside.values()) if hasattr(value, "_fields") else type(value)(inside.values())
-    return dataclasses.replace(value, **inside)
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(value, **inside)  # type: ignore[type-var]
+    twin = copy.copy(value)
+    twin.__dict__.update(inside)
+    return twin
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Everything inside a value that holds nothing itself, and the way to it."""
     parts = None if isinstance(value, Tensor) else _parts(value)
     if parts is None:
         yield path, value
@@ -208,7 +203,21 @@ def _parts(value: Any) -> dict[Any, Any] | None:
         return dict(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return None
+    return _parts_of_object(value)
+
+
+def _parts_of_object(value: Any) -> dict[Any, Any] | None:
+    """The attributes of any other object that hold tensors, such as the keys and values of a cache."""
+    attributes = getattr(value, "__dict__", None)
+    if not isinstance(attributes, dict) or isinstance(value, type | nn.Module | FunctionType):
+        return None
+    return {name: part for name, part in attributes.items() if _holds_tensors(part)} or None
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return True
+    return any(_holds_tensors(part) for part in (_parts(value) or {}).values())
 
 
 def _is_free(leaf: Any) -> bool:

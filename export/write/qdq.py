@@ -17,10 +17,11 @@ import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 from torch import Tensor, nn
 
+from export.read.compare import ParityError
 from export.read.graph import LIMITS, MOVES
 from export.write.axes import Declared, name_symbols
 from export.write.stand_ins import with_stand_ins
-from export.write.storage import StoredLayer, StoredTensor, narrowest_type
+from export.write.storage import IN_FLOAT, StoredLayer, StoredTensor, narrowest_type
 from export.write.tracing import quiet, trace
 
 IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
@@ -60,10 +61,14 @@ def to_qdq(
         stored, role = buffers.get(name, (None, ""))
         if stored is not None and role in ("codes", "zero_point"):
             _retype(value, stored.dtype)
+    passes.RemoveUnusedNodesPass()(model)
+    needed = {buffers[name][0].name for name in model.graph.initializers if buffers.get(name, (None, ""))[1] == "codes"}
     with quiet():
         _simplify(model)
     _store_activations(model, buffers)
     _name(model, buffers, input_names, output_names, opset_version)
+    if lost := needed - model.graph.initializers.keys():
+        raise ParityError(f"the codes {min(lost)!r} of the forward pass are not in the file")
     model.ir_version = IR_VERSIONS[opset_version]
     proto = ir.to_proto(model)
     proto.graph.ClearField("value_info")  # types and shapes in between, which whoever reads the file infers
@@ -168,8 +173,16 @@ def _simplify(model: ir.Model) -> None:
 def _name(
     model: ir.Model, buffers: Buffers, input_names: Sequence[str], output_names: Sequence[str], opset_version: int
 ) -> None:
-    """Nodes and initializers get the names of the modules they come from; what says nothing is dropped."""
-    for name, value in list(model.graph.initializers.items()):
+    """Nodes and initializers get the names of the modules they come from; what says nothing is dropped.
+
+    Where something else than its layer reads a weight, the float one stands beside the codes under a name of its own.
+    """
+    initializers = list(model.graph.initializers.items())
+    taken = {buffers[name][0].name_of(buffers[name][1]) for name, _ in initializers if name in buffers}
+    for name, value in initializers:
+        if name in taken and name not in buffers:
+            value.name = name + IN_FLOAT
+    for name, value in initializers:
         if name in buffers:
             stored, role = buffers[name]
             value.name = stored.name_of(role)

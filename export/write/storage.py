@@ -24,6 +24,7 @@ FIRST_OPSET, LAST_OPSET = 21, 25  # the first has INT4
 INT2_OPSET = 25
 LARGEST_BIAS_CODE = 2**31 - 128  # the largest float32 below 2^31
 SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
+IN_FLOAT = "_in_float"  # behind the name of a weight: what others than its layer read
 TWO_BITS = {ir.DataType.INT2, ir.DataType.UINT2}
 
 

@@ -1,0 +1,97 @@
+"""The model that a file is made of and compared with: it answers as the prepared one does, with constants for scales.
+
+Two things that only a call shows. A layer whose forward is not called quantizes nothing, so it is stored in float. And
+where something else than its layer reads a weight, a prepared model has the float there, so the file has both.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from export.write.call import Call, FlatForward, flattened
+from export.write.tensors import to_numpy
+from qat_core import convert
+from qat_core.layers import QuantLayer, quantized_layers, require_prepared
+from qat_core.plan import in_float
+from qat_core.prepare import copied
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a file is made of.
+
+    Attributes:
+        converted: weights on the grid, called with a row of tensors.
+        answering: answers as the prepared model: the same, or with its own weights where others than layers read them.
+        expected: name -> what it answers to the example.
+        left: layers that the example does not reach.
+    """
+
+    converted: nn.Module
+    answering: nn.Module
+    expected: dict[str, NDArray[Any]]
+    left: list[str]
+
+
+def reference(model: nn.Module, call: Call) -> Reference:
+    """The reference of a prepared or converted model.
+
+    Raises:
+        ValueError: it was not prepared, no quantized layer is reached, an activation quantizer has seen no data, or
+            the model answers something else than tensors.
+    """
+    require_prepared(model)
+    left, answers = _unreached(flattened(copied(model).cpu().eval(), call), call)
+    twin = flattened(copied(model).cpu().eval(), call)
+    for name in left:
+        layer = twin.get_submodule(name)
+        assert isinstance(layer, QuantLayer)
+        in_float(layer)
+    if next(quantized_layers(twin), None) is None:
+        raise ValueError(f"{type(model).__name__} calls none of its {len(left)} quantized layers, {left[0]!r} first")
+    converted = convert(twin)
+    expected = _named_outputs(copy.deepcopy(converted), call)
+    if all(np.array_equal(answers[name], y, equal_nan=y.dtype.kind == "f") for name, y in expected.items()):
+        return Reference(converted, converted, expected, left)
+    answering = _with_weights_of(twin, copy.deepcopy(converted))
+    return Reference(converted, answering, _named_outputs(copy.deepcopy(answering), call), left)
+
+
+def _unreached(model: nn.Module, call: Call) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """The quantized layers whose forward a call does not run, and what the model answers; the model is used up."""
+    reached: set[str] = set()
+    layers = dict(quantized_layers(model))
+    for name, layer in layers.items():
+        layer.__dict__["forward"] = _spy(name, layer.forward, reached)
+    answers = _named_outputs(model, call)
+    return [name for name in layers if name not in reached], answers
+
+
+def _spy(name: str, forward: Callable[..., Any], reached: set[str]) -> Callable[..., Any]:
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        reached.add(name)
+        return forward(*args, **kwargs)
+
+    return spy
+
+
+@torch.no_grad()
+def _named_outputs(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
+    """What a flattened model answers, name by name; what its forward changes in it stays changed."""
+    forward: FlatForward = vars(model)["forward"]
+    return {name: to_numpy(y) for name, y in forward.named(*(x.clone() for x in call.tensors)).items()}
+
+
+@torch.no_grad()
+def _with_weights_of(prepared: nn.Module, converted: nn.Module) -> nn.Module:
+    """A converted model that quantizes in its layers, on the same grids, and holds the weights as they were trained."""
+    for name, layer in quantized_layers(converted):
+        for parameter, own in prepared.get_submodule(name).named_parameters(recurse=False):
+            layer.get_parameter(parameter).copy_(own)
+    return converted
