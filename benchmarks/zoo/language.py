@@ -159,6 +159,12 @@ ZOO = {
         "GPT2LMHeadModel, one more word": Architecture(lambda: made("GPT2LMHeadModel", **GPT2), with_cache),
         "LlamaForCausalLM, one more word": Architecture(lambda: made("LlamaForCausalLM", **LLAMA), with_cache),
     },
-    "mixtures of experts": _of(MIXTURES, ids),
+    "mixtures of experts": {
+        **_of(MIXTURES, ids),
+        "MixtralForCausalLM, batched experts": Architecture(
+            lambda: made("MixtralForCausalLM", **MIXTURES["MixtralForCausalLM"], experts_implementation="batched_mm"),
+            ids,
+        ),
+    },
     "state spaces and recurrence": _of(STATE_SPACES, ids),
 }

@@ -47,7 +47,7 @@ def reference(model: nn.Module, call: Call) -> Reference:
             the model answers something else than tensors.
     """
     require_prepared(model)
-    left, answers = _unreached(flattened(copied(model).cpu().eval(), call), call)
+    left, answers = _unreached(copied(model).cpu().eval(), call)
     twin = flattened(copied(model).cpu().eval(), call)
     for name in left:
         layer = twin.get_submodule(name)
@@ -69,7 +69,7 @@ def _unreached(model: nn.Module, call: Call) -> tuple[list[str], dict[str, NDArr
     layers = dict(quantized_layers(model))
     for name, layer in layers.items():
         layer.__dict__["forward"] = _spy(name, layer.forward, reached)
-    answers = _named_outputs(model, call)
+    answers = _named_outputs(flattened(model, call), call)
     return [name for name in layers if name not in reached], answers
 
 
