@@ -1,12 +1,12 @@
 """The page of results says what was measured, and our side of it still runs."""
 
 import json
-import subprocess
 import sys
 
 import pytest
 
 from benchmarks import ours
+from benchmarks.peers import run
 from benchmarks.report import FILE, report
 from benchmarks.results import load
 from benchmarks.sections import SECTIONS, files, latency
@@ -17,21 +17,29 @@ def test_the_page_is_what_the_kept_figures_say():
     assert FILE.read_text() == report({section: load(section) for section in SECTIONS}, Effort())
 
 
-def test_our_recipes_still_run():
-    command = [sys.executable, "-m", "benchmarks.peers.run", "ours", "accuracy", "--quick"]
-    lines = subprocess.check_output(command, cwd=FILE.parents[1], text=True).splitlines()
-    setup, *rows = map(json.loads, lines)
+@pytest.fixture
+def measured(monkeypatch, capsys):
+    """What the runner prints about us."""
+
+    def measure(section, *options):
+        monkeypatch.setattr(sys, "argv", ["run", "ours", section, "--quick", *options])
+        with monkeypatch.context() as kept:
+            kept.setattr(sys, "stdout", sys.stdout)  # put back what the runner turns away from libraries
+            run.main()
+        return list(map(json.loads, capsys.readouterr().out.splitlines()))
+
+    return measure
+
+
+def test_our_recipes_still_run(measured):
+    setup, *rows = measured("accuracy")
     assert setup["total"] == len(rows)
     assert {row["bits"] for row in rows} >= {1.58, 2, 3, 4}
     assert all("error" not in row for row in rows)
 
 
-def test_a_run_goes_on_after_the_rows_that_are_there():
-    command = [sys.executable, "-m", "benchmarks.peers.run", "ours", "memory", "--quick"]
-    first, rest = (
-        subprocess.check_output([*command, f"--skip={rows}"], cwd=FILE.parents[1], text=True).splitlines()
-        for rows in (0, 4)
-    )
+def test_a_run_goes_on_after_the_rows_that_are_there(measured):
+    first, rest = (measured("memory", f"--skip={rows}") for rows in (0, 4))
     assert first[0] == rest[0]
     assert first[5:] == rest[1:] != []
 

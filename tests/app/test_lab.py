@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import onnxruntime as ort
 import pytest
@@ -37,15 +35,15 @@ def test_four_bits_need_training(capsys, tmp_path):
 
 
 def test_activations_of_eight_bits_change_little(capsys, tmp_path):
-    result = lab(capsys, tmp_path, "--scale", "learned", "--activation-bits", "8")
+    result = lab(capsys, tmp_path, "--scale", "learned", "--activation-bits", "8", "--steps", "1000")
     assert result["config"]["activation_bits"] == 8
-    assert result["qat"]["mse_clean"] <= 0.01  # 0.0006 to 0.0034 in 14 such runs
+    assert result["qat"]["mse_clean"] <= 0.01  # 0.0007 to 0.0022 with six seeds
     assert result["parity"]["ok"]
 
 
 def test_digits_are_recognised_with_four_bits_and_the_file_agrees(capsys, tmp_path):
     arguments = ("--task", "digits", "--granularity", "per_channel", "--scale", "learned", "--activation-bits", "8")
-    result = lab(capsys, tmp_path, *arguments, "--steps", "345")
+    result = lab(capsys, tmp_path, *arguments, "--steps", "230")  # accuracies of 0.967 to 0.983 with five seeds
     assert set(result["qat"]) == {"accuracy", "loss_train"}
     assert result["fp32"]["accuracy"] > 0.95
     assert result["qat"]["accuracy"] > 0.95
@@ -70,13 +68,12 @@ def test_the_digits_are_split_the_same_way_every_time():
 
 
 def test_eight_bits_do_not(capsys, tmp_path):
-    result = lab(capsys, tmp_path, "--bits", "8")
-    assert result["ptq"]["mse_clean"] <= 0.006
+    result = lab(capsys, tmp_path, "--bits", "8", "--steps", "1000")
+    assert result["ptq"]["mse_clean"] <= 0.02  # 0.0012 to 0.0043 with six seeds; at four bits 0.07 to 2.3
 
 
-def test_same_seed_same_numbers(tmp_path):
-    command = [sys.executable, "-m", "app.lab", "--steps", "60", "--json", "--out", str(tmp_path)]
-    first, second = (json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL)) for _ in range(2))
+def test_same_seed_same_numbers(capsys, tmp_path):
+    first, second = (lab(capsys, tmp_path, "--steps", "60") for _ in range(2))
     del first["seconds"], second["seconds"]
     assert first == second
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,17 +23,21 @@ ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed: as on the page
 
 
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """Where the page is served from this process."""
+    page = ui.build()
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_port=free_port())
+    yield url
+    page.close(verbose=False)
+
+
 # --- visitors ---------------------------------------------------------------------------------
 
 
-def test_two_visitors_do_not_share_their_progress() -> None:
-    page = ui.build()
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_port=free_port())
-    try:
-        one, other = Client(url, verbose=False), Client(url, verbose=False)
-        steps = [step_of(client) for client in (one, one, other, one)]
-    finally:
-        page.close(verbose=False)
+def test_two_visitors_do_not_share_their_progress(url: str) -> None:
+    one, other = Client(url, verbose=False), Client(url, verbose=False)
+    steps = [step_of(client) for client in (one, one, other, one)]
     assert steps == [1, 2, 1, 3]
 
 
@@ -44,17 +49,10 @@ def step_of(client: Client) -> int:
 # --- what is served -------------------------------------------------------------------------------
 
 
-def test_scripts_are_served_and_nothing_else_of_the_repository() -> None:
-    page = ui.build()
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_port=free_port())
-    try:
-        answers = {
-            path: httpx.get(f"{url}gradio_api/file={path.as_posix()}").status_code
-            for path in (ROOT / "app").rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        }
-    finally:
-        page.close(verbose=False)
+def test_scripts_are_served_and_nothing_else_of_the_repository(url: str) -> None:
+    files = [path for path in (ROOT / "app").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    with httpx.Client() as client:
+        answers = {path: client.get(f"{url}gradio_api/file={path.as_posix()}").status_code for path in files}
     served = {path for path, status in answers.items() if status == 200}
     assert served == {path for path in answers if path.suffix == ".js" or STATIC in path.parents}
     assert set(answers.values()) == {200, 403}
@@ -107,14 +105,14 @@ def test_a_space_with_zero_gpu_finds_the_function_it_asks_for(monkeypatch: pytes
     register_with_zero_gpu()
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_page_that_trains_ends_at_once_and_quietly(signal_number: signal.Signals) -> None:
+def test_a_page_that_trains_ends_at_once_and_quietly() -> None:
+    """At Ctrl+C; the server of the browser's tests ends so at SIGTERM."""
     command = [sys.executable, "-m", "tests.app.train_and_serve", str(free_port())]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
             assert "Ctrl+C ends it" in process.stdout.readline()
-            process.send_signal(signal_number)
+            process.send_signal(signal.SIGINT)
             _, complaints = process.communicate(timeout=60)
         finally:
             process.kill()

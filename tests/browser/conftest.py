@@ -7,12 +7,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from app.components.module import STATIC, static_path
 from tests.browser.chapters import open_page
 from tests.browser.chromium import find
 
@@ -68,10 +70,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         wait_until_it_answers(url, process, log)
         yield url
+        process.terminate()
+        assert process.wait(10) == 0
         assert "Traceback" not in log.read_text()
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()
 
 
 def clean_environment() -> dict[str, str]:
@@ -95,6 +98,24 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=find(), args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def in_module(server: str, chromium: Browser) -> Iterator[Callable[..., Any]]:
+    """What a function makes of one of our modules, loaded without the page around it, and of an argument."""
+    alone = chromium.new_page()
+    alone.goto(address(server, STATIC / "page" / "page.css"))
+
+    def ask(module: Path, function: str, argument: Any = None) -> Any:
+        loaded = f"async ([address, argument]) => ({function})(await import(address), argument)"
+        return alone.evaluate(loaded, [address(server, module), argument])
+
+    yield ask
+    alone.close()
+
+
+def address(server: str, file: Path) -> str:
+    return f"{server}/gradio_api/file={static_path(file)}"
 
 
 @pytest.fixture

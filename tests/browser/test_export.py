@@ -1,7 +1,9 @@
 """What a visitor does with a file: export it, look into it, download it, check it, ask it."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +13,6 @@ from onnx import numpy_helper
 from playwright.sync_api import Page, expect
 
 from app.chapters.export.chapter import HERE
-from app.components.module import static_path
 from export import check
 from export.read.draw.nibbles import offset_of
 from export.read.graph import Graph
@@ -120,7 +121,7 @@ def look_at_the_nibbles(page: Page, path: Path) -> None:
     assert cells.get_attribute("aria-valuemax") == "63"
 
 
-def test_codes_of_every_width_are_unpacked_as_onnx_packs_them(page: Page) -> None:
+def test_codes_of_every_width_are_unpacked_as_onnx_packs_them(in_module: Callable[..., Any]) -> None:
     for signed in (True, False):
         for bits in (2, 4, 8):
             dtype = onnx.TensorProto.DataType.Value(f"{'' if signed else 'U'}INT{bits}")
@@ -128,26 +129,18 @@ def test_codes_of_every_width_are_unpacked_as_onnx_packs_them(page: Page) -> Non
             codes = list(range(low, low + 2**bits))
             array = np.array(codes).astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))
             data = list(numpy_helper.from_array(array).raw_data)
-            found = page.evaluate(
-                "async ([url, data, bits, signed, count]) => { const { codeAt } = await import(url); "
-                "return Array.from({ length: count }, (_, i) => codeAt(Uint8Array.from(data), i, bits, signed)); }",
-                [module(page, "nibbles.js"), data, bits, signed, len(codes)],
+            unpack = (
+                "({ codeAt }, [data, bits, signed, count]) => "
+                "Array.from({ length: count }, (_, i) => codeAt(Uint8Array.from(data), i, bits, signed))"
             )
+            found = in_module(HERE / "nibbles.js", unpack, [data, bits, signed, len(codes)])
             assert found == codes
 
 
-def test_names_from_a_file_cannot_bring_scripts_into_the_page(page: Page) -> None:
+def test_names_from_a_file_cannot_bring_scripts_into_the_page(in_module: Callable[..., Any]) -> None:
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" onload="boom()"><style>*{}</style><script>boom()</script>'
         '<a href="javascript:boom()"><text>no</text></a><foreignObject/><text onclick="boom()" x="1">yes</text></svg>'
     )
-    found = page.evaluate(
-        "async ([url, svg]) => { const { pictureOf } = await import(url); return pictureOf(svg).outerHTML; }",
-        [module(page, "picture.js"), svg],
-    )
+    found = in_module(HERE / "picture.js", "({ pictureOf }, svg) => pictureOf(svg).outerHTML", svg)
     assert found == '<svg><text x="1">yes</text></svg>'
-
-
-def module(page: Page, name: str) -> str:
-    """Address of one of the chapter's modules."""
-    return page.evaluate(f"new URL('gradio_api/file={static_path(HERE / name)}', document.baseURI).href")

@@ -1,11 +1,12 @@
 """Chapter "ptq": guess, look, explore; by hand and by keyboard."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from playwright.sync_api import Page, expect
 
 from app.chapters.ptq.chapter import HERE
-from app.components.module import static_path
 from tests.browser.chapters import fits_the_width, open_page
 
 
@@ -65,12 +66,12 @@ def test_a_guess_needs_no_pointer(tab: Page, server: str) -> None:
     expect(tab.locator("#ptq .words")).to_contain_text("away from the truth")
 
 
-def test_the_score_is_the_distance_to_the_truth_where_something_was_drawn(tab: Page, server: str) -> None:
-    tab.goto(f"{server}/?chapter=ptq")
-    address = f"new URL('gradio_api/file={static_path(HERE / 'sketch.js')}', document.baseURI)"
-    ask = f"async ([guess, truth, still]) => (await import({address})).score(guess, truth, still)"
-    words = tab.evaluate(ask, [[0, None, 2.0], [3.0, 9.0, -2.0], [1.0, 0, 1.0]])
+def test_the_score_is_the_distance_to_the_truth_where_something_was_drawn(in_module: Callable[..., Any]) -> None:
+    def score(*arguments: list[float | None]) -> str:
+        return in_module(HERE / "sketch.js", "({ score }, given) => score(...given)", arguments)
+
+    words = score([0, None, 2.0], [3.0, 9.0, -2.0], [1.0, 0, 1.0])
     assert words.startswith("Your line is 3.54 away from the truth; a curve that stays as it is would be 2.55 away.")
-    assert tab.evaluate(ask, [[3.0, 9.0], [3.0, 9.0], [1.0, 0]]).endswith("You saw it coming.")
-    assert "hardly changes" in tab.evaluate(ask, [[1.0, 0.0], [3.0, 9.0], [3.05, 9.0]])
-    assert tab.evaluate(ask, [[None], [1.0], [1.0]]) == ""
+    assert score([3.0, 9.0], [3.0, 9.0], [1.0, 0]).endswith("You saw it coming.")
+    assert "hardly changes" in score([1.0, 0.0], [3.0, 9.0], [3.05, 9.0])
+    assert score([None], [1.0], [1.0]) == ""

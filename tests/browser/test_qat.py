@@ -1,12 +1,14 @@
 """Chapter "qat": what a visitor sees while training, looks back at, and breaks."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 from playwright.sync_api import Page, expect
 
-from app.components.module import STATIC, static_path
+from app.components.module import STATIC
 from app.runs.diagnosis import number
-from tests.browser.chapters import fits_the_width, open_page
+from tests.browser.chapters import fits_the_width
 
 CELLS = "[...document.querySelector('#qat canvas').getContext('2d').getImageData(0, 0, 64, 64).data]"
 
@@ -80,24 +82,19 @@ def test_what_another_chapter_trained_is_shown(page: Page) -> None:
     expect(page.locator("#scrubber")).to_have_attribute("max", "2")  # the frames of both chapters are one recording
 
 
-def test_what_is_caught_up_on_never_goes_back_behind_a_step(tab: Page, server: str) -> None:
-    open_page(tab, server)
-    address = f"new URL('gradio_api/file={static_path(STATIC / 'data' / 'recording.js')}', document.baseURI)"
-    ask = f"""async (late) => {{
-        const {{ add, own }} = await import({address});
-        const frame = own().frames.at(-1);
-        add({{ ...frame, step: 2 }});
-        add({{ ...frame, step: late, unasked: true }});
+def test_what_is_caught_up_on_never_goes_back_behind_a_step(in_module: Callable[..., Any]) -> None:
+    ask = """({ add, own }, late) => {
+        const frame = { key: "a run", preset: "" };
+        add({ ...frame, step: 2 });
+        add({ ...frame, step: late, unasked: true });
         return own().frames.at(-1).step;
-    }}"""
-    assert [tab.evaluate(ask, late) for late in (1, 3)] == [2, 3]
+    }"""
+    assert [in_module(STATIC / "data" / "recording.js", ask, late) for late in (1, 3)] == [2, 3]
 
 
-def test_the_table_writes_numbers_as_the_sentences_do(tab: Page, server: str) -> None:
-    open_page(tab, server)
-    address = f"new URL('gradio_api/file={static_path(STATIC / 'widgets' / 'format.js')}', document.baseURI)"
+def test_the_table_writes_numbers_as_the_sentences_do(in_module: Callable[..., Any]) -> None:
     values = [0, 2.8e-8, 9.97e-7, 1e-6, 5.04e-5, 0.0996, 0.5, 9.96, 42.3, 99.4, 99.5, 1234.6]
-    written = tab.evaluate(f"async (values) => values.map((await import({address})).short)", values)
+    written = in_module(STATIC / "widgets" / "format.js", "({ short }, values) => values.map(short)", values)
     assert written == [number(value) for value in values]
 
 
