@@ -92,7 +92,7 @@ def _places(probes: Sequence[Probe], graph: Graph) -> list[Place]:
         module = node.name.rpartition("/")[0]
         if node.op_type == "QuantizeLinear":
             codes[module] = node.output[0]
-        elif node.op_type != "DequantizeLinear":
+        elif node.op_type != "DequantizeLinear" and node.input:
             inputs.setdefault(module, node.input[0])
             numbers[module] = node.output[0]
     given = {value.name for value in graph.model.graph.input}

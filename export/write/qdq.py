@@ -99,7 +99,7 @@ def _store_activations(model: ir.Model, buffers: Buffers) -> None:
     wide = any(
         initializers[name].dtype in BYTES for name in initializers.keys() & buffers if buffers[name][1] == "codes"
     )
-    for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
+    for node in [node for node in model.graph.all_nodes() if node.op_type == "QuantizeLinear"]:
         x, scale, zero_point = filter(None, node.inputs)
         assert zero_point.name is not None
         spec = buffers[zero_point.name][0].spec
@@ -143,7 +143,8 @@ def _limit(model: ir.Model, node: ir.Node, limits: Sequence[np.float32], operato
         limited.metadata_props.update(node.metadata_props)
         limited.outputs[0].name = f"{node.outputs[0].name}_{operator.lower()}"
         limited.outputs[0].type, limited.outputs[0].shape = x.type, x.shape
-        model.graph.insert_before(node, limited)
+        assert node.graph is not None
+        node.graph.insert_before(node, limited)
         node.replace_input_with(0, limited.outputs[0])
 
 
@@ -163,11 +164,26 @@ def _simplify(model: ir.Model) -> None:
         passes.CommonSubexpressionEliminationPass(),
         passes.IdentityEliminationPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.LiftSubgraphInitializersToMainGraphPass(),
         passes.RemoveUnusedNodesPass(),
         passes.OutputFixPass(),
         passes.NameFixPass(),
     ):
         simplify(model)
+    for graph in model.graph.subgraphs():
+        _own_outputs(graph)
+
+
+def _own_outputs(graph: ir.Graph) -> None:
+    """A branch or a loop's body must not answer a value from outside as it is; an Identity makes it its own."""
+    for index, value in enumerate(graph.outputs):
+        producer = value.producer()
+        if value not in graph.inputs and (producer is None or producer.graph is not graph):
+            own = ir.node("Identity", [value])
+            own.outputs[0].type, own.outputs[0].shape = value.type, value.shape
+            own.outputs[0].name = f"{value.name}_of_{graph.name}"
+            graph.append(own)
+            graph.outputs[index] = own.outputs[0]
 
 
 def _name(
@@ -187,7 +203,7 @@ def _name(
             stored, role = buffers[name]
             value.name = stored.name_of(role)
     seen = Counter[str]()
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         node.name = _node_name(node)
         seen[node.name] += 1
         if seen[node.name] > 1:
