@@ -118,8 +118,8 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
 
     Args:
         model: prepared; changed in place and returned.
-        batches: each a tensor, a tuple of positional arguments or a dict of keyword arguments. What the quantizers
-            had seen before is forgotten.
+        batches: each a tensor, a tuple of arguments, a mapping of keyword arguments, or a tuple that ends in one. What
+            the quantizers had seen before is forgotten.
 
     Raises:
         ValueError: the model was not prepared, there was no batch, a batch is not what it takes, or an input was not
@@ -190,14 +190,23 @@ def _share_quantizers(twins: Iterable[QuantLayer]) -> None:
             setattr(twin, f"{name}_quantizer", shared)
 
 
+def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments: a tensor, a tuple, a mapping, or a tuple that ends in a mapping."""
+    if isinstance(batch, Mapping):
+        return (), dict(batch)
+    if not isinstance(batch, tuple | list):
+        return (batch,), {}
+    if batch and isinstance(batch[-1], Mapping):
+        return tuple(batch[:-1]), dict(batch[-1])
+    return tuple(batch), {}
+
+
 def _call(model: nn.Module, batch: Any) -> Any:
-    arguments, named = ((), batch) if isinstance(batch, Mapping) else (batch, {})
-    if not isinstance(arguments, tuple | list):
-        arguments = (arguments,)
+    args, kwargs = arguments(batch)
     try:
-        return model(*arguments, **named)
+        return model(*args, **kwargs)
     except TypeError as error:
-        given = ", ".join([*(type(x).__name__ for x in arguments), *map(str, named)])
+        given = ", ".join([*(type(x).__name__ for x in args), *map(str, kwargs)])
         raise ValueError(
             f"{type(model).__name__} cannot be called with a batch of ({given}): {error}; expected the arguments of "
             "its forward and nothing else, such as (x for x, label in loader)"

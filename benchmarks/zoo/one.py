@@ -18,9 +18,10 @@ from benchmarks.zoo.architecture import Architecture
 from export import check_parity, export_onnx
 from export.read.compare import compare
 from export.read.runtime import InputsError
-from export.write.call import Call, flat, flattened, split
+from export.write.call import Call, flat, flattened
 from export.write.tensors import to_numpy, torch_outputs
 from qat_core import QATConfig, QuantSpec, prepare
+from qat_core.prepare import arguments
 
 WIDTHS = {
     "W4": QATConfig(),
@@ -52,7 +53,7 @@ def ours(network: nn.Module, example: Any, unseen: list[Any], config: QATConfig)
     model = prepare(network, config)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
     for _ in range(2):
-        args, kwargs = copy.deepcopy(split(example))
+        args, kwargs = copy.deepcopy(arguments(example))
         answered = [y for y in flat(model(*args, **kwargs))[1] if y.requires_grad]
         torch.stack([y.square().mean() for y in answered]).sum().backward()
         optimizer.step()
@@ -71,7 +72,7 @@ def ours(network: nn.Module, example: Any, unseen: list[Any], config: QATConfig)
 def of_torch(network: nn.Module, example: Any) -> dict[str, Any]:
     """With nothing declared, and compared on its own example."""
     network = copy.deepcopy(network).eval()
-    args, kwargs = copy.deepcopy(split(example))
+    args, kwargs = copy.deepcopy(arguments(example))
     program = torch.onnx.export(copy.deepcopy(network), args, kwargs=kwargs, dynamo=True, verbose=False)
     assert program is not None
     call = Call.of(network, example)

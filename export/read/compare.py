@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from export.read.files import Source
 from export.read.kernels import Kernels
 from export.read.proof import Proof
+from export.read.rows import cosine, same_class, touched
 from export.read.runtime import LEVELS, Setup, run, session
 
 TOLERANCE = 1e-5  # of the output's range: float32 sums in another order, never another code
@@ -32,6 +33,10 @@ class LevelParity:
         beyond_tolerance: outputs further away than that.
         outputs: how many numbers were compared.
         max_ulps: max_abs_diff in units of the last place of the largest output.
+        change: the largest change in units of the spread of its output.
+        rows: the share of rows, along the first axis, with an output further away than the tolerance.
+        cosine: the smallest between a row and the one expected.
+        same_class: the share of rows, along all axes but the last, whose largest number is in the same place.
     """
 
     level: str
@@ -40,6 +45,10 @@ class LevelParity:
     beyond_tolerance: int
     outputs: int
     max_ulps: float = 0.0
+    change: float = 0.0
+    rows: float = 0.0
+    cosine: float = 1.0
+    same_class: float = 1.0
 
     @property
     def code_mismatches(self) -> int:
@@ -154,7 +163,11 @@ class ParityReport:
         if self.outcome == "broken":
             return f"broken: {worst.beyond_tolerance} of {worst.outputs} outputs differ at level {worst.level}"
         if worst.beyond_tolerance:
-            return f"equal up to rounding ties: {worst.beyond_tolerance} of {worst.outputs} outputs differ"
+            return (
+                f"equal up to rounding ties: {worst.beyond_tolerance} of {worst.outputs} outputs differ, in "
+                f"{worst.rows:.0%} of the rows, by {worst.change:.2g} of their spread at most; smallest cosine "
+                f"{worst.cosine:.4g}, same class in {worst.same_class:.1%}"
+            )
         ulps = f"{max(level.max_ulps for level in self.levels):.2g}"
         return f"equal up to float rounding: {ulps} {'ulp' if ulps == '1' else 'ulps'} at most"
 
@@ -195,7 +208,7 @@ def compare(
         answers = run(session(model, level, setup), inputs)
         if every is not None:
             answers = [answer.ravel()[::step] for answer, step in zip(answers, every, strict=True)]
-        levels.append(_level(level, distances(answers, expected), expected, tolerances))
+        levels.append(_level(level, answers, expected, tolerances))
     return levels
 
 
@@ -243,10 +256,11 @@ def ulp(values: NDArray[np.generic]) -> float:
 
 def _level(
     level: str,
-    off: Sequence[NDArray[np.float64]],
+    answers: Sequence[NDArray[np.generic]],
     expected: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float],
 ) -> LevelParity:
+    off = distances(answers, expected)
     distance = np.concatenate([d.ravel() for d in off])
     return LevelParity(
         level=level,
@@ -255,4 +269,10 @@ def _level(
         beyond_tolerance=sum(int((d > tolerance).sum()) for d, tolerance in zip(off, tolerances, strict=True)),
         outputs=distance.size,
         max_ulps=max(float(d.max(initial=0.0)) / ulp(e) for d, e in zip(off, expected, strict=True)),
+        change=max(
+            float(d.max(initial=0.0)) / output_range(e.astype(np.float64)) for d, e in zip(off, expected, strict=True)
+        ),
+        rows=max((touched(d, t) for d, t in zip(off, tolerances, strict=True)), default=0.0),
+        cosine=min((cosine(a, e) for a, e in zip(answers, expected, strict=True)), default=1.0),
+        same_class=min((same_class(a, e) for a, e in zip(answers, expected, strict=True)), default=1.0),
     )

@@ -67,7 +67,7 @@ def _filled(node: ort.NodeArg, numbers: Sequence[float]) -> NDArray[np.generic]:
         expected = f"a multiple of {row}" if free else str(row)
         raise InputsError(f"--{node.name} has {len(numbers)} numbers; expected {expected}, of shape {node.shape}")
     array = np.array(numbers)
-    typed = array.astype(TYPES[node.type])
+    typed: NDArray[np.generic] = array.astype(TYPES[node.type])
     if typed.dtype.kind != "f" and not np.array_equal(typed, array):
         raise InputsError(f"--{node.name} has {numbers}; expected {np.dtype(TYPES[node.type]).name}")
     return typed.reshape(shape)

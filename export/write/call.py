@@ -14,6 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from qat_core.prepare import arguments
+
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
 Visit = Callable[[Path, Tensor], Any]
 
@@ -45,7 +47,7 @@ class Call:
         Raises:
             ValueError: there is no tensor among them, or the model's forward does not take them.
         """
-        args, kwargs = split(example_inputs)
+        args, kwargs = arguments(example_inputs)
         try:
             bound = inspect.signature(model.forward).bind(*args, **kwargs)
         except TypeError as error:
@@ -115,17 +117,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
             model = inside
         else:
             return model
-
-
-def split(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments: a tensor, a tuple, a mapping, or a tuple that ends in a mapping."""
-    if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
-    if not isinstance(example_inputs, tuple | list):
-        return (example_inputs,), {}
-    if example_inputs and isinstance(example_inputs[-1], Mapping):
-        return tuple(example_inputs[:-1]), dict(example_inputs[-1])
-    return tuple(example_inputs), {}
 
 
 def answers(answer: Any, model: str) -> dict[str, Tensor]:
