@@ -151,15 +151,19 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
     return model
 
 
-def convert(model: nn.Module) -> nn.Module:
+def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
     """A copy whose weights lie on the grid and whose scales are constants: what is exported.
+
+    Args:
+        model: prepared.
+        inplace: change `model` itself; otherwise it is left alone and a copy is returned.
 
     Raises:
         ValueError: the model was not prepared, a weight, range or scale is not finite, or an activation quantizer has
             seen no data.
     """
     require_prepared(model)
-    model = copied(model).eval()
+    model = (model if inplace else copied(model)).eval()
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_parameters(recurse=False))
         _check_ranges(name, layer)

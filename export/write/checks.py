@@ -13,7 +13,7 @@ from export.read.compare import default_tolerance, distances
 from export.read.graph import Graph
 from export.write.axes import Declared
 from export.write.storage import FIRST_OPSET, LAST_OPSET
-from export.write.tensors import to_numpy
+from export.write.tensors import free_copies, to_numpy
 from qat_core import FakeQuantize
 
 
@@ -59,6 +59,8 @@ def _same(
         module.training = name in training
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         answers = [to_numpy(y) for y in twin(*(x.clone() for x in inputs))]
+    del twin
+    free_copies(converted)
     if [y.shape for y in answers] != [y.shape for y in expected]:
         return False
     tolerances = [default_tolerance(y) for y in expected]

@@ -22,6 +22,7 @@ from export.read.graph import LIMITS, MOVES
 from export.write.axes import Declared, name_symbols
 from export.write.stand_ins import with_stand_ins
 from export.write.storage import IN_FLOAT, StoredLayer, StoredTensor, narrowest_type
+from export.write.tensors import free_copies
 from export.write.tracing import quiet, trace
 
 IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
@@ -57,6 +58,8 @@ def to_qdq(
     """
     exporting, buffers = with_stand_ins(converted, layers)
     model = trace(exporting, inputs, opset_version=opset_version, shapes=shapes)
+    del exporting
+    free_copies(converted)
     for name, value in model.graph.initializers.items():
         stored, role = buffers.get(name, (None, ""))
         if stored is not None and role in ("codes", "zero_point"):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.write.call import Call, FlatForward, flattened
-from export.write.tensors import to_numpy
+from export.write.tensors import free_copies, to_numpy
 from qat_core import convert
 from qat_core.layers import QuantLayer, quantized_layers, require_prepared
 from qat_core.plan import in_float
@@ -51,6 +51,7 @@ def reference(model: nn.Module, call: Call) -> Reference:
         left, answers = _unreached(copied(model).cpu().eval(), call)
     except Exception:  # the branches of torch.cond cannot be watched; what a stranger's forward raises comes again
         left, answers = [], _named_outputs(flattened(copied(model).cpu().eval(), call), call)
+    free_copies(model)
     twin = flattened(copied(model).cpu().eval(), call)
     for name in left:
         layer = twin.get_submodule(name)
@@ -58,11 +59,12 @@ def reference(model: nn.Module, call: Call) -> Reference:
         in_float(layer)
     if next(quantized_layers(twin), None) is None:
         raise ValueError(f"{type(model).__name__} calls none of its {len(left)} quantized layers, {left[0]!r} first")
-    converted = convert(twin)
+    converted = convert(twin, inplace=True)
     expected = _named_outputs(copy.deepcopy(converted), call)
+    free_copies(model)
     if all(np.array_equal(answers[name], y, equal_nan=y.dtype.kind == "f") for name, y in expected.items()):
         return Reference(converted, converted, expected, left)
-    answering = _with_weights_of(twin, copy.deepcopy(converted))
+    answering = _with_weights_of(model, copy.deepcopy(converted))
     return Reference(converted, answering, _named_outputs(copy.deepcopy(answering), call), left)
 
 
