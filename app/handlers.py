@@ -12,7 +12,8 @@ import gradio as gr
 
 from app.runs.run import stop
 
-VISITORS_AT_ONCE = 32  # each holds one of the server's 40 threads while it trains
+VISITORS_AT_ONCE = 256  # each holds a thread while it trains, which mostly waits
+THREADS = VISITORS_AT_ONCE + 40  # of the server
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "preprocess": False}
 MANY: dict[str, Any] = {

@@ -18,6 +18,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from app import session, training
 from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC, module_view, static_path
+from app.gate import Gate, is_alive
+from app.handlers import THREADS
 from app.lab.points import MOST_BYTES
 from app.runs.messages import to_json
 from app.runs.queue import exclusive
@@ -30,6 +32,8 @@ KEYS = tuple(chapter.key for chapter in CHAPTERS)
 VISITORS_IN_LINE = 100
 DAY = 24 * 3600
 SECONDS_TO_END = 2.0
+SECONDS_A_LOOK = 2.0  # at the queue
+SESSIONS = 500  # whose state is kept, 2 MB at the largest width
 
 FONTS = ("Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")  # of the visitor's machine: none is fetched
 MONO = ("SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -56,7 +60,7 @@ def build() -> gr.Blocks:
         gr.on(common.changes, None, common.settings, js=PUBLISH, **hidden)
         left = nav.select(leave_chapter, queue=False, **hidden)
         left.then(training.catch_up, common.progress, common.feed, **hidden)
-    page.queue(max_size=VISITORS_IN_LINE, default_concurrency_limit=None)
+    page.queue(max_size=VISITORS_IN_LINE, default_concurrency_limit=None, api_open=False)
     return page
 
 
@@ -100,11 +104,15 @@ def serve(host: str, port: int) -> NoReturn:
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
-    launch(build(), host, port)
+    page = build()
+    launch(page, host, port)
     print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
     # so that the first to export need not wait for it
     threading.Thread(target=importlib.import_module, args=("export.write.exporter",), daemon=True).start()
-    interrupted.wait()
+    while not interrupted.wait(SECONDS_A_LOOK):
+        if not is_alive(page):
+            print("Gradio's queue has stopped and answers nobody: this process ends, to be started anew.", flush=True)
+            os._exit(1)
     end()
 
 
@@ -118,11 +126,13 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
         css_paths=style_sheets(),
         head=head(),
         footer_links=["gradio"],
-        app_kwargs={"middleware": [Middleware(GZipMiddleware, compresslevel=5)]},  # the page is 400 KB of text
+        app_kwargs={"middleware": [Middleware(Gate, page=page), Middleware(GZipMiddleware, compresslevel=5)]},
         ssr_mode=False,
         max_file_size=MOST_BYTES,  # a CSV comes with an event of its own: see the chapter "your turn"
         quiet=True,
         prevent_thread_lock=True,
+        max_threads=THREADS,
+        state_session_capacity=SESSIONS,
     )
 
 

@@ -4,13 +4,18 @@ The same settings give the same frames, bit for bit, so a frame is trained once:
 trains it, and all others are shown the recording. Nothing of a visitor is in it but the settings.
 """
 
+import sys
 import threading
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Any, Generic, TypeVar
+
+from torch import Tensor
 
 from app.lab.fit import Experiment, Settings
 
 MAX_BYTES = 256 * 2**20
+BYTES_A_TENSOR = 700  # of memory, beside its numbers
 
 Frame = TypeVar("Frame")
 
@@ -29,9 +34,9 @@ class Recording(Generic[Frame]):
         self.live: Experiment | None = None
         self.bytes = 0
 
-    def add(self, step: int, frame: Frame, size: int, live: Experiment) -> None:
-        """Record a frame of `size` bytes, at which `live` stands now."""
-        self.bytes += size
+    def add(self, step: int, frame: Frame, live: Experiment) -> None:
+        """Record a frame, at which `live` stands now."""
+        self.bytes += held_bytes(frame)
         self.frames[step], self.live = frame, live
 
 
@@ -57,3 +62,19 @@ class Recordings(Generic[Frame]):
     def forget(self) -> None:
         with self._guard:
             self._kept.clear()
+
+
+def held_bytes(value: Any) -> int:
+    """What a value and all that it holds take in memory; numbers that Python shares are counted where they stand."""
+    own = sys.getsizeof(value)
+    if isinstance(value, float | int | str | bytes):
+        return own
+    if isinstance(value, dict):
+        return own + sum(map(held_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return own + sum(map(held_bytes, value))
+    if isinstance(value, Tensor):
+        return value.nbytes + BYTES_A_TENSOR
+    if is_dataclass(value):
+        return own + sum(held_bytes(getattr(value, field.name)) for field in fields(value))
+    return own

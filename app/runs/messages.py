@@ -31,8 +31,8 @@ def broken(settings: Settings, preset: Any) -> Settings:
     Raises:
         ValueError: there is no such preset.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset={preset!r}; expected one of {', '.join(filter(None, PRESETS))}, or nothing")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ValueError(f"preset={preset!r:.60}; expected one of {', '.join(filter(None, PRESETS))}, or nothing")
     _, factors = PRESETS[preset]
     changes: dict[str, Any] = {name: getattr(settings, name) * factor for name, factor in factors.items()}
     return replace(settings, **changes)

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from app.lab.fit import Experiment, Settings, StepRecord
 from app.runs.cache import Recordings
 from app.runs.queue import exclusive, in_line
@@ -38,7 +36,7 @@ class Progress(NamedTuple):
             with exclusive():
                 experiment = Experiment(settings, DEVICE)
                 frame = cls._of(experiment, experiment.record())
-                recording.add(0, frame, frame._bytes, experiment)
+                recording.add(0, frame, experiment)
         return recording.frames[0]
 
     def advance(self, until: int | None = None, is_wanted: Callable[[], bool] = lambda: True) -> Iterator["Progress"]:
@@ -83,10 +81,6 @@ class Progress(NamedTuple):
         others = in_line() if running else 0
         return f"Waiting for {others} {'other' if others == 1 else 'others'}." if others else ""
 
-    @property
-    def _bytes(self) -> int:
-        return _tensor_bytes(self.snapshot)
-
     def _goal(self, last: int) -> int:
         """The step of the next frame."""
         return min(self.step - self.step % STEPS_A_FRAME + STEPS_A_FRAME, last)
@@ -106,7 +100,7 @@ class Progress(NamedTuple):
         (record,) = experiment.run(STEPS_A_FRAME, goal)
         frame = self._of(experiment, record)
         if shared:
-            recording.add(goal, frame, frame._bytes, experiment)
+            recording.add(goal, frame, experiment)
         return frame
 
     @classmethod
@@ -116,9 +110,3 @@ class Progress(NamedTuple):
 
 def _is_whole(step: int) -> bool:
     return step % STEPS_A_FRAME == 0
-
-
-def _tensor_bytes(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.nbytes
-    return sum(map(_tensor_bytes, value.values())) if isinstance(value, dict) else 0

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from app.lab.fit import TrainingDiverged
+from app.runs.fair import each_on_behalf_of, on_behalf_of
 
 T = TypeVar("T")
 
@@ -96,9 +97,10 @@ def drive(
     with running(session, chapter) as run:
         now = None
         try:
-            now = start()
+            with on_behalf_of(session):
+                now = start()
             yield page(now, running=True)
-            later = now.advance(is_wanted=run.is_wanted)
+            later = each_on_behalf_of(session, now.advance(is_wanted=run.is_wanted))
             for now in run.paced(later, seconds):
                 yield between(now) if between else page(now, running=True)
             last = page(now)
@@ -131,6 +133,12 @@ def stop(session: str | None, last_frame: Any = None, chapter: str = "") -> bool
     """
     run = _runs.get(session)
     return run.stop(last_frame) if run and chapter in ("", run.chapter) else False
+
+
+def leave(session: str | None) -> None:
+    """Nobody looks any more: the run ends by itself, and nobody waits for it."""
+    if run := _runs.get(session):
+        run.ask_to_stop()
 
 
 def stop_all() -> None:

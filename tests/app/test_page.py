@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,21 +14,12 @@ import httpx
 import pytest
 from gradio_client import Client
 
-from app import ui
 from app.__main__ import register_with_zero_gpu
 from app.components.module import STATIC
+from tests.app.conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed: as on the page
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """Where the page is served from this process."""
-    page = ui.build()
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, server_port=free_port())
-    yield url
-    page.close(verbose=False)
 
 
 # --- visitors ---------------------------------------------------------------------------------
@@ -59,12 +49,6 @@ def test_scripts_are_served_and_nothing_else_of_the_repository(url: str) -> None
 
 
 # --- the command line -----------------------------------------------------------------------------
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def app(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

@@ -1,6 +1,5 @@
 """What a visitor does: train, pause, step, reset, export, download, ask."""
 
-import httpx
 from playwright.sync_api import Locator, Page, expect
 
 WHILE_WE_LOOK = 600  # milliseconds: six frames, were training to go on
@@ -129,9 +128,3 @@ def wait_for_label(page: Page, text: str) -> None:
 
 def fits_the_width(page: Page) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
-
-
-def test_a_large_upload_is_refused(server: str) -> None:
-    for size, status in ((1000, 200), (2_000_000, 413)):
-        answer = httpx.post(f"{server}/gradio_api/upload", files={"files": ("points.csv", b"1" * size)}, timeout=30)
-        assert answer.status_code == status

@@ -163,7 +163,7 @@ def readable(receipt: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def ask_file(text: str, exported: Exported | None, progress: Progress) -> str:
+def ask_file(text: Any, exported: Exported | None, progress: Progress) -> str:
     """What the file answers to the x that was typed, as a sentence and a point on the chart."""
     if exported is None:
         return answer_frame(None, NOTHING_YET, problem=True)
@@ -179,7 +179,7 @@ def ask_file(text: str, exported: Exported | None, progress: Progress) -> str:
     return answer_frame(exported, f"{words} {exported.moved_on(progress)}".strip(), point={"x": x, "y": y})
 
 
-def parse_number(text: str) -> float:
+def parse_number(text: Any) -> float:
     """A number that float32 can hold.
 
     Raises:
@@ -187,10 +187,10 @@ def parse_number(text: str) -> float:
     """
     try:
         x = float(text)
-    except ValueError:
-        raise ValueError(f"x={text.strip()!r} is not a number; expected one such as 0.5 or -1.2") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"x={text!r:.60} is not a number; expected one such as 0.5 or -1.2") from None
     if not abs(x) <= LARGEST_FLOAT32:
-        raise ValueError(f"x={text.strip()!r} is out of range; expected a finite float32 number such as 0.5")
+        raise ValueError(f"x={text!r:.60} is out of range; expected a finite float32 number such as 0.5")
     return x
 
 

@@ -1,6 +1,7 @@
 """The same settings are trained once, and everybody is shown the same."""
 
 import threading
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from app.lab.fit import Experiment, Settings, StepRecord, TrainingDiverged
 from app.runs import progress as progress_module
-from app.runs.cache import Recordings
+from app.runs.cache import Recordings, held_bytes
 from app.runs.progress import STEPS_A_FRAME, Progress
 
 SHORT = Settings(steps=4 * STEPS_A_FRAME, width=8)
@@ -92,11 +93,12 @@ def test_a_run_whose_recording_was_dropped_goes_on(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_oldest_recordings_make_room() -> None:
-    kept: Recordings[str] = Recordings(max_bytes=250)
+    frame = "a" * 1000
+    kept: Recordings[str] = Recordings(max_bytes=2 * held_bytes(frame) + 100)
     experiment = Experiment(SHORT, "cpu")
     all_settings = [replace(SHORT, seed=seed) for seed in range(4)]
     for settings in all_settings:
-        kept.of(settings).add(0, "frame", 100, experiment)
+        kept.of(settings).add(0, frame, experiment)
         kept.of(all_settings[0])  # is asked for again and again
     assert [0 in kept.of(settings).frames for settings in (all_settings[0], all_settings[3])] == [True, True]
     assert 0 not in kept.of(all_settings[1]).frames
@@ -107,3 +109,17 @@ def test_divergence_is_told_to_everybody() -> None:
     for _ in range(2):
         with pytest.raises(TrainingDiverged, match="training stopped at step"):
             list(Progress.start(settings).advance())
+
+
+def test_what_a_recording_holds_is_counted_with_its_numbers_and_curves() -> None:
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    value = {
+        "curves": [float(n) / 3 for n in range(5000)],
+        "map": bytes(4096),
+        "rows": tuple((n + 0.5,) for n in range(500)),
+    }
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert grown == pytest.approx(held_bytes(value), rel=0.2)
+    assert held_bytes({"w": torch.zeros(1000)}) > 4000

@@ -1,0 +1,188 @@
+"""Who asks what the page never sends gets a sentence, and nobody else notices."""
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+
+from app import gate
+from app.gate import Gate
+from app.runs.fair import know, on_behalf_of
+from app.runs.queue import exclusive, in_line
+from app.runs.run import is_running
+from app.settings import DEFAULTS
+
+JOIN, DATA = "gradio_api/queue/join", "gradio_api/queue/data"
+HOSTILE: list[Any] = [None, [], {}, "", "x" * 5000, -1, 2**70, 1e308, True, [[1, "a"], None], {"__type__": "update"}]
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+def question(page: gr.Blocks, name: str, seed: int = 0) -> dict[str, Any]:
+    """An event of a page of its own."""
+    number = next(number for number, fn in page.fns.items() if fn.api_name == name)
+    settings = list({**DEFAULTS, "seed": seed}.values())
+    states = [None] * (len(page.fns[number].inputs) - len(settings))
+    return {"session_hash": uuid.uuid4().hex, "fn_index": number, "data": [*states, *settings]}
+
+
+def answers(client: httpx.Client, session: str) -> list[dict[str, Any]]:
+    """All that a visitor is told, until the stream is closed."""
+    with client.stream("GET", DATA, params={"session_hash": session}) as stream:
+        return [json.loads(line[5:]) for line in stream.iter_lines() if line.startswith("data:")]
+
+
+def is_honest_visitor_served(client: httpx.Client, page: gr.Blocks) -> bool:
+    asked = question(page, "fp32_step")
+    assert client.post(JOIN, json=asked).status_code == 200
+    return answers(client, asked["session_hash"])[-2]["success"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"session_hash": ""}, "session_hash=''; expected 1 to 64 letters and digits"),
+        ({"session_hash": None}, "session_hash=None; expected"),
+        ({"session_hash": 7}, "session_hash=7; expected"),
+        ({"session_hash": "a" * 65}, "expected 1 to 64 letters and digits"),
+        ({"session_hash": "a/../b"}, "expected 1 to 64 letters and digits"),
+        ({"fn_index": 10_000}, "fn_index=10000; expected the number of one of the page's events"),
+        ({"fn_index": None}, "fn_index=None; expected"),
+        ({"fn_index": True}, "fn_index=True; expected"),
+        ({"data": None}, "data=None; expected a list of"),
+        ({"data": [1]}, "data=[1]; expected a list of"),
+    ],
+)
+def test_a_wrong_question_gets_a_sentence(
+    client: httpx.Client, page: gr.Blocks, wrong: dict[str, Any], sentence: str
+) -> None:
+    asked = {**question(page, "fp32_step"), **wrong}
+    for _ in range(4):  # as many as stopped the queue
+        answer = client.post(JOIN, json=asked)
+        assert (answer.status_code, sentence in answer.json()["detail"]) == (400, True), answer.text
+    assert client.get("healthz").json() == {"queue": "alive"}
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"data": [NaN]}', b"[" * 100_000, b"7"])
+def test_what_is_no_object_gets_a_sentence(client: httpx.Client, body: bytes) -> None:
+    answer = client.post(JOIN, content=body)
+    assert answer.status_code == 400
+    assert "expected a JSON object" in answer.json()["detail"]
+
+
+def test_what_the_page_never_sends_is_not_taken(client: httpx.Client) -> None:
+    assert client.post("gradio_api/upload", files={"files": ("x.csv", b"1")}).status_code == 404
+    assert client.post("gradio_api/component_server", json={}).status_code == 404
+    answer = client.post(JOIN, content=b" " * (gate.MOST_BYTES_ASKED + 1))
+    assert (answer.status_code, "expected at most 3,000,000 bytes" in answer.json()["detail"]) == (413, True)
+
+
+def test_nobody_skips_the_queue(client: httpx.Client, page: gr.Blocks) -> None:
+    assert client.post("gradio_api/run/fp32_step", json=question(page, "fp32_step")).status_code == 404
+
+
+def test_one_page_has_so_many_events_under_way(client: httpx.Client, page: gr.Blocks) -> None:
+    asked = question(page, "fp32_step", seed=77)
+    with exclusive():  # nothing gets on meanwhile
+        statuses = [client.post(JOIN, json=asked).status_code for _ in range(gate.MOST_OF_A_SESSION)]
+        refused = client.post(JOIN, json=asked)
+    assert statuses == [200] * gate.MOST_OF_A_SESSION
+    assert (refused.status_code, "wait until they are" in refused.json()["error"]) == (429, True)
+    answers(client, asked["session_hash"])
+
+
+def test_an_address_has_so_many_events_under_way(
+    client: httpx.Client, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "MOST_OF_AN_ADDRESS", 5)
+    asked = [question(page, "fp32_step", seed) for seed in range(7)]
+    with exclusive():
+        answers_of_one = [client.post(JOIN, json=one) for one in asked[:6]]
+        other = client.post(JOIN, json=asked[6], headers={"X-Forwarded-For": "1.2.3.4"})
+    assert [answer.status_code for answer in answers_of_one] == [200] * 5 + [429]
+    assert "come back in a minute" in answers_of_one[-1].json()["error"]
+    assert other.status_code == 200
+    for one in (*asked[:5], asked[6]):
+        answers(client, one["session_hash"])
+
+
+def test_runs_that_nobody_reads_end_and_hold_nobody_up(
+    client: httpx.Client, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "SECONDS_TO_READ", 1.0)
+    asked = [question(page, "fp32_run", seed) for seed in range(40)]
+    assert {client.post(JOIN, json=one).status_code for one in asked} == {200}
+    assert is_honest_visitor_served(client, page)
+    deadline = time.monotonic() + 60
+    while any(is_running(one["session_hash"]) for one in asked) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(is_running(one["session_hash"]) for one in asked)
+    assert not {one["session_hash"] for one in asked} & set(page._queue.pending_event_ids_session)
+
+
+def test_a_newcomer_waits_for_one_turn_of_an_address_not_for_all_its_runs() -> None:
+    order: list[str] = []
+
+    def work(session: str) -> None:
+        with on_behalf_of(session), exclusive():
+            order.append(session)
+            time.sleep(0.02)
+
+    for number in range(20):
+        know(f"crowd {number}", "their address")
+    know("newcomer", "another")
+    with ThreadPoolExecutor(21) as pool:
+        with exclusive():
+            crowd = [pool.submit(work, f"crowd {number}") for number in range(20)]
+            while in_line() < 2:
+                time.sleep(0.01)
+            newcomer = pool.submit(work, "newcomer")
+            time.sleep(0.1)
+        for one in (*crowd, newcomer):
+            one.result()
+    assert order.index("newcomer") <= 2
+
+
+def test_whatever_is_sent_nothing_breaks(
+    client: httpx.Client, page: gr.Blocks, capfd: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(0)
+    queued = [number for number, fn in page.fns.items() if fn.queue and fn.fn is not None]
+
+    def ask(number: int) -> None:
+        session = uuid.uuid4().hex
+        data = [draw.choice(HOSTILE) for _ in page.fns[number].inputs]
+        asked = {"session_hash": session, "fn_index": number, "data": data, "event_data": draw.choice([None, {"a": 1}])}
+        assert client.post(JOIN, json=asked).status_code == 200
+        answers(client, session)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, queued * 3))
+    assert is_honest_visitor_served(client, page)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_a_proxy_in_our_own_network_says_who_asks() -> None:
+    def address(host: str, forwarded: str) -> str:
+        headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
+        return gate._address(gate.Request({"type": "http", "client": (host, 1), "headers": headers}))
+
+    assert address("8.8.8.8", "1.2.3.4") == "8.8.8.8"
+    assert address("10.0.0.1", "9.9.9.9, 1.2.3.4") == "1.2.3.4"
+    assert address("127.0.0.1", "") == "127.0.0.1"
+
+
+def test_a_host_learns_that_the_queue_has_stopped(page: gr.Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page._queue, "stopped", True)
+    assert Gate(None, page)._health().status_code == 503  # type: ignore[arg-type]
