@@ -149,7 +149,7 @@ TORCHVISION = ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "shufflenet_v2
 
 
 def _timm(name: str) -> nn.Module:
-    return timm.create_model(name, pretrained=False, num_classes=5)  # type: ignore[no-any-return]
+    return timm.create_model(name, pretrained=False, num_classes=5)
 
 
 def _timm_side(name: str) -> int:
@@ -158,7 +158,7 @@ def _timm_side(name: str) -> int:
 
 def _torchvision(name: str) -> nn.Module:
     more = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-    return getattr(torchvision.models, name)(num_classes=5, **more)  # type: ignore[no-any-return]
+    return getattr(torchvision.models, name)(num_classes=5, **more)
 
 
 ZOO = {

@@ -59,3 +59,39 @@ def test_a_model_that_calls_no_quantized_layer_is_refused(tmp_path):
     model = prepare(Given(lambda m, x: x + 1)).eval()
     with pytest.raises(ValueError, match=r"Given calls none of its 3 quantized layers, 'fc' first"):
         export_onnx(model, torch.randn(5, 6), tmp_path / "m.onnx")
+
+
+class Branches(nn.Module):
+    """One branch hands its input through, as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda y: y.clone(), lambda y: y * 2, (self.fc(x),))
+
+
+def test_both_branches_answer(tmp_path):
+    torch.manual_seed(0)
+    model, path, x = prepare(Branches()).eval(), tmp_path / "m.onnx", torch.rand(5, 4)
+    export_onnx(model, x, path)
+    for sign in (1, -1):
+        assert check_parity(model, path, sign * x).ok
+    (if_node,) = (node for node in onnx.load(path).graph.node if node.op_type == "If")
+    assert all(graph.g.node for graph in if_node.attribute)
+
+
+def test_bags_of_different_sizes_are_a_loop(tmp_path):
+    class Bags(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.head = nn.EmbeddingBag(10, 8, mode="mean"), nn.Linear(8, 3)
+
+        def forward(self, words, offsets):
+            return self.head(self.words(words, offsets))
+
+    inputs, path = (torch.randint(0, 10, (9,)), torch.tensor([0, 2, 5])), tmp_path / "m.onnx"
+    model = prepare(Bags()).eval()
+    assert export_onnx(model, inputs, path).ok
+    assert check_parity(model, path, (torch.randint(0, 10, (9,)), torch.tensor([0, 1, 7]))).ok
