@@ -40,7 +40,7 @@ zoo: .venv-zoo/zoo.stamp
 	.venv-zoo/bin/python -m benchmarks.zoo $(ARGS)
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-matrix .venv-zoo
+	rm -rf $(VENV) .venv-peers .venv-matrix .venv-zoo .runtimes
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and f"python3 is {v[0]}.{v[1]}; expected 3.11 or newer")'

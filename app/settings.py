@@ -51,7 +51,8 @@ def parse_setting(name: str, value: Any) -> Any:
         whole = float(value).is_integer() if abs(value) < 2**53 else False
         if low <= value <= high and (whole or name not in WHOLE):
             return int(value) if name in WHOLE else value
-    raise ValueError(f"{name}={reprlib.repr(value)}; expected {expected(name)}")
+    found = f"{name} is empty" if value is None else f"{name}={reprlib.repr(value)}"
+    raise ValueError(f"{found}; expected {expected(name)}")
 
 
 def expected(name: str) -> str:

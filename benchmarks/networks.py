@@ -1,7 +1,7 @@
 """Networks that nobody chose: architecture, weights, data and quantization drawn from a seed."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import torch
@@ -15,6 +15,9 @@ KINDS = ("powers of two", "powers of two", "free", "free", "weights only")  # in
 WIDEST = 300
 MULTIPLICATIONS = 300_000_000  # of one forward pass: tens of milliseconds
 EXAMPLES = 16
+FIRST_VARIED = 200  # seed: from here on layers differ in their widths of codes, and limits stand behind most of them
+TILE = 32  # outputs that kernels compute at once: what is left over of a layer's is drawn in turn
+LARGE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,13 @@ class Drawn:
 
 def draw(seed: int, outputs: int) -> Drawn:
     """The network of that seed, with inputs for that many outputs or as many as the multiplications allow."""
-    dice, kind = Random(seed), KINDS[seed % len(KINDS)]
+    dice, kind, varied = Random(seed), KINDS[seed % len(KINDS)], seed >= FIRST_VARIED
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers, shape = _cnn(dice) if dice.random() < 0.5 else _mlp(dice)
+        if varied:
+            layers, shape = _varied(dice, seed)
+        else:
+            layers, shape = _cnn(dice) if dice.random() < 0.5 else _mlp(dice)
         net = nn.Sequential(*layers)
         _spread(net, dice)
         offset, spread = dice.choice([0.0, 0.0, dice.gauss(0, 2)]), math.exp(dice.uniform(-3, 3))
@@ -52,11 +58,13 @@ def draw(seed: int, outputs: int) -> Drawn:
 
         net.train()(sample(64))  # BatchNorm sees its statistics
         net.eval()
-        config = _config(dice, kind)
+        config = _mixed(dice, kind, net) if varied else _config(dice, kind)
         model = calibrate(prepare(net, config, fold=True), [sample(64)])
         with torch.no_grad():
             each = model(sample(1)).numel()
-        batch = max(2, min(-(-outputs // each), MULTIPLICATIONS // _multiplications(net, sample(1))))
+        batch = max(
+            LARGE_BATCH if varied else 2, min(-(-outputs // each), MULTIPLICATIONS // _multiplications(net, sample(1)))
+        )
         return Drawn(kind, f"{_layers(net)}; {_specs(config)}", model, sample(EXAMPLES), sample(batch, 1.5))
 
 
@@ -102,6 +110,27 @@ def _cnn(dice: Random) -> tuple[list[nn.Module], tuple[int, ...]]:
     if head:
         layers += [nn.Flatten(), nn.Linear(width * size ** (2 if two else 1), _width(dice), bias=dice.random() < 0.7)]
     return layers, shape
+
+
+def _varied(dice: Random, seed: int) -> tuple[list[nn.Module], tuple[int, ...]]:
+    """2 to 4 linear layers or 1x1 and 3x3 convolutions; the outputs of each modulo 32 follow from the seed."""
+    size, width = dice.choice([0, 0, 6]), dice.randint(1, 100)
+    shape = (width, size, size) if size else (width,)
+    layers: list[nn.Module] = []
+    for index in range(dice.randint(2, 4)):
+        before, width = width, max(1, TILE * dice.randint(0, 1 if size else 4) + (seed + index) % TILE)
+        kernel = dice.choice([1, 3])
+        layers.append(nn.Conv2d(before, width, kernel, padding=kernel // 2) if size else nn.Linear(before, width))
+        layers.append(dice.choice([nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-1.5, 2.5), nn.Hardtanh(0, 3)]))
+        if size and dice.random() < 0.3:
+            layers.append(nn.MaxPool2d(3, 1, 1))
+    return layers[: max(i for i, layer in enumerate(layers) if hasattr(layer, "weight")) + 1], shape
+
+
+def _mixed(dice: Random, kind: str, net: nn.Sequential) -> QATConfig:
+    """A config of its own for about every second layer."""
+    others = {name: _config(dice, kind) for name, layer in net.named_children() if hasattr(layer, "weight")}
+    return replace(_config(dice, kind), overrides={name: c for name, c in others.items() if dice.random() < 0.5})
 
 
 def _width(dice: Random) -> int:
@@ -182,7 +211,8 @@ def _layers(net: nn.Module) -> str:
 
 
 def _specs(config: QATConfig) -> str:
-    return f"{config.weight}, {config.activation or 'float activations'}"
+    mixed = "".join(f"; {name}: {_specs(other)}" for name, other in config.overrides.items() if other)
+    return f"{config.weight}, {config.activation or 'float activations'}{mixed}"
 
 
 def output_steps(converted: nn.Module) -> Tensor:

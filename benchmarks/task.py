@@ -32,19 +32,21 @@ class Effort:
         starts: new processes in which an export is timed.
         exports: further ones that are timed in each.
         rounds: how often each file is timed for the latency table.
+        files: of the table of runtimes.
     """
 
     steps: int = 2000
     seeds: int = 5
     pairs: int = 61
-    networks: int = 200
+    networks: int = 264
     outputs: int = 16_000
     starts: int = 5
     exports: int = 5
     rounds: int = 61
+    files: int = 76
 
 
-QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500, starts=1, exports=1, rounds=5)
+QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500, starts=1, exports=1, rounds=5, files=6)
 
 
 def adam(model: nn.Module) -> Optimizer:

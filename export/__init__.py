@@ -7,7 +7,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from export.read.audit import Audit, audit
-from export.read.compare import Divergence, LevelParity, ParityError, ParityReport, Parting
+from export.read.compare import Divergence, LevelParity, ParityReport, Parting
+from export.read.distance import ParityError
 from export.read.files import FileError
 from export.read.kernels import KernelError, Kernels
 from export.read.latency import Latency, latency

@@ -42,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         if args.csv:
-            args.task, args.points = "points", load_csv(args.csv)
+            if args.task:
+                raise ValueError(f"--csv and --task {args.task}; expected one of them: the points are the task")
+            args.points = load_csv(args.csv)
+        args.task = args.task or ("points" if args.csv else "sine")
         given: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in fields(Settings)}
         settings = Settings.of(**given)
         experiment = Experiment(settings, args.device)
@@ -113,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m app.lab", description="Train a network three times: FP32, naive PTQ, QAT; export the last."
     )
     add = parser.add_argument
-    add("--task", default="sine", help="sine (default) or digits: a small CNN on handwritten digits")
+    add("--task", help="sine (default) or digits: a small CNN on handwritten digits")
     add("--csv", metavar="FILE", help="fit your own points instead: two columns, x and y")
     add("--bits", type=_number, default=4, help="width of a weight's code: 1.58, 2, 3, 4 or 8 (default 4)")
     add("--granularity", default="per_tensor", help="per_tensor (default), per_channel or per_group")

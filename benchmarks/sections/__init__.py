@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, digits, export, files, latency, memory, parity, speed
+from benchmarks.sections import accuracy, digits, export, files, latency, memory, parity, runtimes, speed
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
@@ -10,6 +10,7 @@ SECTIONS: dict[str, ModuleType] = {
     "speed": speed,
     "memory": memory,
     "parity": parity,
+    "runtimes": runtimes,
     "export": export,
     "latency": latency,
     "files": files,

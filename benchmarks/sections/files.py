@@ -46,7 +46,8 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, Any]:
     import numpy as np
 
-    from export.read.compare import compare, output_range
+    from export.read.compare import compare
+    from export.read.distance import output_range
     from export.read.files import file_bytes
     from export.read.latency import latency
     from export.write.tensors import to_numpy, torch_outputs

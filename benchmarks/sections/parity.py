@@ -14,7 +14,8 @@ WHO = ("ours",)
 READING = (
     "{networks} networks drawn from their seeds ([`networks.py`](networks.py)): MLPs and CNNs of 1 to 6 layers, 1 to "
     "300 wide, with biases or none, BatchNorm to fold or none, strides, groups and pooling; weights of 1.58 to 8 bits, "
-    "activations of 4 or 8, every granularity, grid and rule for the scales. Each is exported, and the unchanged file "
+    "activations of 4 or 8, every granularity, grid and rule for the scales; in the last 64, bits that differ between "
+    "layers, ReLU6 and Clip behind most, outputs of every number modulo 32. Each is exported, and the unchanged file "
     "answers a batch that it has not seen, at all four optimization levels of onnxruntime, on one thread."
 )
 NOTES = """\
@@ -47,7 +48,7 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
     import numpy as np
 
     from export import check_parity, export_onnx
-    from export.read.compare import output_range
+    from export.read.distance import output_range
     from export.read.runtime import run, session
     from export.write.tensors import to_numpy, torch_outputs
     from qat_core import convert

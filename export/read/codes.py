@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
+UINT2, INT2 = 25, 26  # onnx before 1.20 has no names for them
 INTEGER_BITS: dict[int, int] = {
-    TensorProto.INT2: 2,
-    TensorProto.UINT2: 2,
+    INT2: 2,
+    UINT2: 2,
     TensorProto.INT4: 4,
     TensorProto.UINT4: 4,
     TensorProto.INT8: 8,
@@ -20,7 +21,7 @@ INTEGER_BITS: dict[int, int] = {
     TensorProto.INT32: 32,
     TensorProto.INT64: 64,
 }
-UNSIGNED = {TensorProto.UINT2, TensorProto.UINT4, TensorProto.UINT8, TensorProto.UINT16}
+UNSIGNED = {UINT2, TensorProto.UINT4, TensorProto.UINT8, TensorProto.UINT16}
 EIGHT_BITS = {TensorProto.INT8, TensorProto.UINT8}
 FLOAT_BITS: dict[int, int] = {
     TensorProto.FLOAT: 32,
@@ -61,7 +62,7 @@ class PackedTensor:
     @property
     def dtype(self) -> str:
         """ONNX's name of the type."""
-        return TensorProto.DataType.Name(self.data_type)
+        return f"{'U' if self.data_type in UNSIGNED else ''}INT{self.bits}"
 
     @property
     def bits(self) -> int:

@@ -10,6 +10,8 @@ from typing import BinaryIO
 import onnx
 from google.protobuf.message import DecodeError
 
+from export.read.versions import oldest, too_old
+
 EXTERNAL_DATA_FROM = 2**31 - 2**26  # bytes of tensors: protobuf holds less than 2 GB, nodes and metadata included
 SMALLEST_EXTERNAL = 1024
 ONNX_ERRORS = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError, OSError)
@@ -38,6 +40,8 @@ def load(source: Source) -> onnx.ModelProto:
         raise FileError(f"{name} is not a whole ONNX file: {len(data)} bytes that cannot be decoded") from error
     if not model.graph.node:
         raise FileError(f"{name} is not an ONNX model: {len(data)} bytes without a graph")
+    if problem := too_old("onnx", oldest(model)["onnx"]):
+        raise FileError(f"{name} cannot be read: {problem}")
     try:
         if isinstance(source, str | os.PathLike):
             onnx.checker.check_model(os.fspath(source), full_check=True)

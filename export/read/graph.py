@@ -10,13 +10,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.read.codes import INTEGER_BITS, PackedTensor, packed_bytes, unpack
+from export.read.codes import INTEGER_BITS, UINT2, PackedTensor, packed_bytes, unpack
 from export.read.files import Source, load
 
 SHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}  # the same numbers in another shape
 MOVES = SHAPES | {"Slice", "Split", "Gather", "Identity", "MaxPool"}  # some of the numbers, none of them changed
 LIMITS = {"Relu", "Clip"}  # the same numbers, but for those beyond a limit
 QDQ = {"QuantizeLinear", "DequantizeLinear"}
+UNSIGNED_OF = {2: UINT2, 4: TensorProto.UINT4, 8: TensorProto.UINT8}  # what hides in the bytes of MatMulNBits
 QUANTIZERS = {  # operator -> which of its inputs is what
     "QuantizeLinear": {"scale": 1, "zero_point": 2},
     "DequantizeLinear": {"codes": 0, "scale": 1, "zero_point": 2},
@@ -181,7 +182,7 @@ def _hidden(graph: Graph, node: onnx.NodeProto) -> PackedTensor:
         values = (codes.reshape(columns, blocks, block) - origin).astype(np.float32)
         return np.asarray(values * scale.reshape(columns, blocks, 1))
 
-    data_type, shape = TensorProto.DataType.Value(f"UINT{bits}"), (columns, blocks, block)
+    data_type, shape = UNSIGNED_OF[bits], (columns, blocks, block)
     scales = (node.input[2],)
     return PackedTensor(tensor, data_type, shape, (columns, k), scales, zero_point, dequantize, counted_from)
 

@@ -5,7 +5,7 @@ between them by one integer kernel, and does so only where the graph has the for
 is written here, and whether a version of onnxruntime still knows it is asked of that version.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 from onnx import TensorProto
@@ -13,6 +13,7 @@ from onnx import TensorProto
 from export.read.codes import EIGHT_BITS, code_range
 from export.read.files import Source
 from export.read.graph import LIMITS, SHAPES, Graph
+from export.read.probes import ROUNDING_LEVEL, rounds_activations
 from export.read.runtime import Setup, optimized
 
 INTEGER_KERNELS = {"Gemm": "QGemm", "Conv": "QLinearConv"}
@@ -31,11 +32,13 @@ class Kernels:
         expected: node -> its kernel: "MatMulNBits", "QGemm" or "QLinearConv".
         missing: node -> what runs in its kernel's place.
         slow: layer -> why no quick kernel was expected.
+        eight_bit: does every MatMulNBits at accuracy level 4 multiply by 8-bit activations? None where there is none.
     """
 
     expected: dict[str, str]
     missing: dict[str, str] = field(default_factory=dict)
     slow: dict[str, str] = field(default_factory=dict)
+    eight_bit: bool | None = None
 
     def raise_if_missing(self) -> None:
         """Raises KernelError that names the first node without its kernel."""
@@ -45,13 +48,14 @@ class Kernels:
     def __str__(self) -> str:
         """One sentence."""
         count = len(self.expected)
+        rounds = "" if self.eight_bit is None else f", with 8-bit activations: {'yes' if self.eight_bit else 'no'}"
         if not self.missing:
             kinds = " and ".join(sorted(set(self.expected.values())))
-            return f"{count} layers run as {kinds}" if count else "no layer has a quick kernel"
+            return f"{count} layers run as {kinds}{rounds}" if count else "no layer has a quick kernel"
         node, instead = next(iter(self.missing.items()))
         return (
             f"onnxruntime runs {len(self.missing)} of {count} layers without their quick kernel: {node} as {instead}, "
-            f"expected {self.expected[node]}"
+            f"expected {self.expected[node]}{rounds}"
         )
 
 
@@ -84,6 +88,20 @@ def find_kernels(
     instead = {name: running.get(name, "nothing of that name") for name in expected}
     missing = {name: op_type for name, op_type in instead.items() if op_type != expected[name]}
     return Kernels(expected, missing, slow or {})
+
+
+def see_activations(kernels: Kernels, graph: Graph, setup: Setup | None = None) -> Kernels:
+    """Ask the MatMulNBits at accuracy level 4, one of each size, whether they round activations as they should."""
+    answers: dict[tuple[int, ...], bool] = {}
+    missing = dict(kernels.missing)
+    for node in graph.nodes:
+        if node.op_type == "MatMulNBits" and graph.attribute(node, "accuracy_level", 0) == ROUNDING_LEVEL:
+            size = tuple(graph.attribute(node, name) for name in ("bits", "block_size", "K", "N"))
+            if size not in answers:
+                answers[size] = rounds_activations(graph, node, setup)
+            if not answers[size] and node.name in kernels.expected:
+                missing.setdefault(node.name, "MatMulNBits on float activations")
+    return replace(kernels, missing=missing, eight_bit=all(answers.values()) if answers else None)
 
 
 def _why_float(graph: Graph, node: onnx.NodeProto) -> str:

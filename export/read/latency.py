@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from export.read.codes import PackedTensor
 from export.read.graph import Graph
 from export.read.receipt import ReceiptError, read, sample_inputs
+from export.read.requires import raise_if_too_old
 from export.read.runtime import InputsError, Setup, run, session
 
 BLOCK_SECONDS = 0.01
@@ -81,6 +82,8 @@ def latency(*paths: str | os.PathLike[str], batch: int = 1, threads: int = 1, ro
     if not paths or batch < 1 or rounds < 2:
         raise ValueError(f"{len(paths)} files, batch={batch}, rounds={rounds}; expected at least 1, 1 and 2")
     graphs = [Graph.open(path) for path in paths]
+    for graph in graphs:
+        raise_if_too_old(graph)
     inputs = example_inputs(graphs[0].model, batch)
     twin = as_float(min(graphs, key=_roundings))
     setup = Setup(threads=threads)

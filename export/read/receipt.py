@@ -1,16 +1,16 @@
 """The receipt: what was promised, inside the file, so that any machine the file reaches can check it.
 
-It lies in the model's metadata as JSON: a small sample input, the outputs PyTorch gave for it, their tolerances,
-versions, settings, a hash of the integer codes and one of the whole graph. `check` recomputes all of it, without
-torch. It notices what was changed; a signature, which tells who did, is another thing.
+It lies in the model's metadata as JSON: sample inputs, the outputs PyTorch gave for them, their tolerances, versions,
+settings, what the file needs, a hash of the integer codes and one of the whole graph. `check` recomputes all of it,
+without torch. It notices what was changed; a signature, which tells who did, is another thing.
 """
 
-import base64
 import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,51 +18,29 @@ import onnx
 from numpy.typing import NDArray
 
 from export.read.codes import packed_bytes
-from export.read.compare import ParityReport, compare
-from export.read.files import Source
+from export.read.compare import ParityReport, Ties, compare_samples
+from export.read.distance import ParityError
+from export.read.files import FileError, Source
 from export.read.graph import Graph
-from export.read.kernels import find_kernels
+from export.read.kernels import find_kernels, see_activations
 from export.read.proof import prove
+from export.read.requires import as_json, raise_if_too_old, requirements, unmet
 from export.read.runtime import InputsError, Setup
+from export.read.sample import Sample, from_json, numbers, sample_of
 
 KEY = "qat_receipt"
-FORMAT = 4
-SAMPLE_ROWS = 8
-SAMPLE_NUMBERS = 64  # of an input or an output; more would weigh more than the weights
-PATTERN_STEP, PATTERN_LEVELS = 40503, 65536  # step / levels is near the golden ratio: even, and never periodic
+FORMAT, ORDERED = 5, 4  # in the older one hashes depended on the order of tensors and operators
 
 
 class ReceiptError(ValueError):
     """A file has no receipt, or does not keep what its receipt promises; the message says which."""
 
 
-def sample(
-    inputs: Sequence[NDArray[np.generic]], batch_axes: Sequence[int | None], first_row: int = 0
-) -> list[dict[str, Any]]:
-    """Inputs as the receipt keeps them, for JSON: small ones number by number, large ones as a recipe.
-
-    A few rows from all over a batch, beginning at `first_row`, or one row where a row is large. Inputs without an axis
-    for the batch are kept whole.
-    """
-    batched = [(x, axis) for x, axis in zip(inputs, batch_axes, strict=True) if axis is not None]
-    batch = max((x.shape[axis] for x, axis in batched), default=1)
-    largest = max((x.size // max(batch, 1) for x, _ in batched), default=1)
-    count = min(SAMPLE_ROWS, batch, max(SAMPLE_NUMBERS // max(largest, 1), 1))
-    rows = (np.linspace(0, batch - 1, count).astype(np.int64) + first_row) % max(batch, 1)
-    sampled = [x if axis is None else x.take(rows, axis) for x, axis in zip(inputs, batch_axes, strict=True)]
-    return [_as_pattern(x) if x.size > SAMPLE_NUMBERS else _to_json(x) for x in sampled]
-
-
-def numbers(entries: Sequence[Mapping[str, Any]]) -> list[NDArray[np.generic]]:
-    """The inputs of a sample."""
-    return [_pattern(entry) if "low" in entry else _from_json(entry) for entry in entries]
-
-
 def attach(
     graph: Graph,
-    inputs: Sequence[Mapping[str, Any]],
-    outputs: Sequence[NDArray[np.generic]],
+    samples: Sequence[Mapping[str, Any]],
     tolerances: Sequence[float],
+    ties: Ties,
     versions: dict[str, str],
     settings: dict[str, Any],
     kernels: dict[str, str],
@@ -70,22 +48,22 @@ def attach(
     """Write the receipt into the model's metadata.
 
     Args:
-        inputs, outputs: a `sample`, and what PyTorch answered to it.
+        samples: each {"inputs": entries of `sample.py`, "outputs": what was promised of PyTorch's answers to them}.
         tolerances: the largest distance that keeps the promise, for each output in its unit.
+        ties: what may be further away.
         versions: package -> version that made the file.
         settings: how the file was exported.
         kernels: node -> the quick kernel that onnxruntime should run.
     """
-    every = [stride(output) for output in outputs]
     receipt = {
         "format": FORMAT,
         "versions": versions,
         "settings": settings,
+        "requires": as_json(requirements(graph)),
         "kernels": kernels,
-        "inputs": inputs,
-        "every": every,
-        "outputs": [_to_json(output.ravel()[::step]) for output, step in zip(outputs, every, strict=True)],
+        "samples": samples,
         "tolerances": list(tolerances),
+        "ties": asdict(ties),
         "codes_sha256": hash_codes(graph.code_arrays()),
         "graph_sha256": hash_graph(graph.model),
     }
@@ -105,8 +83,8 @@ def read(model: onnx.ModelProto) -> dict[str, Any]:
     with _understanding():
         receipt = dict(json.loads(text))
         found, promised = receipt["format"], receipt.pop("sha256", None)
-    if found != FORMAT:
-        raise ReceiptError(f"the receipt has format {found!r}; expected {FORMAT}")
+    if found not in (FORMAT, ORDERED):
+        raise ReceiptError(f"the receipt has format {found!r}; expected {ORDERED} or {FORMAT}")
     if _hash(receipt) != promised:
         raise ReceiptError(
             f"the receipt was changed: its SHA-256 is {_hash(receipt)[:12]}..., it says {promised!r:.14}..."
@@ -115,13 +93,13 @@ def read(model: onnx.ModelProto) -> dict[str, Any]:
 
 
 def sample_inputs(receipt: Mapping[str, Any]) -> list[NDArray[np.generic]]:
-    """The numbers of the sample.
+    """The numbers of the first sample, which is of the example that the file was made with.
 
     Raises:
         ReceiptError: they cannot be understood.
     """
     with _understanding():
-        return numbers(receipt["inputs"])
+        return numbers(receipt["inputs"] if receipt["format"] == ORDERED else receipt["samples"][0]["inputs"])
 
 
 def check(path: Source, setup: Setup | None = None) -> ParityReport:
@@ -132,34 +110,67 @@ def check(path: Source, setup: Setup | None = None) -> ParityReport:
         setup: execution providers, threads and session configuration; None is one CPU thread and the defaults.
 
     Returns:
-        onnxruntime at every optimization level against the outputs that the receipt promises, and the quick kernels
-        it promises, if any.
+        onnxruntime at every optimization level against the outputs that the receipt promises, the quick kernels it
+        promises, if any, what the file needs and has not here, and whether it was rewritten since and answers the same.
 
     Raises:
-        FileError: the file cannot be read or is not a valid ONNX model.
+        FileError: the file cannot be read, is not a valid ONNX model, or needs another onnx or onnxruntime.
         ReceiptError: there is no receipt, it was changed, or the model is not the one it was written for.
     """
     graph = Graph.open(path)
     receipt = read(graph.model)
-    _compare_hash("the integer codes were changed", hash_codes(graph.code_arrays()), receipt.get("codes_sha256"))
-    beside = "something beside the codes was changed, a scale, a bias or an operator"
-    _compare_hash(beside, hash_graph(graph.model), receipt.get("graph_sha256"))
+    raise_if_too_old(graph)
+    changed = _changed(graph, receipt)
     with _understanding():
-        outputs = [_from_json(a) for a in receipt["outputs"]]
-        tolerances, every = [float(t) for t in receipt["tolerances"]], [int(step) for step in receipt["every"]]
+        samples = [_old_sample(receipt)] if receipt["format"] == ORDERED else _samples(receipt)
+        tolerances, ties = [float(t) for t in receipt["tolerances"]], Ties(**receipt.get("ties", {}))
         promised = dict(receipt["kernels"])
-        counts, promises = (len(outputs), len(tolerances), len(every)), len(graph.model.graph.output)
-        if set(counts) != {promises}:
-            found = "{} outputs, {} tolerances, {} strides".format(*counts)
-            raise ValueError(f"{found}; expected {promises} of each")
-        if not all(0 <= t < math.inf for t in tolerances) or min(every) < 1:
-            raise ValueError(f"{tolerances=}, {every=}; expected finite tolerances and strides of at least 1")
+        counts = {len(sample.outputs) for sample in samples} | {len(tolerances), len(graph.model.graph.output)}
+        if not samples:
+            raise ValueError("no sample; expected one or more")
+        if len(counts) != 1:
+            raise ValueError(f"{sorted(counts)} outputs, tolerances and promises; expected as many of each")
+        if not all(0 <= t < math.inf for t in (*tolerances, ties.numbers, ties.distance)):
+            raise ValueError(f"{tolerances=}, {ties}; expected finite tolerances")
     try:
-        levels = compare(path, sample_inputs(receipt), outputs, tolerances, setup, every)
+        levels = compare_samples(path, samples, tolerances, setup)
     except InputsError as error:
-        raise ReceiptError(f"the receipt's inputs are not the model's: {error}") from error
-    kernels = find_kernels(path, promised, setup=setup) if promised else None
-    return ParityReport(tolerances, levels, proof=prove(graph), kernels=kernels, axes=graph.axes)
+        raise ReceiptError(f"{changed or 'the receipt'}: its inputs are not the model's: {error}") from error
+    except (ParityError, FileError) as error:
+        if changed:
+            raise ReceiptError(f"{changed}: {error}") from error
+        raise
+    report = ParityReport(tolerances, levels, None, prove(graph), axes=graph.axes, ties=ties)
+    if not changed:
+        kernels = see_activations(find_kernels(path, promised, setup=setup), graph, setup) if promised else None
+        return replace(report, kernels=kernels, unmet=unmet(graph, setup))
+    if not report.ok:
+        raise ReceiptError(changed)
+    return replace(report, rewritten=changed, unmet=unmet(graph, setup))
+
+
+def _changed(graph: Graph, receipt: Mapping[str, Any]) -> str:
+    """What of the file is no longer as it was when the receipt was written; nothing if it is."""
+    ordered = receipt["format"] == ORDERED
+    return _differs(
+        "the integer codes were changed", hash_codes(graph.code_arrays(), ordered), receipt.get("codes_sha256")
+    ) or _differs(
+        "something beside the codes was changed, a scale, a bias or an operator",
+        hash_graph(graph.model, ordered),
+        receipt.get("graph_sha256"),
+    )
+
+
+def _samples(receipt: Mapping[str, Any]) -> list[Sample]:
+    return [sample_of(entry["inputs"], entry["outputs"]) for entry in receipt["samples"]]
+
+
+def _old_sample(receipt: Mapping[str, Any]) -> Sample:
+    """The one of format 4, of whose outputs every so many-th number is there."""
+    outputs, every = [from_json(entry) for entry in receipt["outputs"]], [int(step) for step in receipt["every"]]
+    if min(every) < 1 or len(every) != len(outputs):
+        raise ValueError(f"{every=} for {len(outputs)} outputs; expected strides of at least 1, one of each")
+    return Sample(numbers(receipt["inputs"]), outputs, every, [""] * len(outputs))
 
 
 @contextmanager
@@ -171,66 +182,33 @@ def _understanding() -> Iterator[None]:
         raise ReceiptError(f"the receipt cannot be understood: {error}") from error
 
 
-def stride(output: NDArray[np.generic]) -> int:
-    """Of an output's numbers, every how many-th is promised."""
-    return max(math.ceil(output.size / SAMPLE_NUMBERS), 1)
-
-
-def hash_codes(codes: Iterable[tuple[str, NDArray[np.generic]]]) -> str:
-    """SHA-256 over names, shapes and values of integer codes."""
+def hash_codes(codes: Iterable[tuple[str, NDArray[np.generic]]], ordered: bool = False) -> str:
+    """SHA-256 over names, shapes and values of integer codes, in the file's order or in that of their names."""
     digest = hashlib.sha256()
-    for name, array in codes:
+    for name, array in codes if ordered else sorted(codes, key=lambda item: item[0]):
         digest.update(f"{name}{array.shape}".encode())
         digest.update(array.astype("<i4").tobytes())
     return digest.hexdigest()
 
 
-def hash_graph(model: onnx.ModelProto) -> str:
+def hash_graph(model: onnx.ModelProto, ordered: bool = False) -> str:
     """SHA-256 over all that decides an answer: operators, tensors by value, inputs, outputs and opsets."""
     digest, graph = hashlib.sha256(), model.graph
-    for tensor in graph.initializer:
+    for tensor in graph.initializer if ordered else sorted(graph.initializer, key=lambda tensor: tensor.name):
         digest.update(f"{tensor.name}{tensor.data_type}{list(tensor.dims)}".encode())
         digest.update(packed_bytes(tensor))
-    for part in (*graph.node, *graph.input, *graph.output, *model.opset_import, *model.functions):
-        digest.update(part.SerializeToString(deterministic=True))
+    parts = [*graph.node, *graph.input, *graph.output, *model.opset_import, *model.functions]
+    texts = [part.SerializeToString(deterministic=True) for part in parts]
+    for text in texts if ordered else sorted(texts):
+        digest.update(text)
     return digest.hexdigest()
 
 
-def _compare_hash(sentence: str, found: str, promised: Any) -> None:
-    if found != promised:
-        raise ReceiptError(f"{sentence}: the SHA-256 is {found[:12]}..., the receipt says {str(promised)[:12]}...")
+def _differs(sentence: str, found: str, promised: Any) -> str:
+    if found == promised:
+        return ""
+    return f"{sentence}: the SHA-256 is {found[:12]}..., the receipt says {str(promised)[:12]}..."
 
 
 def _hash(receipt: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(receipt, sort_keys=True).encode()).hexdigest()
-
-
-def _to_json(array: NDArray[np.generic]) -> dict[str, Any]:
-    """Little-endian bytes in base64."""
-    data = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    return {"dtype": array.dtype.name, "shape": list(array.shape), "base64": base64.b64encode(data).decode()}
-
-
-def _from_json(entry: Mapping[str, Any]) -> NDArray[np.generic]:
-    data = base64.b64decode(entry["base64"], validate=True)
-    dtype = np.dtype(entry["dtype"])
-    array: NDArray[np.generic] = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype).reshape(entry["shape"])
-    return array
-
-
-def _as_pattern(array: NDArray[np.generic]) -> dict[str, Any]:
-    """A recipe for numbers of the same shape and range."""
-    low, high = (float(end) if array.dtype.kind == "f" else int(end) for end in (array.min(), array.max()))
-    return {"dtype": array.dtype.name, "shape": list(array.shape), "low": low, "high": high}
-
-
-def _pattern(entry: Mapping[str, Any]) -> NDArray[np.generic]:
-    """Numbers spread evenly from low to high, from whole-number arithmetic: the same on every machine."""
-    steps = np.arange(math.prod(entry["shape"]), dtype=np.int64) * PATTERN_STEP % PATTERN_LEVELS
-    low, high, dtype = entry["low"], entry["high"], np.dtype(entry["dtype"])
-    if dtype.kind == "f":
-        values = low + (high - low) * (steps / PATTERN_LEVELS)
-    else:
-        values = low + steps % (int(high) - int(low) + 1)
-    array: NDArray[np.generic] = values.astype(dtype).reshape(entry["shape"])
-    return array

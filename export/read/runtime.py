@@ -1,6 +1,7 @@
 """Running an ONNX model in onnxruntime, the same way everywhere in this room."""
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+
+NO_INTEGER_KERNELS = {"session.disable_quant_qdq": "1"}
+IN_CPP = r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(?:cc|h):\d+ .*?\)( const| &&)?( \[with .*?\])?(?= \S)"
 
 
 class InputsError(ValueError):
@@ -81,11 +85,10 @@ def _session(model: Source, level: str, setup: Setup, keep: Path | None = None) 
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.intra_op_num_threads = setup.threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong is raised; and it warns that an optimized graph suits one processor
     for key, value in setup.config.items():
         options.add_session_config_entry(key, value)
     if keep:
-        options.log_severity_level = 4  # it warns that the graph suits this processor only
         options.optimized_model_filepath = os.fspath(keep)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep.name}.data")
     source = os.fspath(model) if isinstance(model, str | os.PathLike) else contents(model)
@@ -93,7 +96,7 @@ def _session(model: Source, level: str, setup: Setup, keep: Path | None = None) 
         return ort.InferenceSession(source, options, providers=list(setup.providers))
     except Exception as error:  # onnxruntime's own errors have no common type
         where = "the model" if isinstance(source, bytes) else source
-        raise FileError(f"onnxruntime cannot load {where}: {first_line(error)}") from error
+        raise FileError(f"onnxruntime cannot load {where}: {plain(error)}") from error
 
 
 def run(session: ort.InferenceSession, inputs: Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
@@ -107,4 +110,9 @@ def run(session: ort.InferenceSession, inputs: Sequence[NDArray[np.generic]]) ->
         return list(session.run(None, {node.name: value for node, value in zip(nodes, inputs, strict=True)}))
     except Exception as error:  # onnxruntime's own errors have no common type
         takes, given = [(n.type, n.shape) for n in nodes], [(x.dtype.name, x.shape) for x in inputs]
-        raise InputsError(f"the file takes {takes}, given {given}: {first_line(error)}") from error
+        raise InputsError(f"the file takes {takes}, given {given}: {plain(error)}") from error
+
+
+def plain(error: Exception) -> str:
+    """What an error of onnxruntime says, without its codes and the place in its source."""
+    return re.sub(IN_CPP, "", first_line(error)).strip()

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.read.compare import default_tolerance, distances
+from export.read.distance import default_tolerance, distances
 from export.read.graph import Graph
 from export.write.axes import Declared
 from export.write.storage import FIRST_OPSET, LAST_OPSET

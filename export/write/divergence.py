@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.read.compare import Divergence, LevelParity, default_tolerance, distances, ulp
+from export.read.compare import Divergence, LevelParity
+from export.read.distance import default_tolerance, distances, ulp
 from export.read.graph import Graph
 from export.read.runtime import Setup, run, session
 from export.write.storage import input_name

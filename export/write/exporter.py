@@ -1,20 +1,19 @@
 """export_onnx: trace, prove, write."""
 
-import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
-import onnxruntime
-import torch
 from torch import Tensor, nn
 
-from export.read import receipt
-from export.read.compare import ParityReport, compare
+from export.read.compare import ParityReport
 from export.read.files import Target, write, writing
 from export.read.graph import Graph
-from export.read.kernels import Kernels, expected_kernels, find_kernels
+from export.read.kernels import Kernels, expected_kernels, find_kernels, see_activations
+from export.read.requires import unmet
+from export.read.runtime import NO_INTEGER_KERNELS, Setup
 from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
 from export.write.call import Call, unwrapped
 from export.write.checks import (
@@ -26,12 +25,10 @@ from export.write.checks import (
     names_in_file,
 )
 from export.write.parity import answers_alike, assert_same_values, parity_of
+from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.storage import StoredLayer, as_settings, default_opset, stored_layers
-from export.write.tensors import to_numpy, torch_outputs
-
-SAMPLE_ATTEMPTS = 8
 
 
 def export_onnx(
@@ -41,6 +38,7 @@ def export_onnx(
     *,
     flavor: str = "qdq",
     storage: str | None = None,
+    processor: str = "any",
     opset_version: int | None = None,
     dynamic_batch: bool = True,
     input_names: Sequence[str] | None = None,
@@ -59,6 +57,9 @@ def export_onnx(
             activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq".
         storage: "int8" keeps narrower codes in INT8, for integer kernels where activations are quantized with static
             scales; None is the narrowest type there is.
+        processor: which one the file is for: "any", or "vnni" for x86 with VNNI, where 8-bit weights that meet 8-bit
+            activations are quicker as INT8, and wrong elsewhere. Where this processor has none, the file is proved
+            without integer kernels, and the report says so.
         opset_version: 21 to 25. None is 21, the first with INT4, or 25, the first with INT2, for a model that
             stores codes of two bits; weights of layers with static activations take INT4.
         dynamic_batch: let the file take any size along every axis for which the model does; False is the example's.
@@ -86,7 +87,7 @@ def export_onnx(
     made, inputs = reference(model, call), call.tensors
     converted, expected = made.answering, list(made.expected.values())
     check_mode(model, converted, inputs, expected)
-    layers = stored_layers(made.converted, flavor, storage, opset_version)
+    layers = stored_layers(made.converted, flavor, storage, opset_version, processor)
     opset = opset_version or default_opset(layers)
     names = names_in_file(call.names, list(made.expected), input_names, output_names)
 
@@ -108,7 +109,10 @@ def export_onnx(
     with writing(path) as target:
         write(proto, target)
         kernels = _kernels_of(graph, layers, target) if flavor == "ort" or storage == "int8" else None
-        report = parity_of(converted, graph, target, inputs, expected, kernels=kernels, left=made.left)
+        lacking = unmet(graph)
+        setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
+        found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
+        report = replace(found, unmet=lacking)
         report.raise_if_broken()
         if dynamic_shapes is not None:
             check_declared(shapes or (), graph)
@@ -117,7 +121,9 @@ def export_onnx(
         if kernels is not None:
             kernels.raise_if_missing()
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
-        _attach_receipt(graph, target, converted, inputs, report, settings)
+        if processor != "any":
+            settings["processor"] = processor
+        attach_receipt(graph, target, converted, inputs, expected, report, settings, setup)
         write(proto, target)
     return report
 
@@ -127,32 +133,5 @@ def _kernels_of(graph: Graph, layers: Sequence[StoredLayer], target: Path) -> Ke
     promised, in_float = expected_kernels(graph)
     quick = {node.rpartition("/")[0] for node in promised}
     known = {layer.name: layer.reason for layer in layers if layer.reason}
-    return find_kernels(target, promised, {n: reason for n, reason in {**in_float, **known}.items() if n not in quick})
-
-
-def _attach_receipt(
-    graph: Graph,
-    target: Path,
-    converted: nn.Module,
-    inputs: Sequence[Tensor],
-    report: ParityReport,
-    settings: dict[str, Any],
-) -> None:
-    """Promise a sample that no rounding tie decides, on this machine at least."""
-    for first_row in range(SAMPLE_ATTEMPTS):
-        sample = receipt.sample([to_numpy(t) for t in inputs], graph.batch_axes, first_row)
-        numbers = receipt.numbers(sample)
-        outputs = torch_outputs(converted, [torch.from_numpy(x) for x in numbers])
-        levels = compare(target, numbers, outputs, report.tolerances)
-        if not any(level.beyond_tolerance for level in levels):
-            break
-    receipt.attach(
-        graph,
-        sample,
-        outputs,
-        report.tolerances,
-        versions={"python": platform.python_version()}
-        | {m.__name__: m.__version__ for m in (torch, onnx, onnxruntime)},
-        settings=settings,
-        kernels=report.kernels.expected if report.kernels else {},
-    )
+    slow = {n: reason for n, reason in {**in_float, **known}.items() if n not in quick}
+    return see_activations(find_kernels(target, promised, slow), graph)

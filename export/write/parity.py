@@ -11,12 +11,14 @@ import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.read.compare import ParityError, ParityReport, compare, default_tolerance
+from export.read.compare import ParityReport, compare
+from export.read.distance import ParityError, default_tolerance
 from export.read.files import Source
 from export.read.graph import Graph
 from export.read.kernels import Kernels
 from export.read.proof import prove
-from export.read.runtime import InputsError, Setup
+from export.read.requires import unmet
+from export.read.runtime import NO_INTEGER_KERNELS, InputsError, Setup
 from export.write.call import Call, unwrapped
 from export.write.divergence import find_divergence, watch
 from export.write.reference import reference
@@ -67,13 +69,15 @@ def parity_of(
     if any(level.beyond_tolerance for level in levels):
         divergence = find_divergence(watch(converted, inputs), graph, arrays, expected, tolerances, levels, setup)
     in_float = [*left, *(name.removesuffix(IN_FLOAT) for name in graph.tensors if name.endswith(IN_FLOAT))]
-    return ParityReport(tolerances, levels, divergence, prove(graph), kernels, graph.axes, in_float)
+    return ParityReport(tolerances, levels, divergence, prove(graph), kernels, graph.axes, in_float=in_float)
 
 
 def answers_alike(converted: nn.Module, proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> bool:
     """Does a graph, not yet written, take these inputs and answer them as the model does?"""
+    graph = Graph(proto)
+    setup = Setup(config=NO_INTEGER_KERNELS) if unmet(graph) else None
     try:
-        return parity_of(converted, Graph(proto), proto, inputs, torch_outputs(converted, inputs)).ok
+        return parity_of(converted, graph, proto, inputs, torch_outputs(converted, inputs), setup).ok
     except (InputsError, ParityError):
         return False
 

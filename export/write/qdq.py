@@ -17,7 +17,7 @@ import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 from torch import Tensor, nn
 
-from export.read.compare import ParityError
+from export.read.distance import ParityError
 from export.read.graph import LIMITS, MOVES
 from export.write.axes import Declared, name_symbols
 from export.write.stand_ins import with_stand_ins
@@ -28,6 +28,7 @@ from export.write.tracing import quiet, trace
 IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
 SMALLEST_CLIPPED_SCALE = 2.0**-22  # half a step is then onnxruntime's tolerance, 2^-23
 BYTES = {ir.DataType.INT8, ir.DataType.UINT8}
+ONE_BYTE = BYTES | {ir.DataType.BOOL}
 ABBREVIATIONS = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ"}
 
 Buffers: TypeAlias = Mapping[str, tuple[StoredTensor, str]]  # as traced -> what it is of, and its role there
@@ -91,29 +92,46 @@ def _retype(value: ir.Value, dtype: ir.DataType) -> None:
 def _store_activations(model: ir.Model, buffers: Buffers) -> None:
     """Give each QuantizeLinear, traced with 8 bits, the type and the limits of its spec.
 
-    Four bits are UINT4 or INT4 where onnxruntime gets it right. It drops a Relu in front of a 4-bit QuantizeLinear,
-    which only a zero point at the smallest code makes up for, and cannot load one behind a Clip or a MaxPool: there the
-    type stays 8 bits wide, and a Clip of the input sees to the limits. It drops a Clip whose limits are within 2^-23 of
-    those of the 8-bit codes, whatever the scale: where this is more than half a step, the limits are Max and Min, and
-    stand between QuantizeLinear and the model's own Relu or Clip as well. And it fuses weights of eight bits and an
-    input of four into a QLinearConv that it then refuses to load: beside such weights all stay 8 bits wide.
+    Four bits are UINT4 or INT4 where onnxruntime gets it right, which it may not in five cases, and one is enough to
+    keep all of them 8 bits wide, with limits that see to the spec's codes:
+
+    1. one is of eight bits, or something else in the graph lies in bytes: onnxruntime 1.22 to 1.30 puts that into the
+       memory of four-bit codes that nobody reads any more, which is half as large;
+    2. behind a Relu: it is dropped in front of a 4-bit QuantizeLinear, which only a zero point at the smallest code
+       makes up for;
+    3. behind a Clip, or 4. a MaxPool: the file cannot be loaded;
+    5. weights of eight bits: fused with an input of four into a QLinearConv that is then refused.
+
+    The limits are a Clip. onnxruntime drops one whose limits are within 2^-23 of those of the 8-bit codes, whatever the
+    scale: where this is more than half a step, the limits are Max and Min, and stand between QuantizeLinear and the
+    model's own Relu or Clip as well.
     """
-    initializers = model.graph.initializers
-    wide = any(
-        initializers[name].dtype in BYTES for name in initializers.keys() & buffers if buffers[name][1] == "codes"
-    )
+    quantized = []
     for node in [node for node in model.graph.all_nodes() if node.op_type == "QuantizeLinear"]:
         x, scale, zero_point = filter(None, node.inputs)
         assert zero_point.name is not None
-        spec = buffers[zero_point.name][0].spec
-        origin, step = _number(zero_point), _number(scale)
-        path = _path(x)
+        quantized.append((node, buffers[zero_point.name][0].spec, zero_point, _number(scale), _path(x)))
+    stored = [
+        value.dtype for name, value in model.graph.initializers.items() if buffers.get(name, ("", ""))[1] == "codes"
+    ]
+    between = [
+        value.dtype for node in model.graph.all_nodes() if node.op_type != "QuantizeLinear" for value in node.outputs
+    ]
+    four = not BYTES.intersection(stored) and not ONE_BYTE.intersection(between)
+    four &= all(
+        spec.bits == 4
+        and "MaxPool" not in path
+        and path[-1] != "Clip"
+        and (path[-1] != "Relu" or _number(zero_point) == spec.quant_min)
+        for _, spec, zero_point, _, path in quantized
+    )
+    for node, spec, zero_point, step, path in quantized:
         tiny = step < SMALLEST_CLIPPED_SCALE
-        fits = "MaxPool" not in path and path[-1] != "Clip" and (path[-1] != "Relu" or origin == spec.quant_min)
-        if spec.bits == 4 and fits and not wide:
+        if four:
             _retype(zero_point, narrowest_type(4, spec.symmetric))
             node.outputs[0].type = zero_point.type
         elif spec.bits < 8 or (tiny and path[-1] in LIMITS):
+            origin = _number(zero_point)
             limits = [np.float32(code - origin) * np.float32(step) for code in (spec.quant_min, spec.quant_max)]
             _limit(model, node, limits, ("Max", "Min") if tiny else ("Clip",))
 

@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from export.write.matmul_nbits import MatMulNBits, in_blocks, kernel_of
 from qat_core import FakeQuantize, QuantSpec
 from qat_core.affine import quantize, to_groups
-from qat_core.layers import QuantLayer, quantized_layers
+from qat_core.layers import QuantConvTranspose1d, QuantConvTranspose2d, QuantLayer, quantized_layers
 
 FIRST_OPSET, LAST_OPSET = 21, 25  # the first has INT4
 INT2_OPSET = 25
 LARGEST_BIAS_CODE = 2**31 - 128  # the largest float32 below 2^31
 SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
 IN_FLOAT = "_in_float"  # behind the name of a weight: what others than its layer read
+PROCESSORS = ("any", "vnni")
+NO_INTEGER_KERNEL = (QuantConvTranspose1d, QuantConvTranspose2d)
 TWO_BITS = {ir.DataType.INT2, ir.DataType.UINT2}
 
 
@@ -88,7 +90,11 @@ class StoredLayer:
 
 
 def stored_layers(
-    converted: nn.Module, flavor: str = "qdq", storage: str | None = None, opset_version: int | None = None
+    converted: nn.Module,
+    flavor: str = "qdq",
+    storage: str | None = None,
+    opset_version: int | None = None,
+    processor: str = "any",
 ) -> list[StoredLayer]:
     """How the file holds each quantized layer, in the order of the model.
 
@@ -97,10 +103,14 @@ def stored_layers(
         flavor: "qdq", or "ort" for MatMulNBits wherever that is quick.
         storage: "int8" keeps narrower codes in INT8; None is the narrowest type.
         opset_version: which types there are; None is all of them.
+        processor: "any", or "vnni" for INT8 weights where others would cut their products off.
 
     Raises:
-        ValueError: a weight is not float32, or the flavor is "ort" and no layer has a quick kernel.
+        ValueError: the processor is none of these, a weight is not float32, or the flavor is "ort" and no layer has a
+            quick kernel.
     """
+    if processor not in PROCESSORS:
+        raise ValueError(f"processor={processor!r} is not supported; expected one of {', '.join(PROCESSORS)}")
     layers = dict(quantized_layers(converted))
     readers: dict[FakeQuantize, dict[str, QuantLayer]] = defaultdict(dict)
     for name, layer in layers.items():
@@ -118,7 +128,9 @@ def stored_layers(
         kernel, reason = (found, "") if isinstance(found, MatMulNBits) else (None, found)
         for part, weight, quantizer in layer.quantized_weights():
             if quantizer not in tensors:
-                dtype = _weight_type(quantizer.spec, list(readers[quantizer].values()), storage, opset_version)
+                dtype = _weight_type(
+                    quantizer.spec, list(readers[quantizer].values()), storage, opset_version, processor
+                )
                 tensors[quantizer] = _weight(prefix + part, quantizer, weight, layer.axis, dtype, kernel)
         weights = tuple(tensors[quantizer] for _, _, quantizer in layer.quantized_weights())
         bias, activation = _bias(f"{prefix}bias", layer), _activation(input_name(name), layer)
@@ -154,7 +166,7 @@ def _kernels(layers: dict[str, QuantLayer], shared: Sequence[dict[str, QuantLaye
 
 
 def _weight_type(
-    spec: QuantSpec, readers: Sequence[QuantLayer], storage: str | None, opset_version: int | None
+    spec: QuantSpec, readers: Sequence[QuantLayer], storage: str | None, opset_version: int | None, processor: str
 ) -> ir.DataType:
     """The narrowest type that holds the codes of a weight and that onnxruntime gets right for all who read it.
 
@@ -163,9 +175,11 @@ def _weight_type(
     Eight bits are unsigned where an integer kernel may multiply by them. Processors without VNNI multiply bytes in
     pairs and cut each sum off at 16 bits: two times 255 * 127 does not fit, and an answer is wrong by percents.
     onnxruntime does so where an integer kernel gets INT8 weights, and takes instructions that do not overflow where it
-    gets UINT8. Narrower codes are too small to matter: 2 * 255 * 8 fits.
+    gets UINT8. Narrower codes are too small to matter: 2 * 255 * 8 fits. With VNNI nothing is cut off, and INT8 is
+    quicker. No integer kernel takes a transposed convolution.
     """
-    if spec.bits == 8 and any(layer.has_integer_accumulator() for layer in readers):
+    integer = [r for r in readers if r.has_integer_accumulator() and not isinstance(r, NO_INTEGER_KERNEL)]
+    if spec.bits == 8 and integer and processor == "any":
         return ir.DataType.UINT8
     static = any(layer.input_quantizer is not None and not layer.input_quantizer.spec.dynamic for layer in readers)
     bits = 8 if storage == "int8" else spec.storage_bits

@@ -211,6 +211,7 @@ def test_training_that_diverges_stops_and_says_so(capsys, tmp_path):
     ("arguments", "sentence"),
     [
         (["--bits", "5.5"], "bits=5.5 is not supported"),
+        (["--task", "digits", "--csv", "mine.csv"], "--csv and --task digits; expected one of them"),
         (["--task", "iris"], "task='iris'; expected one of sine, digits"),
         (["--activation-bits", "5"], "bits=5 is not supported"),
         (["--granularity", "per_row"], "granularity='per_row' is not supported"),

@@ -158,7 +158,7 @@ def test_run_at_the_end_begins_again(fresh: Progress) -> None:
     [
         ((4, "per_tensor", 0.1, -1), "seed=-1; expected a whole number"),
         ((4, "per_tensor", 0.1, 1.5), "seed=1.5; expected a whole number"),
-        ((4, "per_tensor", 0.1, None), "seed=None; expected a whole number"),
+        ((4, "per_tensor", 0.1, None), "seed is empty; expected a whole number"),
         ((5, "per_tensor", 0.1, 0), "bits=5; expected one of"),
         ((4, "per_tensor", -3, 0), "noise=-3; expected a number"),
         ((4, "per_row", 0.1, 0), "granularity='per_row'"),

@@ -46,6 +46,7 @@ def test_a_visit_from_the_export_to_the_answer(page: Page, tmp_path: Path) -> No
     look_at_the_graph(page, path)
     look_at_the_bytes(page, path)
     look_at_the_nibbles(page, path)
+    what_is_shown_says_of_which_network_it_is(page)
 
     open_chapter(page, "onnxruntime")
     verdicts = page.locator("#parity .verdict")
@@ -119,6 +120,15 @@ def look_at_the_nibbles(page: Page, path: Path) -> None:
     assert cells.get_attribute("aria-valuenow") == str(3 * 64 + 10)
     shown.select_option("0.weight")
     assert cells.get_attribute("aria-valuemax") == "63"
+
+
+def what_is_shown_says_of_which_network_it_is(page: Page) -> None:
+    words = page.locator("#exported .outdated")
+    expect(words).to_have_text("")
+    page.locator("#bits").get_by_label("2", exact=True).check()
+    expect(words).to_contain_text("are of INT4 per tensor, seed 0, noise 0.1, step 0. The page has moved on to INT2")
+    page.locator("#bits").get_by_label("4", exact=True).check()
+    expect(words).to_have_text("")
 
 
 def test_codes_of_every_width_are_unpacked_as_onnx_packs_them(in_module: Callable[..., Any]) -> None:

@@ -75,7 +75,7 @@ def test_what_is_not_a_number_gets_a_sentence(page: Page) -> None:
 
     noise = page.locator("#noise input[type=number]")
     noise.fill("")
-    expect(words).to_contain_text("noise=None; expected a number")
+    expect(words).to_contain_text("noise is empty; expected a number")
     noise.fill("0.9")
     noise.blur()
     wait_for_label(page, "noise 0.5")

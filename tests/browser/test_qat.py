@@ -45,6 +45,12 @@ def test_the_slider_leads_back_through_the_run_without_asking_the_server(page: P
     assert not [url for url in requests if "heartbeat" not in url]
     fits_the_width(page)
 
+    slider.focus()
+    page.keyboard.press("Home")
+    expect(view).to_have_attribute("data-shown", "0")
+    newest = run_to(page, newest + 50)
+    expect(view).to_have_attribute("data-shown", str(newest))  # Run shows what it trains
+
 
 def test_the_histogram_holds_every_weight(page: Page) -> None:
     page.locator("#qat-step").click()

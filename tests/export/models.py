@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from export import check_parity, export_onnx
-from export.read.compare import output_range
+from export.read.distance import output_range
 from qat_core import QATConfig, QuantSpec, calibrate, prepare
 
 A8 = QuantSpec.activation()

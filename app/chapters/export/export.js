@@ -2,6 +2,7 @@
 
 import { legendList } from "../../static/charts/plot.js";
 import { follow } from "../../static/data/follow.js";
+import { eachFrame, own } from "../../static/data/recording.js";
 import { chapterDone } from "../../static/page/done.js";
 import { element, region } from "../../static/widgets/dom.js";
 import { grouped } from "../../static/widgets/format.js";
@@ -21,15 +22,26 @@ const PARTS = [
 
 export function mount(view, props, watch) {
   const say = spoken(view);
+  const outdated = element("p", "outdated");
+  outdated.setAttribute("role", "status");
   const body = element("div", "file");
-  view.append(body);
+  view.append(outdated, body);
 
   let shown = "";
+  let label = "";
+  const compare = () => {
+    const now = own()?.frames.at(-1).label;
+    const words = `Picture, bytes and downloads are of ${label}. The page has moved on to ${now}: press Export for its file.`;
+    outdated.textContent = label && now && now !== label ? words : "";
+  };
+  eachFrame(view, compare);
   follow(props, watch, (frame) => {
     say(frame.words, { patient: false, problem: Boolean(frame.problem) });
     body.classList.toggle("busy", Boolean(frame.busy));
     if (!frame.graph || frame.file === shown) return; // the same file with other words
     shown = frame.file;
+    label = frame.label;
+    compare();
     const facts = element("div", "facts");
     body.replaceChildren(graph(frame.graph), facts);
     facts.append(bytes(frame.sizes));

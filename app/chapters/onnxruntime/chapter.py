@@ -86,7 +86,7 @@ def check_receipt(exported: Exported | None) -> str:
             report = check(path)
     except (FileError, ReceiptError) as error:
         return to_json({"words": f"The receipt does not hold: {error}.", "problem": True})
-    verdict = "holds" if report.ok else "does not hold"
+    verdict = "holds" if report.holds else "does not hold"
     words = f"The receipt {verdict}: {report.levels[0].outputs} promised answers recomputed from the file alone."
     return parity_frame(exported, report, words, checked=True)
 
@@ -151,12 +151,14 @@ def readable(receipt: dict[str, Any]) -> list[tuple[str, str]]:
         f"{', '.join(entry['names'])}: {json.dumps({k: v for k, v in entry.items() if k != 'names'})}"
         for entry in settings["layers"]
     ]
-    numbers = [math.prod(receipt[part][0]["shape"]) for part in ("inputs", "outputs")]
+    rows = [sample["inputs"][0]["shape"][0] for sample in receipt["samples"]]
+    stored = sum(math.prod(output["shape"]) for sample in receipt["samples"] for output in sample["outputs"])
     return [
         ("Made by", ", ".join(f"{package} {version}" for package, version in receipt["versions"].items())),
         ("Settings", f"flavor {settings['flavor']}, opset {settings['opset_version']}"),
         ("Layers", "; ".join(layers)),
-        ("Sample", f"{numbers[0]} inputs, {numbers[1]} outputs"),
+        ("Needs", ", ".join(f"{what} {value}" for what, value in receipt["requires"].items())),
+        ("Samples", f"{', '.join(map(str, rows))} rows at once, {stored} numbers of the answers"),
         ("Tolerance", f"{max(receipt['tolerances']):.3g}"),
         ("SHA-256 of the codes", receipt["codes_sha256"]),
         ("SHA-256 of the graph", receipt["graph_sha256"]),
@@ -180,14 +182,14 @@ def ask_file(text: Any, exported: Exported | None, progress: Progress) -> str:
 
 
 def parse_number(text: Any) -> float:
-    """A number that float32 can hold.
+    """A number that float32 can hold, with a decimal point or comma.
 
     Raises:
         ValueError: it is not one; the message names it and what was expected.
     """
     try:
-        x = float(text)
-    except (TypeError, ValueError):
+        x = float(text.replace(",", "."))
+    except (AttributeError, ValueError):
         raise ValueError(f"x={text!r:.60} is not a number; expected one such as 0.5 or -1.2") from None
     if not abs(x) <= LARGEST_FLOAT32:
         raise ValueError(f"x={text!r:.60} is out of range; expected a finite float32 number such as 0.5")

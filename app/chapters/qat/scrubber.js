@@ -8,6 +8,7 @@ export class Scrubber {
   constructor(parent, changed) {
     this.frames = [];
     this.step = null; // the step that is looked at; null follows the training
+    this.isRunning = false;
     const bar = element("div", "scrubber");
     const label = element("label", "", "Look back");
     this.input = element("input");
@@ -32,7 +33,9 @@ export class Scrubber {
 
   /** @param {object[]} frames  those of a run  @returns {object} the one to look at */
   choose(frames) {
-    if (frames !== this.frames) this.step = null; // another run
+    const { running } = frames.at(-1);
+    if (frames !== this.frames || (running && !this.isRunning)) this.step = null; // another run, or Run was pressed
+    this.isRunning = running;
     this.frames = frames;
     let at = frames.length - 1;
     if (this.step !== null) {

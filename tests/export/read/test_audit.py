@@ -59,7 +59,7 @@ def test_the_file_is_hardly_larger_than_its_tensors(tmp_path, name):
     shape_for_flatten = 16 if name.startswith("CNN") else 0
     assert found.minimum_bytes == least_bytes(model) + shape_for_flatten
     assert found.file_bytes == path.stat().st_size == sum(found.parts.values())
-    assert found.file_bytes <= 1.03 * found.minimum_bytes + 4096
+    assert found.file_bytes <= 1.03 * found.minimum_bytes + 5376  # graph and receipt
     assert found.float_matrices == found.float_copies == [row.name for row in found.rows if row.flag] == []
 
 

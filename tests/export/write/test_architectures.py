@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from export import audit, check_parity, export_onnx
-from export.read.compare import output_range
+from export.read.distance import output_range
 from export.write.tensors import torch_outputs
 from qat_core import QATConfig, QuantSpec, calibrate, convert, plan, prepare
 from qat_core.fold import fold_batch_norm

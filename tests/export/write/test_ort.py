@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from export import ParityError, audit, check, check_parity, export_onnx
-from export.read.compare import output_range
+from export.read.distance import output_range
 from export.read.graph import Graph
 from export.write.matmul_nbits import pack_rows, pack_weight
 from export.write.parity import assert_same_values

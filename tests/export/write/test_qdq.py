@@ -13,7 +13,7 @@ from torch import nn
 
 import export.write.exporter
 from export import FileError, ParityError, audit, check, check_parity, export_onnx
-from export.read.compare import output_range
+from export.read.distance import output_range
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 
 GRANULARITIES = ["per_tensor", "per_channel"]

@@ -3,14 +3,14 @@
 import pytest
 
 from benchmarks import ours
-from benchmarks.networks import draw
+from benchmarks.networks import FIRST_VARIED, TILE, draw
 from benchmarks.sections import parity
 from benchmarks.task import Effort
 
 EFFORT = Effort(outputs=2000)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(12), *range(FIRST_VARIED, FIRST_VARIED + 10)])
 def test_onnxruntime_computes_the_codes_that_torch_computed(seed):
     row = parity.measure(ours, {"seed": seed}, EFFORT)
     if row["kind"] == "weights only":
@@ -43,6 +43,15 @@ def test_a_tie_that_only_an_integer_kernel_sees_is_explained():
     row = parity.measure(ours, {"seed": 253}, Effort())
     assert row["differing"][:2] == [0, 0]
     assert row.get("explained") or row["differing"] == [0, 0, 0, 0]
+
+
+def test_outputs_of_every_number_modulo_32_are_drawn_and_answer_large_batches():
+    drawn = [draw(seed, 100) for seed in range(FIRST_VARIED, FIRST_VARIED + TILE)]
+    layers = [[layer for layer in d.model if hasattr(layer, "weight")] for d in drawn]
+    assert {len(layer.weight) % TILE for of_one in layers for layer in of_one} == set(range(TILE))
+    assert min(len(d.inputs) for d in drawn) == 64
+    bits = [{layer.input_quantizer.spec.bits for layer in of_one if layer.input_quantizer} for of_one in layers]
+    assert {4, 8} in bits
 
 
 def test_the_seed_decides_everything():

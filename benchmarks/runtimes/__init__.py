@@ -1,0 +1,1 @@
+"""Files of every kind on every onnxruntime: what is written, what answers, and where."""
