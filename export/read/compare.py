@@ -1,7 +1,7 @@
 """onnxruntime at every optimization level against expected numbers. Needs no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -233,7 +233,10 @@ def compare(
     levels = []
     for level in LEVELS:
         answers = run(session(model, level, setup), inputs)
-        levels.append(_level(level, answers, expected, tolerances))
+        found = _level(level, distances(answers, expected), expected, tolerances)
+        pairs = list(zip(answers, expected, strict=True))
+        likeness = {"cosine": min(cosine(*p) for p in pairs), "same_class": min(same_class(*p) for p in pairs)}
+        levels.append(replace(found, **likeness))
     return levels
 
 
@@ -255,11 +258,10 @@ def compare_samples(
 
 def _level(
     level: str,
-    answers: Sequence[NDArray[np.generic]],
+    off: Sequence[NDArray[np.float64]],
     expected: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float],
 ) -> LevelParity:
-    off = distances(answers, expected)
     distance = np.concatenate([d.ravel() for d in off])
     return LevelParity(
         level=level,
@@ -272,6 +274,4 @@ def _level(
             float(d.max(initial=0.0)) / output_range(e.astype(np.float64)) for d, e in zip(off, expected, strict=True)
         ),
         rows=max((touched(d, t) for d, t in zip(off, tolerances, strict=True)), default=0.0),
-        cosine=min((cosine(a, e) for a, e in zip(answers, expected, strict=True)), default=1.0),
-        same_class=min((same_class(a, e) for a, e in zip(answers, expected, strict=True)), default=1.0),
     )
