@@ -235,8 +235,8 @@ def compare(
         answers = run(session(model, level, setup), inputs)
         found = _level(level, distances(answers, expected), expected, tolerances)
         pairs = list(zip(answers, expected, strict=True))
-        likeness = {"cosine": min(cosine(*p) for p in pairs), "same_class": min(same_class(*p) for p in pairs)}
-        levels.append(replace(found, **likeness))
+        near, alike = min(cosine(*pair) for pair in pairs), min(same_class(*pair) for pair in pairs)
+        levels.append(replace(found, cosine=near, same_class=alike))
     return levels
 
 
