@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 # A process for each core; whichever is done takes half of what another has left.
 PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: app test quick matrix check bench picture pretrained clean
+.PHONY: app test quick matrix check bench zoo picture pretrained clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp
@@ -36,8 +36,11 @@ check: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks
 
+zoo: .venv-zoo/zoo.stamp
+	.venv-zoo/bin/python -m benchmarks.zoo $(ARGS)
+
 clean:
-	rm -rf $(VENV) .venv-peers .venv-matrix .runtimes
+	rm -rf $(VENV) .venv-peers .venv-matrix .venv-zoo .runtimes
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(v < (3, 11) and f"python3 is {v[0]}.{v[1]}; expected 3.11 or newer")'
@@ -50,6 +53,11 @@ $(VENV)/app.stamp: requirements.txt constraints.txt | $(BIN)/python
 $(VENV)/dev.stamp: requirements-dev.txt requirements.txt constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt -c constraints.txt
 	@touch $@ $(VENV)/app.stamp
+
+.venv-zoo/zoo.stamp: benchmarks/requirements-zoo.txt
+	$(PYTHON) -m venv .venv-zoo
+	.venv-zoo/bin/python -m pip install --quiet -r benchmarks/requirements-zoo.txt
+	@touch $@
 
 $(VENV)/chromium.stamp: tests/browser/chromium.py $(VENV)/dev.stamp
 	$(BIN)/python -m tests.browser.chromium

@@ -7,17 +7,19 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 
 from export.read.audit import audit_graph
 from export.read.distance import ParityError
 from export.read.files import FileError, file_bytes
 from export.read.graph import Graph
 from export.read.latency import latency
+from export.read.numbers import arranged, from_npz
 from export.read.pack import pack
 from export.read.receipt import ReceiptError, check, read
 from export.read.report import draw, print_audit, print_latency, print_parity
@@ -27,7 +29,9 @@ from export.read.runtime import InputsError, Setup, run, session
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Answer one command line; returns the exit code."""
-    args = _parser().parse_args(argv)
+    args, rest = _parser().parse_known_args(argv)
+    if rest:
+        args.named = _parse_named(args, rest)
     try:
         return int(args.command(args))
     except (FileError, ReceiptError, ParityError) as error:
@@ -88,18 +92,22 @@ def pack_command(args: argparse.Namespace) -> int:
 
 
 def run_command(args: argparse.Namespace) -> int:
-    """Answer numbers with the file."""
+    """Answer numbers with the file: --x for rows of a single input, --NAME or --npz for inputs by name."""
     raise_if_too_old(Graph.open(args.file))
     runtime = session(args.file)
+    named = {**args.named, "x": args.x} if args.x and (args.named or args.npz) else args.named
+    if named or args.npz or args.x is None:
+        return _run_named(args, runtime, named)
     if len(runtime.get_inputs()) != 1:
-        raise _UsageError(f"{args.file} has {len(runtime.get_inputs())} inputs; run answers files with one")
+        names = " ".join(f"--{node.name} ..." for node in runtime.get_inputs())
+        raise _UsageError(f"{args.file} has {len(runtime.get_inputs())} inputs; expected {names} or --npz FILE")
     taken = runtime.get_inputs()[0]
     shape = taken.shape[1:]
     row = math.prod(shape) if all(isinstance(size, int) for size in shape) else 0
     if taken.type != "tensor(float)" or row < 1:
         raise _UsageError(
-            f"{args.file} takes {taken.type} with rows of shape {shape}; run answers files that take tensor(float) in "
-            "rows of a fixed size"
+            f"{args.file} takes {taken.type} with rows of shape {shape}; --x is for tensor(float) in rows of a fixed "
+            f"size; expected --{taken.name} 1,2,3 or --npz FILE"
         )
     if len(args.x) % row:
         raise _UsageError(f"--x has {len(args.x)} numbers; expected a multiple of {row} (rows of shape {shape})")
@@ -111,6 +119,17 @@ def run_command(args: argparse.Namespace) -> int:
         alone = np.shape(output)[:1] == (len(rows),)  # else the file answers all rows at once
         for x, y in zip(rows, output, strict=True) if alone else [(rows, output)]:
             print(f"{_numbers(x)} -> {_numbers(y)}")
+    return 0
+
+
+def _run_named(args: argparse.Namespace, runtime: ort.InferenceSession, named: Mapping[str, Sequence[float]]) -> int:
+    inputs = arranged(runtime.get_inputs(), named, from_npz(args.npz) if args.npz else {})
+    outputs = dict(zip((node.name for node in runtime.get_outputs()), run(runtime, inputs), strict=True))
+    if args.json:
+        print(json.dumps({"file": args.file, "outputs": {name: y.tolist() for name, y in outputs.items()}}))
+    else:
+        for name, y in outputs.items():
+            print(f"{name} {list(y.shape)}: {_numbers(y)}")
     return 0
 
 
@@ -155,10 +174,23 @@ def _parser() -> argparse.ArgumentParser:
         if name == "inspect":
             sub.add_argument("--svg", type=Path, metavar="DIR", help="draw the graph and all codes into this folder")
         if name == "run":
-            sub.add_argument(
-                "--x", type=_parse_numbers, required=True, metavar="0.5,1.0", help="numbers, comma between"
-            )
+            sub.add_argument("--x", type=_parse_numbers, metavar="0.5,1.0", help="rows of the only input")
+            sub.add_argument("--npz", type=Path, metavar="FILE", help="inputs by name, from numpy.savez")
+            sub.set_defaults(named={})
+            sub.epilog = "--NAME 1,2,3 is for the input of that name, such as --input_ids 101,7592,102"
     return parser
+
+
+def _parse_named(args: argparse.Namespace, rest: Sequence[str]) -> dict[str, list[float]]:
+    """--NAME 1,2,3 or --NAME=1,2,3, for `run` alone."""
+    words = [part for word in rest for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    names, values = words[::2], words[1::2]
+    if args.command is not run_command or len(names) != len(values) or not all(n.startswith("--") for n in names):
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        return {name[2:]: _parse_numbers(text) for name, text in zip(names, values, strict=True)}
+    except argparse.ArgumentTypeError as error:
+        return _parser().error(str(error))
 
 
 def _setup(args: argparse.Namespace) -> Setup:

@@ -8,22 +8,31 @@ from torch import nn
 
 
 def call(model: nn.Module, batch: Any) -> Any:
-    """What the model answers to a batch: a tensor, a tuple of positional arguments or a dict of keyword arguments.
+    """What the model answers to a batch.
 
     Raises:
-        ValueError: its forward does not take them.
+        ValueError: its forward does not take it.
     """
-    arguments, named = ((), batch) if isinstance(batch, Mapping) else (batch, {})
-    if not isinstance(arguments, tuple | list):
-        arguments = (arguments,)
+    positional, named = arguments(batch)
     try:
-        return model(*arguments, **named)
+        return model(*positional, **named)
     except TypeError as error:
-        given = ", ".join([*(type(x).__name__ for x in arguments), *map(str, named)])
+        given = ", ".join([*(type(x).__name__ for x in positional), *map(str, named)])
         raise ValueError(
             f"{type(model).__name__} cannot be called with a batch of ({given}): {error}; expected the arguments of "
             "its forward and nothing else, such as (x for x, label in loader)"
         ) from error
+
+
+def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments: of a tensor, a tuple, a mapping, or a tuple that ends in a mapping."""
+    if isinstance(batch, Mapping):
+        return (), dict(batch)
+    if not isinstance(batch, tuple | list):
+        return (batch,), {}
+    if batch and isinstance(batch[-1], Mapping):
+        return tuple(batch[:-1]), dict(batch[-1])
+    return tuple(batch), {}
 
 
 @contextmanager

@@ -100,6 +100,14 @@ def quantized_class(module: nn.Module) -> type[QuantLayer] | None:
     return None
 
 
+def in_float(layer: QuantLayer) -> None:
+    """Make a layer the float layer again that it was, in its own place."""
+    for part in ("input", *layer.weight_names()):
+        layer._modules.pop(f"{part}_quantizer", None)
+        layer.__dict__.pop(f"{part}_quantizer", None)
+    layer.__class__ = next((kind for kind, twin in QUANTIZED.items() if type(layer) is twin), nn.Module)  # type: ignore[assignment]
+
+
 class _Stored:
     """Parameters that layers before this one hold: a shared one is counted once, and once more where one layer
     quantizes it and another does not.

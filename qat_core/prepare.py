@@ -132,8 +132,8 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
 
     Args:
         model: prepared; changed in place and returned.
-        batches: each a tensor, a tuple of positional arguments or a dict of keyword arguments. What the quantizers
-            had seen before is forgotten.
+        batches: each a tensor, a tuple of arguments, a mapping of keyword arguments, or a tuple that ends in one. What
+            the quantizers had seen before is forgotten.
 
     Raises:
         ValueError: the model was not prepared, there was no batch, a batch is not what it takes, or an input was not
@@ -174,8 +174,12 @@ def is_of_activations(module: nn.Module) -> bool:
     )
 
 
-def convert(model: nn.Module) -> nn.Module:
+def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
     """A copy whose weights lie on the grid and whose scales are constants: what is exported.
+
+    Args:
+        model: prepared.
+        inplace: change `model` itself; otherwise it is left alone and a copy is returned.
 
     Raises:
         ValueError: the model was not prepared, its quantization is switched off, a weight, range or scale is not
@@ -185,7 +189,7 @@ def convert(model: nn.Module) -> nn.Module:
     off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
     if off:
         raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
-    model, replaced = copied(model).eval(), dict[Tensor, nn.Parameter]()
+    model, replaced = (model if inplace else copied(model)).eval(), dict[Tensor, nn.Parameter]()
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_parameters(recurse=False))
         _check_ranges(name, layer)

@@ -1,16 +1,18 @@
 """onnxruntime at every optimization level against expected numbers. Needs no torch."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
-from export.read.distance import ParityError, default_tolerance, distances, ulp
+from export.read.distance import ParityError, default_tolerance, distances, output_range, ulp
 from export.read.files import Source
 from export.read.kernels import Kernels
 from export.read.proof import Proof
+from export.read.rows import cosine, same_class, touched
 from export.read.runtime import LEVELS, Setup, run, session
 from export.read.sample import Sample
 
@@ -28,6 +30,10 @@ class LevelParity:
         beyond_tolerance: outputs further away than that.
         outputs: how many numbers were compared.
         max_ulps: max_abs_diff in units of the last place of the largest output.
+        change: the largest change in units of the spread of its output.
+        rows: the share of rows, along the first axis, with an output further away than the tolerance.
+        cosine: the smallest between a row and the one expected.
+        same_class: the share of rows, along all axes but the last, whose largest number is in the same place.
     """
 
     level: str
@@ -36,6 +42,10 @@ class LevelParity:
     beyond_tolerance: int
     outputs: int
     max_ulps: float = 0.0
+    change: float = 0.0
+    rows: float = 0.0
+    cosine: float = 1.0
+    same_class: float = 1.0
 
     @property
     def code_mismatches(self) -> int:
@@ -100,6 +110,8 @@ class ParityReport:
         proof: what can be said for all inputs.
         kernels: the quick kernels that were expected, and whether onnxruntime runs them; None where none was promised.
         axes: input -> its sizes: a number where the file takes no other, a name where it takes any.
+        in_float: what is quantized in the model and lies in the file in float: layers that are not called, and weights
+            that something else than their layer reads.
         ties: what may be further away than the tolerance, without a divergence that explains it.
         unmet: what the file needs and this machine has not, a sentence each.
         rewritten: what was changed since the receipt was written, by a tool that kept the answers.
@@ -114,6 +126,7 @@ class ParityReport:
     ties: Ties = Ties()
     unmet: list[str] = field(default_factory=list)
     rewritten: str = ""
+    in_float: Sequence[str] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -170,14 +183,21 @@ class ParityReport:
         if self.outcome == "broken":
             return f"broken: {worst.beyond_tolerance} of {worst.outputs} outputs differ at level {worst.level}"
         if worst.beyond_tolerance:
-            return f"equal up to rounding ties: {worst.beyond_tolerance} of {worst.outputs} outputs differ"
+            return (
+                f"equal up to rounding ties: {worst.beyond_tolerance} of {worst.outputs} outputs differ, in "
+                f"{worst.rows:.0%} of the rows, by {worst.change:.2g} of their spread at most; smallest cosine "
+                f"{worst.cosine:.4g}, same class in {worst.same_class:.1%}"
+            )
         ulps = f"{max(level.max_ulps for level in self.levels):.2g}"
         return f"equal up to float rounding: {ulps} {'ulp' if ulps == '1' else 'ulps'} at most"
 
     @property
     def evidence(self) -> str:
-        """Where the answers part, what is proven, which kernels run and what is not met, as far as there is any."""
-        return "; ".join(str(part) for part in (self.divergence, self.proof, self.kernels, *self.unmet) if part)
+        """Where the answers part, what is proven, which kernels run, what is not met and what the file takes."""
+        left = f"in float, since their layers are not called or do not alone read them: {', '.join(self.in_float)}"
+        sizes = ", ".join(f"{name} [{', '.join(map(str, axes))}]" for name, axes in self.axes.items())
+        known = (self.divergence, self.proof, self.kernels, *self.unmet)
+        return "; ".join(str(fact) for fact in (*known, self.in_float and left, sizes and f"takes {sizes}") if fact)
 
     @property
     def holds(self) -> bool:
@@ -201,7 +221,7 @@ class ParityReport:
 
 
 def compare(
-    model: Source,
+    model: Source | onnx.ModelProto,
     inputs: Sequence[NDArray[np.generic]],
     expected: Sequence[NDArray[np.generic]],
     tolerances: Sequence[float] | None = None,
@@ -213,7 +233,10 @@ def compare(
     levels = []
     for level in LEVELS:
         answers = run(session(model, level, setup), inputs)
-        levels.append(_level(level, distances(answers, expected), expected, tolerances))
+        found = _level(level, distances(answers, expected), expected, tolerances)
+        pairs = list(zip(answers, expected, strict=True))
+        near, alike = min(cosine(*pair) for pair in pairs), min(same_class(*pair) for pair in pairs)
+        levels.append(replace(found, cosine=near, same_class=alike))
     return levels
 
 
@@ -247,4 +270,8 @@ def _level(
         beyond_tolerance=sum(int((d > tolerance).sum()) for d, tolerance in zip(off, tolerances, strict=True)),
         outputs=distance.size,
         max_ulps=max(float(d.max(initial=0.0)) / ulp(e) for d, e in zip(off, expected, strict=True)),
+        change=max(
+            float(d.max(initial=0.0)) / output_range(e.astype(np.float64)) for d, e in zip(off, expected, strict=True)
+        ),
+        rows=max((touched(d, t) for d, t in zip(off, tolerances, strict=True)), default=0.0),
     )

@@ -31,7 +31,8 @@ class Graph:
     Attributes:
         model: what was indexed.
         nodes: its operators, in order.
-        tensors: initializer -> tensor.
+        every: they, and those of the graphs inside them, such as the branches of an If.
+        tensors: initializer -> tensor, of all these graphs; as are producers and readers.
         producers: value -> the node that gives it.
         readers: value -> the nodes that read it.
         outputs: names of the graph's outputs.
@@ -39,11 +40,13 @@ class Graph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model, self.nodes = model, list(model.graph.node)
-        self.tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.producers = {output: node for node in self.nodes for output in node.output}
+        graphs = list(_graphs(model.graph))
+        self.every = [node for graph in graphs for node in graph.node]
+        self.tensors = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
+        self.producers = {output: node for node in self.every for output in node.output}
         self.outputs = {output.name for output in model.graph.output}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.nodes:
+        for node in self.every:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
 
@@ -100,7 +103,7 @@ class Graph:
     def packed(self) -> dict[str, PackedTensor]:
         """Name -> quantized tensor, in the order in which the graph reads them."""
         found: dict[str, PackedTensor] = {}
-        for node in self.nodes:
+        for node in self.every:
             place = QUANTIZERS.get(node.op_type, {}).get("codes")
             name = "" if place is None else node.input[place]
             if name in self.tensors and name not in found and self.tensors[name].data_type in INTEGER_BITS:
@@ -112,7 +115,7 @@ class Graph:
         """Initializer -> "codes", "scale" or "zero_point", for those that quantize."""
         roles = {
             node.input[place]: role
-            for node in self.nodes
+            for node in self.every
             for role, place in QUANTIZERS.get(node.op_type, {}).items()
             if place < len(node.input)
         }
@@ -125,6 +128,16 @@ class Graph:
         for name in self.tensors:
             if (tensor := self.packed.get(name)) is not None:
                 yield name, tensor.as_weight(tensor.codes) - tensor.counted_from
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and those inside its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inside in (attribute.g, *attribute.graphs):
+                if inside.node or inside.initializer:
+                    yield from _graphs(inside)
 
 
 def _declared(graph: Graph, node: onnx.NodeProto) -> PackedTensor:

@@ -92,15 +92,16 @@ def _codes(graph: Graph, dequantize: onnx.NodeProto, node: onnx.NodeProto) -> ND
     if tensor is None or graph.attribute(dequantize, "block_size"):
         raise _NotProven(f"{node.name} has no single unit a channel")
     _check_grid(graph, dequantize, node)
-    origin = graph.array(dequantize.input[2]).astype(np.int64)
-    if origin.ndim:
+    origin = np.int64(0) if tensor.zero_point is None else graph.array(tensor.zero_point).astype(np.int64)
+    if np.ndim(origin):
         axis = graph.attribute(dequantize, "axis", 1)
         origin = origin.reshape([-1 if d == axis else 1 for d in range(len(tensor.shape))])
     return tensor.codes.astype(np.int64).reshape(tensor.shape) - origin
 
 
 def _check_grid(graph: Graph, quantizer: onnx.NodeProto, node: onnx.NodeProto) -> None:
-    if len(quantizer.input) < 3 or not graph.tensors.keys() >= set(quantizer.input[1:]):
+    needs_type = quantizer.op_type == "QuantizeLinear" and len(quantizer.input) < 3
+    if needs_type or not graph.tensors.keys() >= set(quantizer.input[1:]):
         raise _NotProven(f"the scale or the zero point of {quantizer.input[0]!r} at {node.name} is not in the file")
     mantissas, _ = np.frexp(graph.array(quantizer.input[1]))
     if (mantissas != 0.5).any():

@@ -175,26 +175,44 @@ def settle(
     shapes: Declared,
     works: Callable[[Sequence[Tensor]], bool],
     graph_of: Callable[[Declared], onnx.ModelProto],
-    runs: Callable[[onnx.ModelProto, Sequence[Tensor]], bool],
-) -> tuple[onnx.ModelProto, list[tuple[Tensor, ...]]]:
-    """The graph whose axes vary where the model's do, and examples of other sizes that both take.
+    holds: Callable[[onnx.ModelProto, Sequence[Tensor]], bool],
+) -> onnx.ModelProto:
+    """The graph whose axes vary where the model's do.
+
+    Where torch cannot trace the model with all of them, the first axes alone may vary.
 
     Args:
         tensors: the example.
         shapes: what may vary.
         works: does the model take these?
         graph_of: traces the model.
-        runs: does a graph take these?
+        holds: does a graph answer these as the model does?
+
+    Raises:
+        ValueError: torch cannot trace the model.
     """
     while True:
-        proto = graph_of(shapes)
+        try:
+            proto = graph_of(shapes)
+        except ValueError:
+            fewer = tuple(dims and {axis: dim for axis, dim in dims.items() if axis == 0} for dims in shapes)
+            if fewer == shapes:
+                raise
+            shapes = fewer
+            continue
         symbols = symbols_of(proto)
-        sizes = other_sizes(tensors, symbols, works)
-        others = [with_sizes(tensors, symbols, some) for some in sizes]
-        held = {name for some, other in zip(sizes, others, strict=True) if runs(proto, other) for name in some}
+
+        def held_by(sizes: Mapping[str, int], proto: onnx.ModelProto = proto, symbols: Symbols = symbols) -> set[str]:
+            """The symbols that vary, tried together or else one by one."""
+            other = with_sizes(tensors, symbols, sizes)
+            if works(other) and holds(proto, other):
+                return set(sizes)
+            return {name for name in sizes if held_by({name: sizes[name]})} if len(sizes) > 1 else set()
+
+        held = {name for sizes in other_sizes(tensors, symbols, works) for name in held_by(sizes)}
         fixed = sizes_of(tensors, symbols).keys() - held
         if not fixed:
-            return proto, others
+            return proto
         shapes = tuple(
             dims and {axis: dim for axis, dim in dims.items() if not fixed & _symbols_in(axes.get(axis, ""))}
             for dims, axes in zip(shapes, symbols, strict=True)

@@ -9,10 +9,12 @@ import dataclasses
 import inspect
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from qat_core.batches import arguments
 
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
 Visit = Callable[[Path, Tensor], Any]
@@ -45,7 +47,7 @@ class Call:
         Raises:
             ValueError: there is no tensor among them, or the model's forward does not take them.
         """
-        args, kwargs = split(example_inputs)
+        args, kwargs = arguments(example_inputs)
         try:
             bound = inspect.signature(model.forward).bind(*args, **kwargs)
         except TypeError as error:
@@ -68,23 +70,18 @@ class Call:
         args, kwargs = replaced(self.arguments, lambda path, tensor: next(rest))
         return args, kwargs
 
-    def names_of_answers(self, model: nn.Module) -> list[str]:
-        """Of what a flattened model answers to these tensors.
-
-        Raises:
-            ValueError: it answers something else than tensors.
-        """
-        forward = vars(model)["forward"]
-        with torch.no_grad():
-            return list(forward.named(*(tensor.clone() for tensor in self.tensors)))
-
 
 class FlatForward:
     """The forward of a model while it is exported: from a row of tensors to a tuple of tensors.
 
     It stands in the model's `forward`, where hooks, copies and torch.export meet it; its signature has the names
     of the inputs, which torch.export asks for.
+
+    Attributes:
+        answered: names of the tensors that it answered last.
     """
+
+    answered: tuple[str, ...] = ()
 
     def __init__(self, model: nn.Module, call: Call) -> None:
         self.model, self.call, self.own = model, call, vars(model).get("forward")
@@ -93,10 +90,11 @@ class FlatForward:
         self.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in call.names])
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.named(*tensors).values())
+        named = self._named(*tensors)
+        self.answered = tuple(named)
+        return tuple(named.values())
 
-    def named(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """What the model answers, name by name."""
+    def _named(self, *tensors: Tensor) -> dict[str, Tensor]:
         args, kwargs = self.call.filled(tensors)
         answer = self.own(*args, **kwargs) if self.own else type(self.model).forward(self.model, *args, **kwargs)
         return answers(answer, type(self.model).__name__)
@@ -125,17 +123,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
             model = inside
         else:
             return model
-
-
-def split(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments: a tensor, a tuple, a mapping, or a tuple that ends in a mapping."""
-    if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
-    if not isinstance(example_inputs, tuple | list):
-        return (example_inputs,), {}
-    if example_inputs and isinstance(example_inputs[-1], Mapping):
-        return tuple(example_inputs[:-1]), dict(example_inputs[-1])
-    return tuple(example_inputs), {}
 
 
 def answers(answer: Any, model: str) -> dict[str, Tensor]:
@@ -188,10 +175,15 @@ def replaced(value: Any, visit: Visit, path: Path = ()) -> Any:
         return twin
     if isinstance(value, tuple | list):
         return type(value)(*inside.values()) if hasattr(value, "_fields") else type(value)(inside.values())
-    return dataclasses.replace(value, **inside)
+    if dataclasses.is_dataclass(value):
+        return dataclasses.replace(value, **inside)  # type: ignore[type-var]
+    twin = copy.copy(value)
+    twin.__dict__.update(inside)
+    return twin
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Everything inside a value that holds nothing itself, and the way to it."""
     parts = None if isinstance(value, Tensor) else _parts(value)
     if parts is None:
         yield path, value
@@ -208,7 +200,21 @@ def _parts(value: Any) -> dict[Any, Any] | None:
         return dict(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return None
+    return _parts_of_object(value)
+
+
+def _parts_of_object(value: Any) -> dict[Any, Any] | None:
+    """The attributes of any other object that hold tensors, such as the keys and values of a cache."""
+    attributes = getattr(value, "__dict__", None)
+    if not isinstance(attributes, dict) or isinstance(value, type | nn.Module | FunctionType):
+        return None
+    return {name: part for name, part in attributes.items() if _holds_tensors(part)} or None
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return True
+    return any(_holds_tensors(part) for part in (_parts(value) or {}).values())
 
 
 def _is_free(leaf: Any) -> bool:

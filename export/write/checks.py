@@ -5,18 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.read.distance import default_tolerance, distances
 from export.read.graph import Graph
-from export.read.runtime import InputsError, run, session
 from export.write.axes import Declared
-from export.write.call import Call
 from export.write.storage import FIRST_OPSET, LAST_OPSET
-from export.write.tensors import to_numpy
+from export.write.tensors import free_copies, to_numpy
 
 
 def check_arguments(flavor: str, storage: str | None, opset_version: int | None) -> None:
@@ -55,6 +52,8 @@ def _same(
         module.training = name in training
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         answers = [to_numpy(y) for y in twin(*(x.clone() for x in inputs))]
+    del twin
+    free_copies(converted)
     if [y.shape for y in answers] != [y.shape for y in expected]:
         return False
     tolerances = [default_tolerance(y) for y in expected]
@@ -62,16 +61,15 @@ def _same(
 
 
 def names_in_file(
-    call: Call, converted: nn.Module, input_names: Sequence[str] | None, output_names: Sequence[str] | None
+    given: Sequence[str], answered: Sequence[str], input_names: Sequence[str] | None, output_names: Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """What inputs and outputs are called in the file.
+    """What inputs and outputs are called in the file: as those given and answered, or as somebody says.
 
     Raises:
         ValueError: there are too many names or too few, or one is there twice.
     """
-    answered = call.names_of_answers(converted)
     found = []
-    for argument, said, own in (("input_names", input_names, call.names), ("output_names", output_names, answered)):
+    for argument, said, own in (("input_names", input_names, given), ("output_names", output_names, answered)):
         if said is not None and len(said) != len(own):
             raise ValueError(f"{argument}={list(said)}; expected {len(own)}, for {', '.join(own)}")
         found.append(list(own if said is None else said))
@@ -84,17 +82,8 @@ def names_in_file(
     return inputs, outputs
 
 
-def runs(proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> bool:
-    """Does onnxruntime take these inputs?"""
-    try:
-        run(session(proto, "disable_all"), [to_numpy(x) for x in inputs])
-    except InputsError:
-        return False
-    return True
-
-
-def check_batch(model: nn.Module, proto: onnx.ModelProto) -> None:
-    axes = Graph(proto).axes
+def check_batch(model: nn.Module, graph: Graph) -> None:
+    axes = graph.axes
     if all(isinstance(sizes[0], int) for sizes in axes.values() if sizes):
         sizes = next((sizes for sizes in axes.values() if sizes), (0,))
         raise ValueError(
@@ -103,9 +92,9 @@ def check_batch(model: nn.Module, proto: onnx.ModelProto) -> None:
         )
 
 
-def check_declared(shapes: Declared, proto: onnx.ModelProto) -> None:
+def check_declared(shapes: Declared, graph: Graph) -> None:
     """An axis that the user lets vary has to."""
-    for (name, sizes), dims in zip(Graph(proto).axes.items(), shapes, strict=True):
+    for (name, sizes), dims in zip(graph.axes.items(), shapes, strict=True):
         for axis, dim in (dims or {}).items():
             if isinstance(sizes[axis], int) and dim is not torch.export.Dim.AUTO and dim is not torch.export.Dim.STATIC:
                 raise ValueError(

@@ -8,7 +8,7 @@ and it is the only difference that a faithful file may show; anything else is a 
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -78,9 +78,12 @@ def find_divergence(
     found = []
     for level in [level.level for level in levels if level.beyond_tolerance]:
         answers = run(session(graph.model, level, setup), inputs)
-        off = [d > tolerance for d, tolerance in zip(distances(answers, expected), tolerances, strict=True)]
+        away = distances(answers, expected)
+        off = [d > tolerance for d, tolerance in zip(away, tolerances, strict=True)]
         inside = _values([value for value, _ in places], graph, inputs, level, setup)
-        found.append(_first_difference(level, places, inside, off, graph.model.graph.output[0].name, batch))
+        first = _first_difference(level, places, inside, off, graph.model.graph.output[0].name, batch)
+        finite = all(np.isfinite(d).all() for d in away)  # no tie makes a NaN
+        found.append(first if finite else replace(first, explained=False))
     return next((divergence for divergence in found if not divergence.explained), found[-1])
 
 
@@ -93,7 +96,7 @@ def _places(probes: Sequence[Probe], graph: Graph) -> list[Place]:
         module = node.name.rpartition("/")[0]
         if node.op_type == "QuantizeLinear":
             codes[module] = node.output[0]
-        elif node.op_type != "DequantizeLinear":
+        elif node.op_type != "DequantizeLinear" and node.input:
             inputs.setdefault(module, node.input[0])
             numbers[module] = node.output[0]
     given = {value.name for value in graph.model.graph.input}
@@ -121,6 +124,8 @@ def _first_difference(
     unexplained = np.logical_or.reduce([_rows(mask, batch) for mask in off])
     first, furthest = None, 0.0
     for (value, probe), numbers in zip(places, inside, strict=True):
+        if numbers.shape != probe.torch.shape:  # a tensor of a module's that the file has under another name
+            continue
         differs = probe.differs(numbers)
         rows = _rows(differs, batch) & unexplained
         if not rows.any():
@@ -224,6 +229,6 @@ def _ulps_from_tie(x: NDArray[np.generic], scale: NDArray[np.generic], shift: fl
 def _watch_output(name: str, seen: list[Probe]):  # type: ignore[no-untyped-def]
     def watch(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor):
-            seen.append(Probe(name, to_numpy(output)))
+            seen.append(Probe(name, to_numpy(output).copy()))  # what follows may write into it
 
     return watch

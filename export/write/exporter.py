@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from torch import nn
+from torch import Tensor, nn
 
 from export.read.compare import ParityReport
 from export.read.files import Target, write, writing
@@ -15,22 +15,19 @@ from export.read.kernels import Kernels, expected_kernels, find_kernels, see_act
 from export.read.requires import unmet
 from export.read.runtime import NO_INTEGER_KERNELS, Setup
 from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
-from export.write.call import Call, flattened, unwrapped
+from export.write.call import Call, unwrapped
 from export.write.checks import (
     check_arguments,
     check_batch,
     check_declared,
     check_mode,
     names_in_file,
-    runs,
 )
-from export.write.conv1d import as_linear
-from export.write.parity import assert_same_values, parity_of
+from export.write.parity import answers_alike, assert_same_values, parity_of
 from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
+from export.write.reference import reference
 from export.write.storage import StoredLayer, as_settings, default_opset, stored_layers
-from export.write.tensors import torch_outputs
-from qat_core import convert
 
 
 def export_onnx(
@@ -85,29 +82,26 @@ def export_onnx(
     check_arguments(flavor, storage, opset_version)
     model = unwrapped(model)
     call = Call.of(model, example_inputs)
-    converted = flattened(as_linear(convert(model).cpu()), call)
-    inputs = call.tensors
-    expected = torch_outputs(converted, inputs)
+    made, inputs = reference(model, call), call.tensors
+    converted, expected = made.answering, list(made.expected.values())
     check_mode(model, converted, inputs, expected)
-    layers = stored_layers(converted, flavor, storage, opset_version, processor)
+    layers = stored_layers(made.converted, flavor, storage, opset_version, processor)
     opset = opset_version or default_opset(layers)
-    names = names_in_file(call, converted, input_names, output_names)
+    names = names_in_file(call.names, list(made.expected), input_names, output_names)
 
     def graph_of(shapes: Declared | None) -> onnx.ModelProto:
         return to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
 
-    works = takes(converted)
+    def holds(proto: onnx.ModelProto, other: Sequence[Tensor]) -> bool:
+        return answers_alike(converted, proto, other)
+
+    works, example, shapes = takes(converted), inputs, None
     if dynamic_shapes is not None:
-        example, shapes = inputs, declared(call, dynamic_shapes)
-        proto, others = settle(example, shapes, works, graph_of, runs)
-        check_declared(shapes, proto)
+        shapes = declared(call, dynamic_shapes)
     elif dynamic_batch:
         example = enlarged(inputs, works)
-        proto, others = settle(example, may_vary(example, works), works, graph_of, runs)
-        check_batch(converted, proto)
-    else:
-        example = inputs
-        proto, others = graph_of(None), []
+        shapes = may_vary(example, works)
+    proto = graph_of(None) if shapes is None else settle(example, shapes, works, graph_of, holds)
     graph = Graph(proto)
     assert_same_values(graph, layers)
     with writing(path) as target:
@@ -115,10 +109,13 @@ def export_onnx(
         kernels = _kernels_of(graph, layers, target) if flavor == "ort" or storage == "int8" else None
         lacking = unmet(graph)
         setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
-        report = replace(parity_of(converted, graph, target, inputs, expected, setup, kernels), unmet=lacking)
+        found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
+        report = replace(found, unmet=lacking)
         report.raise_if_broken()
-        for other in others:
-            parity_of(converted, graph, target, other, torch_outputs(converted, other), setup).raise_if_broken()
+        if dynamic_shapes is not None:
+            check_declared(shapes or (), graph)
+        elif dynamic_batch:
+            check_batch(converted, graph)
         if kernels is not None:
             kernels.raise_if_missing()
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}

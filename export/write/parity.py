@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -16,12 +17,13 @@ from export.read.files import Source
 from export.read.graph import Graph
 from export.read.kernels import Kernels
 from export.read.proof import prove
-from export.read.runtime import Setup
-from export.write.call import Call, flattened, unwrapped
+from export.read.requires import unmet
+from export.read.runtime import NO_INTEGER_KERNELS, InputsError, Setup
+from export.write.call import Call, unwrapped
 from export.write.divergence import find_divergence, watch
-from export.write.storage import StoredLayer
+from export.write.reference import reference
+from export.write.storage import IN_FLOAT, StoredLayer
 from export.write.tensors import to_numpy, torch_outputs
-from qat_core import convert
 
 
 def check_parity(
@@ -45,18 +47,20 @@ def check_parity(
     """
     model = unwrapped(model)
     call = Call.of(model, inputs)
-    converted = flattened(convert(model).cpu(), call)
-    return parity_of(converted, Graph.open(path), path, call.tensors, torch_outputs(converted, call.tensors), setup)
+    made = reference(model, call)
+    graph, expected = Graph.open(path), list(made.expected.values())
+    return parity_of(made.answering, graph, path, call.tensors, expected, setup, left=made.left)
 
 
 def parity_of(
     converted: nn.Module,
     graph: Graph,
-    file: Source,
+    file: Source | onnx.ModelProto,
     inputs: Sequence[Tensor],
     expected: Sequence[NDArray[np.generic]],
     setup: Setup | None = None,
     kernels: Kernels | None = None,
+    left: Sequence[str] = (),
 ) -> ParityReport:
     """`check_parity` for a model that is converted already and answers as expected, on a file that may be bytes."""
     arrays, tolerances = [to_numpy(t) for t in inputs], [default_tolerance(output) for output in expected]
@@ -64,13 +68,25 @@ def parity_of(
     divergence = None
     if any(level.beyond_tolerance for level in levels):
         divergence = find_divergence(watch(converted, inputs), graph, arrays, expected, tolerances, levels, setup)
-    return ParityReport(tolerances, levels, divergence, prove(graph), kernels, graph.axes)
+    in_float = [*left, *(name.removesuffix(IN_FLOAT) for name in graph.tensors if name.endswith(IN_FLOAT))]
+    return ParityReport(tolerances, levels, divergence, prove(graph), kernels, graph.axes, in_float=in_float)
+
+
+def answers_alike(converted: nn.Module, proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> bool:
+    """Does a graph, not yet written, take these inputs and answer them as the model does?"""
+    graph = Graph(proto)
+    setup = Setup(config=NO_INTEGER_KERNELS) if unmet(graph) else None
+    try:
+        return parity_of(converted, graph, proto, inputs, torch_outputs(converted, inputs), setup).ok
+    except (InputsError, ParityError):
+        return False
 
 
 def assert_same_values(graph: Graph, layers: Sequence[StoredLayer]) -> None:
     """What the codes in the file stand for is each weight and bias of the forward pass, bit for bit.
 
-    Only a zero has no sign: its code stands for +0.0, where rounding a small negative weight left -0.0.
+    Only a zero has no sign: its code stands for +0.0, where rounding a small negative weight left -0.0. Codes that no
+    answer depends on are not in the file.
 
     Raises:
         ParityError: it is not; the message names the layer.
@@ -78,8 +94,10 @@ def assert_same_values(graph: Graph, layers: Sequence[StoredLayer]) -> None:
     for layer in layers:
         for stored, numbers in layer.on_grid():
             found, rows = graph.packed.get(stored.name), to_numpy(numbers).reshape(len(numbers), -1)
-            values = None if found is None else found.values.reshape(len(rows), -1)[:, : rows.shape[1]]  # unpadded
-            if values is None or not np.array_equal(values, rows):
+            if found is None:
+                continue
+            values = found.values.reshape(len(rows), -1)[:, : rows.shape[1]]  # unpadded
+            if not np.array_equal(values, rows):
                 raise ParityError(
                     f"the codes {stored.name!r} of layer {layer.name or 'model'!r} in the file are not those of the "
                     "forward pass"

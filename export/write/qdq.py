@@ -17,10 +17,12 @@ import onnx_ir.passes.common as passes
 import onnxscript.optimizer
 from torch import Tensor, nn
 
+from export.read.distance import ParityError
 from export.read.graph import LIMITS, MOVES
 from export.write.axes import Declared, name_symbols
 from export.write.stand_ins import with_stand_ins
-from export.write.storage import StoredLayer, StoredTensor, narrowest_type
+from export.write.storage import IN_FLOAT, StoredLayer, StoredTensor, narrowest_type
+from export.write.tensors import free_copies
 from export.write.tracing import quiet, trace
 
 IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
@@ -57,14 +59,20 @@ def to_qdq(
     """
     exporting, buffers = with_stand_ins(converted, layers)
     model = trace(exporting, inputs, opset_version=opset_version, shapes=shapes)
+    del exporting
+    free_copies(converted)
     for name, value in model.graph.initializers.items():
         stored, role = buffers.get(name, (None, ""))
         if stored is not None and role in ("codes", "zero_point"):
             _retype(value, stored.dtype)
+    passes.RemoveUnusedNodesPass()(model)
+    needed = {buffers[name][0].name for name in model.graph.initializers if buffers.get(name, (None, ""))[1] == "codes"}
     with quiet():
         _simplify(model)
     _store_activations(model, buffers)
     _name(model, buffers, input_names, output_names, opset_version)
+    if lost := needed - model.graph.initializers.keys():
+        raise ParityError(f"the codes {min(lost)!r} of the forward pass are not in the file")
     model.ir_version = IR_VERSIONS[opset_version]
     proto = ir.to_proto(model)
     proto.graph.ClearField("value_info")  # types and shapes in between, which whoever reads the file infers
@@ -99,14 +107,16 @@ def _store_activations(model: ir.Model, buffers: Buffers) -> None:
     model's own Relu or Clip as well.
     """
     quantized = []
-    for node in [node for node in model.graph if node.op_type == "QuantizeLinear"]:
+    for node in [node for node in model.graph.all_nodes() if node.op_type == "QuantizeLinear"]:
         x, scale, zero_point = filter(None, node.inputs)
         assert zero_point.name is not None
         quantized.append((node, buffers[zero_point.name][0].spec, zero_point, _number(scale), _path(x)))
     stored = [
         value.dtype for name, value in model.graph.initializers.items() if buffers.get(name, ("", ""))[1] == "codes"
     ]
-    between = [value.dtype for node in model.graph if node.op_type != "QuantizeLinear" for value in node.outputs]
+    between = [
+        value.dtype for node in model.graph.all_nodes() if node.op_type != "QuantizeLinear" for value in node.outputs
+    ]
     four = not BYTES.intersection(stored) and not ONE_BYTE.intersection(between)
     four &= all(
         spec.bits == 4
@@ -154,7 +164,8 @@ def _limit(model: ir.Model, node: ir.Node, limits: Sequence[np.float32], operato
         limited.metadata_props.update(node.metadata_props)
         limited.outputs[0].name = f"{node.outputs[0].name}_{operator.lower()}"
         limited.outputs[0].type, limited.outputs[0].shape = x.type, x.shape
-        model.graph.insert_before(node, limited)
+        assert node.graph is not None
+        node.graph.insert_before(node, limited)
         node.replace_input_with(0, limited.outputs[0])
 
 
@@ -174,23 +185,46 @@ def _simplify(model: ir.Model) -> None:
         passes.CommonSubexpressionEliminationPass(),
         passes.IdentityEliminationPass(),
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        passes.LiftSubgraphInitializersToMainGraphPass(),
         passes.RemoveUnusedNodesPass(),
         passes.OutputFixPass(),
         passes.NameFixPass(),
     ):
         simplify(model)
+    for graph in model.graph.subgraphs():
+        _own_outputs(graph)
+
+
+def _own_outputs(graph: ir.Graph) -> None:
+    """A branch or a loop's body must not answer a value from outside as it is; an Identity makes it its own."""
+    for index, value in enumerate(graph.outputs):
+        producer = value.producer()
+        if value not in graph.inputs and (producer is None or producer.graph is not graph):
+            own = ir.node("Identity", [value])
+            own.outputs[0].type, own.outputs[0].shape = value.type, value.shape
+            own.outputs[0].name = f"{value.name}_of_{graph.name}"
+            graph.append(own)
+            graph.outputs[index] = own.outputs[0]
 
 
 def _name(
     model: ir.Model, buffers: Buffers, input_names: Sequence[str], output_names: Sequence[str], opset_version: int
 ) -> None:
-    """Nodes and initializers get the names of the modules they come from; what says nothing is dropped."""
-    for name, value in list(model.graph.initializers.items()):
+    """Nodes and initializers get the names of the modules they come from; what says nothing is dropped.
+
+    Where something else than its layer reads a weight, the float one stands beside the codes under a name of its own.
+    """
+    initializers = list(model.graph.initializers.items())
+    taken = {buffers[name][0].name_of(buffers[name][1]) for name, _ in initializers if name in buffers}
+    for name, value in initializers:
+        if name in taken and name not in buffers:
+            value.name = name + IN_FLOAT
+    for name, value in initializers:
         if name in buffers:
             stored, role = buffers[name]
             value.name = stored.name_of(role)
     seen = Counter[str]()
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         node.name = _node_name(node)
         seen[node.name] += 1
         if seen[node.name] > 1:

@@ -46,7 +46,8 @@ class Codes(_StandIn):
     def forward(self, _: Tensor) -> Tensor:
         stored, half_shift = self.stored, self.stored.spec.half_shift
         scale = self.unit if half_shift else self.scale
-        y: Tensor = torch.ops.qat.dequantize(self.codes, scale, self.zero_point, stored.axis, stored.block_size)
+        zero_point = self._buffers.get("zero_point")
+        y: Tensor = torch.ops.qat.dequantize(self.codes, scale, zero_point, stored.axis, stored.block_size)
         if half_shift:
             y = from_groups((y + stored.spec.shift) * self.scale, stored.shape)
         return y if y.shape == stored.shape else y.reshape(stored.shape)

@@ -24,6 +24,7 @@ FIRST_OPSET, LAST_OPSET = 21, 25  # the first has INT4
 INT2_OPSET = 25
 LARGEST_BIAS_CODE = 2**31 - 128  # the largest float32 below 2^31
 SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
+IN_FLOAT = "_in_float"  # behind the name of a weight: what others than its layer read
 PROCESSORS = ("any", "vnni")
 NO_INTEGER_KERNEL = (QuantConvTranspose1d, QuantConvTranspose2d)
 TWO_BITS = {ir.DataType.INT2, ir.DataType.UINT2}
@@ -220,7 +221,10 @@ def _weight(
 
 
 def _bias(name: str, layer: QuantLayer) -> StoredTensor | None:
-    """INT32 codes in the unit of the layer's accumulator, input scale x weight scale: () or (out,)."""
+    """INT32 codes in the unit of the layer's accumulator, input scale x weight scale: () or (out,).
+
+    The standard has no zero point for INT32, and WebGPU refuses one; integer kernels are found without.
+    """
     if layer.input_quantizer is None or not layer.has_integer_accumulator() or layer.bias is None:
         return None
     input_scale, _ = layer.input_quantizer.source.qparams(torch.empty(0))
@@ -229,7 +233,7 @@ def _bias(name: str, layer: QuantLayer) -> StoredTensor | None:
     if unit.dim():
         unit = unit.flatten().repeat(layer.bias.numel() // unit.numel())  # the groups of a ConvTranspose share scales
     codes = quantize(layer.bias, unit, None, -LARGEST_BIAS_CODE, LARGEST_BIAS_CODE).to(torch.int32)
-    parts = {"codes": codes, "scale": unit, "zero_point": torch.zeros_like(unit, dtype=torch.int32)}
+    parts = {"codes": codes, "scale": unit}
     return StoredTensor(name, layer.weight_quantizer.spec, parts, ir.DataType.INT32, layer.bias.shape)
 
 

@@ -1,6 +1,7 @@
 """Between torch and numpy."""
 
 import copy
+import gc
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,12 +9,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+LARGE = 2**25  # bytes, from which on a search for garbage takes less time than it saves memory
+
 
 @torch.no_grad()
 def torch_outputs(model: nn.Module, inputs: Sequence[Tensor]) -> list[NDArray[np.generic]]:
     """What a model of tensors answers in evaluation mode on the CPU; the model and the inputs are left as they are."""
     answer = copy.deepcopy(model).cpu().eval()(*(x.clone() for x in inputs))
-    return [to_numpy(output) for output in ((answer,) if isinstance(answer, Tensor) else answer)]
+    outputs = [to_numpy(output) for output in ((answer,) if isinstance(answer, Tensor) else answer)]
+    free_copies(model)
+    return outputs
+
+
+def free_copies(model: nn.Module) -> None:
+    """Let go of what copies of a large model hold: they refer to themselves, so they wait for the garbage collector."""
+    if sum(p.numel() * p.element_size() for p in model.parameters()) > LARGE:
+        gc.collect()
 
 
 def to_numpy(tensor: Tensor) -> NDArray[np.generic]:

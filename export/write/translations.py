@@ -18,13 +18,13 @@ op: Any = opset21
 
 
 torch.library.define(
-    "qat::dequantize", "(Tensor codes, Tensor scale, Tensor zero_point, int axis, int block_size) -> Tensor"
+    "qat::dequantize", "(Tensor codes, Tensor scale, Tensor? zero_point, int axis, int block_size) -> Tensor"
 )
 torch.library.define("qat::quantize_dequantize", "(Tensor x, Tensor scale, Tensor zero_point) -> Tensor")
 
 
 @torch.library.register_fake("qat::dequantize")  # type: ignore[untyped-decorator]
-def _(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int, block_size: int) -> Tensor:
+def _(codes: Tensor, scale: Tensor, zero_point: Tensor | None, axis: int, block_size: int) -> Tensor:
     return torch.empty_like(codes, dtype=scale.dtype)
 
 

@@ -47,7 +47,7 @@ def least_bytes(model):
         scales = {"per_tensor": 1, "per_channel": out, "per_group": weight.numel() // spec.group_size}[spec.granularity]
         total += sum(-(-n * spec.storage_bits // 8) for n in (weight.numel(), scales)) + 4 * (scales + out)
         if layer.input_quantizer is not None:
-            total += 4 + 1 + (4 + 4) * scales  # of the input; of the bias, whose zero point is INT32
+            total += 4 + 1 + 4 * scales  # of the input; of the bias, which has no zero point
     return total
 
 

@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from export.write.call import Call, answers, flat, flattened, replaced, split, unwrapped
+from export import check_parity, export_onnx
+from export.write.call import Call, answers, flat, flattened, replaced, unwrapped
+from qat_core import QATConfig, QuantSpec, calibrate, prepare
+from qat_core.batches import arguments
 
 A, B, C = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
 Pair = namedtuple("Pair", ["left", "right"])
@@ -83,7 +86,9 @@ def test_a_copy_of_a_flattened_model_calls_itself():
 def test_a_forward_of_the_models_own_is_kept():
     model = nn.Identity()
     model.forward = lambda x: {"twice": 2 * x}
-    assert flattened(model, Call.of(model, A)).forward.named(A)["twice"].item() == 2
+    flat = flattened(model, Call.of(model, A))
+    (answer,) = flat(A)
+    assert (flat.forward.answered, answer.item()) == (("twice",), 2)
 
 
 def test_what_is_put_around_a_model_is_taken_away():
@@ -133,4 +138,46 @@ def test_arguments_that_do_not_fit_are_refused():
         Call.of(Text(), {"mask": A})
     with pytest.raises(ValueError, match="the inputs are float; expected a tensor"):
         Call.of(Text(), 3.0)
-    assert split([A, B]) == ((A, B), {})
+    assert arguments([A, B]) == ((A, B), {})
+
+
+@dataclasses.dataclass
+class Two:
+    x: torch.Tensor
+    bias: torch.Tensor | None = None
+
+
+class Takes(nn.Module):
+    """A tensor, or a pair of them, and more by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x, bias=None, *, scale=None):
+        x, bias = (x.x, x.bias) if isinstance(x, Two) else (x, bias)
+        y = self.fc(x) if bias is None else self.fc(x) + bias
+        return y if scale is None else {"y": y * scale}
+
+
+X, ONE = torch.randn(6, 4), torch.ones(6, 1)
+BATCHES = {
+    "tensor": X,
+    "tuple": (X, ONE),
+    "list": [X, None],
+    "dict": {"x": X, "scale": ONE},
+    "user's dict": UserDict(x=X, scale=ONE),  # as a tokenizer's BatchEncoding is
+    "tuple that ends in a dict": (X, {"scale": ONE}),
+    "None": (X, None, {"scale": ONE}),
+    "dataclass": (Two(X), {"scale": ONE}),
+    "dataclass alone": Two(X, ONE),
+}
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+def test_every_door_takes_the_same_batches(tmp_path, kind):
+    batch, path = BATCHES[kind], tmp_path / "m.onnx"
+    torch.manual_seed(0)
+    model = calibrate(prepare(Takes(), QATConfig(activation=QuantSpec.activation())), [batch, batch]).eval()
+    export_onnx(model, batch, path)
+    assert check_parity(model, path, batch).ok

@@ -8,6 +8,7 @@ from onnx import TensorProto
 from torch import nn
 
 from export import audit
+from export.read.runtime import LEVELS, optimized, run, session
 from qat_core import QATConfig, QuantSpec, convert
 from tests.export.models import A8, GROUPS, W4, W4A8, Bag, Lookup, Tagger, Tied, export_and_compare, tensors
 
@@ -143,15 +144,38 @@ def test_tied_weights_are_stored_once(tmp_path):
     assert {node.op_type for node in readers} == {"DequantizeLinear"}
 
 
-def test_every_dequantization_has_a_zero_point_and_biases_are_int32(tmp_path):
+def test_every_dequantization_has_a_zero_point_but_those_of_int32_biases(tmp_path):
     path = tmp_path / "model.onnx"
     export_and_compare(mlp(), W4A8, (torch.randn(9, 7),), path, (torch.randn(9, 7),))
     graph = onnx.load(path).graph
     stored = {t.name: t for t in graph.initializer}
     dequantized = [node.input for node in graph.node if node.op_type == "DequantizeLinear"]
+    biases = {f"{n}.bias" for n in (0, 2, 4, 5)}
     assert len(dequantized) == 12  # inputs, weights and biases of four layers
-    assert all(len(names) == 3 and names[2] in stored for names in dequantized)
-    assert {stored[f"{n}.bias"].data_type for n in (0, 2, 4, 5)} == {TensorProto.INT32}
+    assert {names[0] for names in dequantized if len(names) == 2} == biases
+    assert all(names[2] in stored for names in dequantized if names[0] not in biases)
+    assert {stored[name].data_type for name in biases} == {TensorProto.INT32}
+
+
+@pytest.mark.parametrize("storage", [None, "int8"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_zero_point_of_biases_would_change_no_kernel_and_no_bit(tmp_path, bits, storage):
+    path, x = tmp_path / "m.onnx", torch.randn(8, 3, 8, 8)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 4, 2), nn.Flatten(), nn.Linear(196, 5))
+    export_and_compare(model, QATConfig(QuantSpec(bits=bits), A8), (x,), path, (x,), storage=storage)
+    with_zeros = onnx.load(path)
+    for node in with_zeros.graph.node:
+        if node.op_type == "DequantizeLinear" and len(node.input) == 2:
+            scale = next(t for t in with_zeros.graph.initializer if t.name == node.input[1])
+            zeros = np.zeros(scale.dims, np.int32)
+            with_zeros.graph.initializer.append(onnx.numpy_helper.from_array(zeros, f"{node.input[0]}_zero_point"))
+            node.input.append(f"{node.input[0]}_zero_point")
+    files = (path, with_zeros.SerializeToString())
+    without, beside = (sorted(node.op_type for node in optimized(file).graph.node) for file in files)
+    assert without == beside
+    for level in LEVELS:
+        (y,), (other,) = (run(session(file, level), [x.numpy()]) for file in files)
+        assert np.array_equal(y, other)
 
 
 @pytest.mark.parametrize("group_size", [3, 7, 32])

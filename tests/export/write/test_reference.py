@@ -1,0 +1,97 @@
+"""Layers that a call does not reach, and weights that something else than their layer reads."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from export import check_parity, export_onnx
+from export.read.runtime import run, session
+from qat_core import calibrate, prepare
+from tests.export.models import W4, W4A8
+
+
+class Given(nn.Module):
+    """A forward handed in, with two layers and a table to use."""
+
+    def __init__(self, forward):
+        super().__init__()
+        self.fc, self.other, self.words = nn.Linear(6, 6), nn.Linear(6, 6), nn.Embedding(9, 6)
+        self.given = forward
+
+    def forward(self, x):
+        return self.given(self, x)
+
+
+WAYS = {
+    "dead": lambda m, x: (m.fc(x), m.other(x))[0],
+    "never called": lambda m, x: m.fc(x),
+    "read beside its layer": lambda m, x: F.linear(m.fc(x), m.fc.weight),
+    "read alone": lambda m, x: F.linear(m.fc(x), m.other.weight, m.other.bias),
+    "an answer": lambda m, x: (m.fc(x), m.fc.weight),
+    "an answer, changed": lambda m, x: (m.fc(x), F.normalize(m.fc.weight)),
+    "a table as head": lambda m, x: m.fc(x) @ m.words.weight.t(),
+    "a bias": lambda m, x: m.fc(x) + m.fc.bias,
+}
+
+
+@pytest.mark.parametrize("config", [W4, W4A8], ids=["W4", "W4A8"])
+@pytest.mark.parametrize("way", WAYS)
+def test_the_file_answers_as_the_prepared_model(tmp_path, way, config):
+    torch.manual_seed(0)
+    x, path = torch.randn(5, 6), tmp_path / "m.onnx"
+    model = calibrate(prepare(Given(WAYS[way]), config), [x]).eval()
+    report = export_onnx(model, x, path)
+    expected = model(x)
+    expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+    for y, found in zip(expected, run(session(path), [x.numpy()]), strict=True):
+        assert np.allclose(found, y.detach().numpy(), atol=1e-5)
+    assert check_parity(model, path, torch.randn(8, 6)).ok
+    names = [tensor.name for tensor in onnx.load(path).graph.initializer]
+    assert len(set(names)) == len(names)
+    assert report.in_float  # the table at least
+    assert all(name in str(report) for name in report.in_float)
+
+
+def test_a_model_that_calls_no_quantized_layer_is_refused(tmp_path):
+    model = prepare(Given(lambda m, x: x + 1)).eval()
+    with pytest.raises(ValueError, match=r"Given calls none of its 3 quantized layers, 'fc' first"):
+        export_onnx(model, torch.randn(5, 6), tmp_path / "m.onnx")
+
+
+class Branches(nn.Module):
+    """One branch hands its input through, as it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda y: y.clone(), lambda y: y * 2, (self.fc(x),))
+
+
+def test_both_branches_answer(tmp_path):
+    torch.manual_seed(0)
+    model, path, x = prepare(Branches()).eval(), tmp_path / "m.onnx", torch.rand(5, 4)
+    export_onnx(model, x, path)
+    for sign in (1, -1):
+        assert check_parity(model, path, sign * x).ok
+    (if_node,) = (node for node in onnx.load(path).graph.node if node.op_type == "If")
+    assert all(graph.g.node for graph in if_node.attribute)
+
+
+def test_bags_of_different_sizes_are_a_loop(tmp_path):
+    class Bags(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.head = nn.EmbeddingBag(10, 8, mode="mean"), nn.Linear(8, 3)
+
+        def forward(self, words, offsets):
+            return self.head(self.words(words, offsets))
+
+    inputs, path = (torch.randint(0, 10, (9,)), torch.tensor([0, 2, 5])), tmp_path / "m.onnx"
+    model = prepare(Bags()).eval()
+    assert export_onnx(model, inputs, path).ok
+    assert check_parity(model, path, (torch.randint(0, 10, (9,)), torch.tensor([0, 1, 7]))).ok
