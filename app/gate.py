@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import json
 import re
+import time
 from collections import Counter
 from typing import Any, NoReturn
 
@@ -49,6 +50,7 @@ class Gate:
         self.app, self.page = app, page
         self._readers: Counter[str] = Counter()
         self._watched: dict[str, asyncio.Task[None]] = {}
+        self._joined: dict[str, float] = {}
         self._addresses: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,14 +124,16 @@ class Gate:
             raise Refused(TOO_MANY, f"{ours} events of this address are under way; come back in a minute")
         self._addresses[session] = address
         know(session, address)
+        self._joined[session] = time.monotonic()
         if session not in self._watched:
             watch = asyncio.create_task(self._end_unread(session))
-            watch.add_done_callback(lambda _: self._watched.pop(session))
+            watch.add_done_callback(lambda _: (self._watched.pop(session), self._joined.pop(session)))
             self._watched[session] = watch
 
     async def _end_unread(self, session: str) -> None:
-        """What nobody reads ends, and is forgotten."""
-        await asyncio.sleep(SECONDS_TO_READ)
+        """What nobody reads ends, and is forgotten; whoever has just asked has the time to begin."""
+        while (seconds := self._joined[session] + SECONDS_TO_READ - time.monotonic()) > 0:
+            await asyncio.sleep(seconds)
         if not self._readers[session]:
             leave(session)
             queue = self.page._queue

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -131,6 +132,17 @@ def test_runs_that_nobody_reads_end_and_hold_nobody_up(
     assert not {one["session_hash"] for one in asked} & set(page._queue.pending_event_ids_session)
 
 
+def test_whoever_asks_again_has_as_long_to_read_as_at_first(
+    client: httpx.Client, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "SECONDS_TO_READ", 1.0)
+    asked = question(page, "fp32_step", seed=55)
+    for _ in range(2):
+        assert client.post(JOIN, json=asked).status_code == 200
+        time.sleep(0.7)
+    assert answers(client, asked["session_hash"])[-2]["success"]
+
+
 def test_a_newcomer_waits_for_one_turn_of_an_address_not_for_all_its_runs() -> None:
     order: list[str] = []
 
@@ -183,6 +195,6 @@ def test_a_proxy_in_our_own_network_says_who_asks() -> None:
     assert address("127.0.0.1", "") == "127.0.0.1"
 
 
-def test_a_host_learns_that_the_queue_has_stopped(page: gr.Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page._queue, "stopped", True)
-    assert Gate(None, page)._health().status_code == 503  # type: ignore[arg-type]
+def test_a_host_learns_that_the_queue_has_stopped() -> None:
+    stopped: Any = SimpleNamespace(_queue=SimpleNamespace(stopped=True))
+    assert Gate(stopped, stopped)._health().status_code == 503
