@@ -49,7 +49,7 @@ def test_six_files_answer_the_same(files, version):
     found = summary(answers([sys.executable], folder, files, "onnxruntime"))
     assert found["loaded"] == found["holds"] == len(SIX)
     assert found["same"] + found["ties"] == len(SIX)
-    assert found["ties"] <= 1
+    assert found["ties"] <= 2  # the two that round activations with free scales: a processor may meet a tie there
     assert found["wrongly"] == []
     assert found["unpacked"] == 1  # the one whose activations MatMulNBits rounds
 
