@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.lab.points import MOST_BYTES
-from app.runs.fair import know
+from app.runs.fair import address_of, know
 from app.runs.run import leave
 
 API = "/gradio_api/"
@@ -51,7 +51,6 @@ class Gate:
         self._readers: Counter[str] = Counter()
         self._watched: dict[str, asyncio.Task[None]] = {}
         self._joined: dict[str, float] = {}
-        self._addresses: dict[str, str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -116,13 +115,11 @@ class Gate:
     def _admit(self, session: str, address: str) -> None:
         """Note who it is, unless they have enough under way."""
         waiting = Counter(event.session_hash for event in self.page._queue.event_ids_to_events.values())
-        self._addresses = {name: self._addresses[name] for name in waiting if name in self._addresses}
         if (mine := waiting[session]) >= MOST_OF_A_SESSION:
             raise Refused(TOO_MANY, f"{mine} clicks of this page are not answered yet; wait until they are")
-        ours = sum(waiting[name] for name, other in self._addresses.items() if other == address)
+        ours = sum(count for other, count in waiting.items() if address_of(other) == address)
         if ours >= MOST_OF_AN_ADDRESS:
             raise Refused(TOO_MANY, f"{ours} events of this address are under way; come back in a minute")
-        self._addresses[session] = address
         know(session, address)
         self._joined[session] = time.monotonic()
         if session not in self._watched:

@@ -17,7 +17,7 @@ class PlannedLayer:
         config: what applies to it, or None when it stays in float.
         input_spec: how its input is quantized, or None.
         reason: why it stays in float; empty when it does not.
-            bytes_before, bytes_after: of all its parameters, scales and zero points included.
+        bytes_before, bytes_after: of all its parameters, scales and zero points included.
         parameters: how many it has that no layer before it has.
         multiplications: by its weights for the batch that `plan` was given, or None.
     """

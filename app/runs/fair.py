@@ -22,6 +22,11 @@ def know(session: str, address: str) -> None:
         _addresses.popitem(last=False)
 
 
+def address_of(session: str | None) -> str:
+    """Where a session is from; "" where nobody has said so."""
+    return _addresses.get(session, "")
+
+
 def address() -> str:
     """On whose behalf this thread computes; "" for nobody that is known."""
     return _current.get()
@@ -29,7 +34,7 @@ def address() -> str:
 
 @contextmanager
 def on_behalf_of(session: str | None) -> Iterator[None]:
-    token = _current.set(_addresses.get(session, ""))
+    token = _current.set(address_of(session))
     try:
         yield
     finally:

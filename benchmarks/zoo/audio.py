@@ -1,18 +1,16 @@
 """transformers: what listens, and what follows numbers in time."""
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.zoo.architecture import Architecture
-from benchmarks.zoo.language import made, tokens
+from benchmarks.zoo.language import SMALL, made, tokens
 
 WAVE = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
+    **SMALL,
     "conv_dim": (16, 16, 16),
     "conv_stride": (5, 2, 2),
     "conv_kernel": (10, 3, 3),
@@ -41,10 +39,7 @@ WHISPER = {
     "begin_suppress_tokens": None,
 }
 AST = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
+    **SMALL,
     "max_length": 32,
     "num_mel_bins": 16,
     "patch_size": 8,
@@ -90,10 +85,7 @@ WAVES: dict[str, dict[str, Any]] = {
 
 ZOO = {
     "audio": {
-        **{
-            kind: Architecture(lambda kind=kind, settings=settings: made(kind, **settings), sound)  # type: ignore[misc]
-            for kind, settings in WAVES.items()
-        },
+        **{kind: Architecture(partial(made, kind, **settings), sound) for kind, settings in WAVES.items()},
         "WhisperModel, encoder": Architecture(whisper_encoder, spectrum),
         "WhisperModel": Architecture(lambda: made("WhisperModel", **WHISPER), spectrum_and_words),
         "ASTModel": Architecture(lambda: made("ASTModel", **AST), frames),

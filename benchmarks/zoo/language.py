@@ -1,5 +1,6 @@
 """transformers: encoders, decoders, both, mixtures of experts and state spaces, all of two small layers."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,12 +46,15 @@ def with_cache(batch: int, length: int) -> dict[str, Any]:
     return {"input_ids": tokens(batch, 1), "past_key_values": cache}
 
 
-BERT = {
-    "vocab_size": WORDS,
+SMALL = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 64,
+}
+BERT = {
+    **SMALL,
+    "vocab_size": WORDS,
     "max_position_embeddings": 64,
 }
 LLAMA = {**BERT, "num_key_value_heads": 2}
@@ -141,10 +145,7 @@ BOTH_SIDES: dict[str, dict[str, Any]] = {
 
 
 def _of(models: dict[str, dict[str, Any]], inputs: Any) -> dict[str, Architecture]:
-    return {
-        kind: Architecture(lambda kind=kind, settings=settings: made(kind, **settings), inputs)  # type: ignore[misc]
-        for kind, settings in models.items()
-    }
+    return {kind: Architecture(partial(made, kind, **settings), inputs) for kind, settings in models.items()}
 
 
 ZOO = {

@@ -1,5 +1,6 @@
 """transformers, timm and torchvision: what looks at images."""
 
+from functools import partial
 from typing import Any
 
 import timm
@@ -9,13 +10,10 @@ import transformers
 from torch import Tensor, nn
 
 from benchmarks.zoo.architecture import Architecture
-from benchmarks.zoo.language import made, sentences
+from benchmarks.zoo.language import SMALL, made, sentences
 
 VIT = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
+    **SMALL,
     "image_size": 32,
     "patch_size": 8,
 }
@@ -165,7 +163,7 @@ ZOO = {
     "vision": {
         **{
             kind: Architecture(
-                lambda kind=kind, settings=settings: made(kind, **settings),  # type: ignore[misc]
+                partial(made, kind, **settings),
                 pixels,
                 (2, side := 64 if kind == "LevitModel" else 32),
                 (3, side),
@@ -174,7 +172,7 @@ ZOO = {
         },
         **{
             kind: Architecture(
-                lambda kind=kind, settings=settings: made(kind, **settings),  # type: ignore[misc]
+                partial(made, kind, **settings),
                 pixels,
                 (2, 64),
                 (3, 64 if kind == "MobileViTModel" else 96),
