@@ -83,12 +83,13 @@ def _whole(program: torch.export.ExportedProgram | None) -> Iterator[None]:
     from torch.onnx._internal.exporter import _fx_passes
 
     with _tracing:
-        taken_apart = _fx_passes.decompose_with_registry
-        _fx_passes.decompose_with_registry = lambda p, registry: p if p is program else taken_apart(p, registry)
+        passes: Any = _fx_passes
+        taken_apart = passes.decompose_with_registry
+        passes.decompose_with_registry = lambda p, registry: p if p is program else taken_apart(p, registry)
         try:
             yield
         finally:
-            _fx_passes.decompose_with_registry = taken_apart
+            passes.decompose_with_registry = taken_apart
 
 
 def _needs_decomposing(program: torch.export.ExportedProgram, registry: Any) -> bool:
