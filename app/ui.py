@@ -20,11 +20,12 @@ from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC, module_view, static_path
 from app.gate import Gate, is_alive
 from app.handlers import THREADS
+from app.lab import devices
 from app.lab.points import MOST_BYTES
 from app.runs.messages import to_json
 from app.runs.queue import exclusive
 from app.runs.run import stop, stop_all
-from app.settings import DEFAULTS, NAMES, parse_address
+from app.settings import CHOICES, DEFAULTS, NAMES, parse_address
 
 PAGE = STATIC / "page"
 HEAD_STYLE = PAGE / "head.css"  # which Gradio does not rewrite
@@ -85,9 +86,15 @@ def leave_chapter(request: gr.Request) -> None:
 
 def head() -> str:
     """What the page needs before Gradio is there: the list of chapters, and the module that opens one of them."""
+    is_choice = len(CHOICES["device"]) > 1
+    offered = [name for name in NAMES if name != "device" or is_choice]
+    # A choice of devices is always in the address: another machine has other devices, and says which it lacks.
     catalogue = {
-        "chapters": [{"key": c.key, "title": c.title, "lead": c.lead, "uses": c.uses} for c in CHAPTERS],
-        "defaults": DEFAULTS,
+        "chapters": [
+            {"key": c.key, "title": c.title, "lead": c.lead, "uses": [n for n in c.uses if n in offered]}
+            for c in CHAPTERS
+        ],
+        "defaults": DEFAULTS | ({"device": None} if is_choice else {}),
     }
     return f"""
 <style>{HEAD_STYLE.read_text(encoding="utf-8")}</style>
@@ -106,6 +113,9 @@ def serve(host: str, port: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
     page = build()
+    if devices.resident(DEFAULTS["device"]) != devices.CPU:
+        print(f"Starting the GPU, once: {devices.title(DEFAULTS['device'])}.", flush=True)
+        devices.start(DEFAULTS["device"])
     launch(page, host, port)
     print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
     # so that the first to export need not wait for it

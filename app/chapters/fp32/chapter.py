@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "The FP32 baseline"
 LEAD = "What the network reaches in 32-bit floats, and why not more: the bar for all that follows."
-USES = ("noise", "seed", "width", "learning_rate")
+USES = ("noise", "seed", "width", "learning_rate", "device")
 
 
 def build(session: Session) -> None:

@@ -14,6 +14,7 @@ const IN_WORDS = {
   seed: (value) => `seed ${value}`,
   width: (value) => `width ${value}`,
   learning_rate: (value) => `learning rate ${value}`,
+  device: (value) => `on ${value}`,
 };
 
 export function mount(view, props) {
