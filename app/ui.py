@@ -20,11 +20,12 @@ from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC, module_view, static_path
 from app.gate import Gate, is_alive
 from app.handlers import THREADS
+from app.lab import devices
 from app.lab.points import MOST_BYTES
 from app.runs.messages import to_json
 from app.runs.queue import exclusive
 from app.runs.run import stop, stop_all
-from app.settings import DEFAULTS, NAMES, parse_address
+from app.settings import CHOICES, DEFAULTS, NAMES, parse_address
 from export.read import web
 
 PAGE = STATIC / "page"
@@ -86,9 +87,12 @@ def leave_chapter(request: gr.Request) -> None:
 
 def head() -> str:
     """What the page needs before Gradio is there: the list of chapters, and the module that opens one of them."""
+    is_choice = len(CHOICES["device"]) > 1
+    offered = [name for name in NAMES if name != "device" or is_choice]
+    # A choice of devices is always in the address: another machine has other devices, and says which it lacks.
     catalogue = {
-        "chapters": [{"key": c.key, "title": c.title, "uses": c.uses} for c in CHAPTERS],
-        "defaults": DEFAULTS,
+        "chapters": [{"key": c.key, "title": c.title, "uses": [n for n in c.uses if n in offered]} for c in CHAPTERS],
+        "defaults": DEFAULTS | ({"device": None} if is_choice else {}),
     }
     return f"""
 <style>.gradio-container {{ width: 100%; }} /* until Gradio brings our style sheets */</style>
@@ -107,6 +111,9 @@ def serve(host: str, port: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
     page = build()
+    if devices.resident(DEFAULTS["device"]) != devices.CPU:
+        print(f"Starting the GPU, once: {devices.title(DEFAULTS['device'])}.", flush=True)
+        devices.start(DEFAULTS["device"])
     launch(page, host, port)
     print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
     # so that the first to export need not wait for it

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from app.lab import devices
 from app.lab.fit import Experiment, Settings
 
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def to_json(settings: Settings) -> str:
     """Error against the sine and parameters of the FP32 network after its last step."""
-    experiment = Experiment(settings, "cpu")
+    experiment = Experiment(settings, devices.CPU)
     *_, record = experiment.run(every=settings.steps)
     parameters = experiment.models["fp32"].state_dict()
     network: dict[str, Any] = {

@@ -12,7 +12,7 @@ from app.session import Session
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "The FP32 baseline"
-USES = ("noise", "seed", "width", "learning_rate")
+USES = ("noise", "seed", "width", "learning_rate", "device")
 
 
 def build(session: Session) -> None:

@@ -20,7 +20,7 @@ from app.session import Session, up_to_date
 
 HERE = Path(__file__).parent
 TITLE = "One step, taken apart"
-USES = ("bits", "granularity", "scale")
+USES = ("bits", "granularity", "scale", "device")
 
 STRIDES = (1, 25, 100)
 
