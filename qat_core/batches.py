@@ -35,6 +35,17 @@ def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return tuple(batch), {}
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside what torch.compile, DataParallel and DistributedDataParallel put around it."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
+            model = inside
+        else:
+            return model
+
+
 @contextmanager
 def in_evaluation(*models: nn.Module) -> Iterator[None]:
     """Every module answers as in evaluation, and is in its own mode again afterwards."""

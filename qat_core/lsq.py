@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import SMALLEST_SCALE, dequantize_, round_to_codes
-from qat_core.processes import only_looks, without_numbers
+from qat_core.processes import only_looks
 from qat_core.source import Source, StatefulSource
 from qat_core.ste import where_not_clamped
 
@@ -145,17 +145,14 @@ class LearnedScale(StatefulSource):
         self.begin.zero_()
 
     def _has_seen_all(self) -> bool:
-        return self._without_numbers() or bool((self.seen != NOTHING).all())
+        return self.without_numbers() or bool((self.seen != NOTHING).all())
 
     def _has_begun(self) -> bool:
-        if not (self.settled or self._without_numbers()):
+        if not (self.settled or self.without_numbers()):
             self.settled = not self.calibrating and bool((self.seen == NUMBERS).all())
             if self.settled and self.zero_point is not None:
                 self.zero_point.round_()  # a mean of several lies between two codes
         return self.settled
-
-    def _without_numbers(self) -> bool:
-        return self.seen.is_meta or without_numbers()
 
     @torch.no_grad()
     def restart(self) -> None:

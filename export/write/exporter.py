@@ -15,7 +15,7 @@ from export.read.kernels import Kernels, expected_kernels, find_kernels, see_act
 from export.read.requires import unmet
 from export.read.runtime import NO_INTEGER_KERNELS, Setup
 from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
-from export.write.call import Call, unwrapped
+from export.write.call import Call
 from export.write.checks import (
     check_arguments,
     check_batch,
@@ -28,6 +28,7 @@ from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.storage import StoredLayer, as_settings, default_opset, stored_layers
+from qat_core.batches import unwrapped
 
 
 def export_onnx(

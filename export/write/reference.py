@@ -45,10 +45,16 @@ def reference(model: nn.Module, call: Call) -> Reference:
     """The reference of a prepared or converted model.
 
     Raises:
-        ValueError: it was not prepared, no quantized layer is reached, an activation quantizer has seen no data, or
-            the model answers something else than tensors.
+        ValueError: it was not prepared, a weight is not float32, no quantized layer is reached, an activation quantizer
+            has seen no data, or the model answers something else than tensors.
     """
     require_prepared(model)
+    for name, layer in quantized_layers(model):
+        for part, weight, _ in layer.quantized_weights():
+            if weight.dtype != torch.float32:
+                raise ValueError(
+                    f"the {part} of layer {name or 'model'!r} is {weight.dtype}; expected torch.float32: model.float()"
+                )
     try:
         left, answers = _not_run(copied(model).cpu().eval(), call)
     except Exception:  # the branches of torch.cond cannot be watched; what a stranger's forward raises comes again
@@ -56,11 +62,11 @@ def reference(model: nn.Module, call: Call) -> Reference:
     free_copies(model)
     twin = flattened(copied(model).cpu().eval(), call)
     for name, is_read in left.items():
-        layer = twin.get_submodule(name)
-        assert isinstance(layer, QuantLayer)
-        for part, weight, quantizer in layer.quantized_weights() if is_read else ():
-            layer._parameters[part] = nn.Parameter(quantizer(weight).detach(), requires_grad=False)
-        in_float(layer)
+        unused = twin.get_submodule(name)
+        assert isinstance(unused, QuantLayer)
+        for part, weight, quantizer in unused.quantized_weights() if is_read else ():
+            unused._parameters[part] = nn.Parameter(quantizer(weight).detach(), requires_grad=False)
+        in_float(unused)
     if next(quantized_layers(twin), None) is None:
         raise ValueError(
             f"{type(model).__name__} calls none of its {len(left)} quantized layers, {next(iter(left))!r} first"

@@ -271,9 +271,11 @@ def test_oscillations_are_those_of_the_parameters_that_the_model_has_now(how):
     assert tracker.report()[0].oscillating > 0.4
 
 
-def test_scales_that_an_earlier_optimizer_does_not_know_are_said():
-    with pytest.warns(UserWarning, match="prepare made 2 learned scales, which an optimizer made before"):
+def test_parameters_that_an_earlier_optimizer_does_not_know_are_said():
+    with pytest.warns(UserWarning, match=r"made 2 parameters, 0\.weight_quantizer\..* which an optimizer made before"):
         prepare(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), QATConfig(QuantSpec(scale="learned")), inplace=True)
+    with pytest.warns(UserWarning, match=r"made 2 parameters, 0\.weight first"):
+        prepare(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), inplace=True, fold=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         prepare(nn.Linear(2, 2), QATConfig(QuantSpec(scale="learned")))

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from export import check_parity, export_onnx
-from export.write.call import Call, answers, flat, flattened, replaced, unwrapped
+from export.write.call import Call, answers, flat, flattened, replaced
 from qat_core import QATConfig, QuantSpec, calibrate, prepare
-from qat_core.batches import arguments
+from qat_core.batches import arguments, unwrapped
 
 A, B, C = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
 Pair = namedtuple("Pair", ["left", "right"])
