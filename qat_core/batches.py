@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -16,7 +17,9 @@ def call(model: nn.Module, batch: Any) -> Any:
     positional, named = arguments(batch)
     try:
         return model(*positional, **named)
-    except TypeError as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, AttributeError, RuntimeError) as error:
         given = ", ".join([*(type(x).__name__ for x in positional), *map(str, named)])
         raise ValueError(
             f"{type(model).__name__} cannot be called with a batch of ({given}): {error}; expected the arguments of "

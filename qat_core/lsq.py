@@ -61,7 +61,7 @@ class LSQuantize(torch.autograd.Function):
 
 def gradient_factor(elements: int, quant_max: int) -> float:
     """1 / sqrt(N * quant_max), N elements to a scale: Esser et al. 2020, section 2.2."""
-    return 1 / math.sqrt(elements * max(quant_max, 1))
+    return 1 / math.sqrt(max(elements, 1) * max(quant_max, 1))
 
 
 class LearnedScale(StatefulSource):

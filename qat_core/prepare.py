@@ -154,7 +154,7 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
             finite.
     """
     require_prepared(model)
-    if isinstance(batches, Mapping):
+    if isinstance(batches, Mapping) or not hasattr(batches, "__iter__"):
         raise ValueError(f"batches is a {type(batches).__name__}; expected an iterable of batches, such as [batch]")
     ranges = [module for module in model.modules() if isinstance(module, StatefulSource) and is_of_activations(module)]
     for observer in ranges:

@@ -126,7 +126,10 @@ def answers(answer: Any, model: str) -> dict[str, Tensor]:
     paths, tensors = flat(answer)
     if others or not tensors:
         raise ValueError(f"{model} answers {', '.join(others) or 'no tensor'}; expected tensors")
-    return dict(zip(_names(paths, "output"), tensors, strict=True))
+    named = dict(zip(_names(paths, "output"), tensors, strict=True))
+    if found := [name for name, tensor in named.items() if tensor.is_complex()]:
+        raise ValueError(f"{model} answers complex numbers, {found[0]!r}; expected real ones: torch.view_as_real")
+    return named
 
 
 def flat(value: Any) -> tuple[list[Path], list[Tensor]]:

@@ -21,6 +21,7 @@ from export.write.checks import (
     check_batch,
     check_declared,
     check_mode,
+    check_names,
     names_in_file,
 )
 from export.write.parity import answers_alike, assert_same_values, parity_of
@@ -91,7 +92,9 @@ def export_onnx(
     names = names_in_file(call.names, list(made.expected), input_names, output_names)
 
     def graph_of(shapes: Declared | None) -> onnx.ModelProto:
-        return to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
+        proto = to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
+        check_names(proto)
+        return proto
 
     def holds(proto: onnx.ModelProto, other: Sequence[Tensor]) -> bool:
         return answers_alike(converted, proto, other)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from export.read.files import first_line
 from export.write.call import Call, FlatForward, flattened
 from export.write.conv1d import as_linear
 from export.write.tensors import free_copies, to_numpy
@@ -45,8 +46,8 @@ def reference(model: nn.Module, call: Call) -> Reference:
     """The reference of a prepared or converted model.
 
     Raises:
-        ValueError: it was not prepared, a weight is not float32, no quantized layer is reached, an activation quantizer
-            has seen no data, or the model answers something else than tensors.
+        ValueError: it was not prepared or does not take the inputs, a weight is not float32, no quantized layer is
+            reached, an activation quantizer has seen no data, or the model answers something else than tensors.
     """
     require_prepared(model)
     for name, layer in quantized_layers(model):
@@ -58,7 +59,7 @@ def reference(model: nn.Module, call: Call) -> Reference:
     try:
         left, answers = _not_run(copied(model).cpu().eval(), call)
     except Exception:  # the branches of torch.cond cannot be watched; what a stranger's forward raises comes again
-        left, answers = {}, _named_outputs(flattened(copied(model).cpu().eval(), call), call)
+        left, answers = {}, _unwatched(model, call)
     free_copies(model)
     twin = flattened(copied(model).cpu().eval(), call)
     for name, is_read in left.items():
@@ -78,6 +79,19 @@ def reference(model: nn.Module, call: Call) -> Reference:
     answering = converted if same else as_linear(_with_weights_of(model, copy.deepcopy(converted)))
     as_linear(converted)
     return Reference(converted, answering, _named_outputs(copy.deepcopy(answering), call), list(left))
+
+
+def _unwatched(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
+    """What the model answers."""
+    twin = flattened(copied(model).cpu().eval(), call)
+    try:
+        return _named_outputs(twin, call)
+    except ValueError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{name} {tuple(x.shape)}" for name, x in zip(call.names, call.tensors, strict=True))
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{type(model).__name__} cannot be called with {given}: {said}") from error
 
 
 def _not_run(model: nn.Module, call: Call) -> tuple[dict[str, bool], dict[str, NDArray[Any]]]:

@@ -290,3 +290,11 @@ def test_convert_says_that_quantization_is_off(scale):
         convert(model)
     schedule.load_state_dict({"steps": 10})
     assert convert(model).weight[0].unique().numel() <= 4
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_an_expert_without_data_has_a_gradient_of_zeros(scale):
+    model = prepare(nn.Linear(4, 2), config(scale))
+    model(torch.randn(8, 4))
+    model(torch.empty(0, 4)).sum().backward()
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())
