@@ -103,15 +103,17 @@ def _as_it_was_on_error(model: nn.Module) -> Iterator[None]:
         raise
 
 
-def copied(model: nn.Module, otherwise: str = "") -> nn.Module:
-    """A deep copy; results of a call that the model has kept come without the way they were computed.
+def copied(model: nn.Module, otherwise: str = "", shared: Mapping[Tensor, Tensor] | None = None) -> nn.Module:
+    """A deep copy, which has the values of `shared` in the place of its keys.
+
+    Results of a call that the model has kept come without the way they were computed.
 
     Raises:
         ValueError: it cannot be copied; the message names what stands in the way and says what to do `otherwise`.
     """
     try:
-        kept = {id(x): x.detach().clone() for module in model.modules() for x in _results(vars(module), set())}
-        return copy.deepcopy(model, kept)
+        new = {id(x): x.detach().clone() for module in model.modules() for x in _results(vars(module), set())}
+        return copy.deepcopy(model, new | {id(old): own for old, own in (shared or {}).items()})
     except Exception as error:
         culprit = next(filter(None, map(_uncopyable, *zip(*model.named_modules(), strict=True))), "")
         expected = "a model that can" + (f", or {otherwise}" if otherwise else "")
