@@ -11,10 +11,9 @@ def node() -> str:
     Raises:
         OSError: there is none.
     """
-    if path := shutil.which("node"):
-        return path
+    if found := shutil.which("node"):
+        return found
     package = find_spec("playwright")
-    path = Path(package.origin).parent / "driver" / "node" if package and package.origin else Path("nowhere")
-    if not path.exists():
-        raise OSError("there is no Node.js here, and no playwright, which brings one")
-    return str(path)
+    if package and package.origin and (path := Path(package.origin).with_name("driver") / "node").exists():
+        return str(path)
+    raise OSError("there is no Node.js here, and no playwright, which brings one")
