@@ -29,6 +29,7 @@ from app.settings import CHOICES, DEFAULTS, NAMES, parse_address
 from export.read import web
 
 PAGE = STATIC / "page"
+HEAD_STYLE = PAGE / "head.css"  # which Gradio does not rewrite
 TITLE = "Quantization-aware training, step by step"
 KEYS = tuple(chapter.key for chapter in CHAPTERS)
 VISITORS_IN_LINE = 100
@@ -91,11 +92,14 @@ def head() -> str:
     offered = [name for name in NAMES if name != "device" or is_choice]
     # A choice of devices is always in the address: another machine has other devices, and says which it lacks.
     catalogue = {
-        "chapters": [{"key": c.key, "title": c.title, "uses": [n for n in c.uses if n in offered]} for c in CHAPTERS],
+        "chapters": [
+            {"key": c.key, "title": c.title, "lead": c.lead, "uses": [n for n in c.uses if n in offered]}
+            for c in CHAPTERS
+        ],
         "defaults": DEFAULTS | ({"device": None} if is_choice else {}),
     }
     return f"""
-<style>.gradio-container {{ width: 100%; }} /* until Gradio brings our style sheets */</style>
+<style>{HEAD_STYLE.read_text(encoding="utf-8")}</style>
 <meta name="tutorial" content="{html.escape(TITLE)}">
 <script type="application/json" id="catalogue">{json.dumps(catalogue).replace("<", "&lt;")}</script>
 <script type="module" src="gradio_api/file={static_path(PAGE / "address.js")}"></script>
@@ -161,7 +165,8 @@ def end() -> NoReturn:
 
 def style_sheets() -> list[Path]:
     """What chapters share comes first, so that a chapter may say otherwise."""
-    return [*sorted(STATIC.glob("*/*.css")), *sorted(FOLDER.glob("*/*.css"))]
+    shared = (sheet for sheet in STATIC.glob("*/*.css") if sheet != HEAD_STYLE)
+    return [*sorted(shared), *sorted(FOLDER.glob("*/*.css"))]
 
 
 def theme() -> gr.themes.Base:

@@ -17,7 +17,7 @@ from export import check
 from export.read.draw.nibbles import offset_of
 from export.read.graph import Graph
 from export.read.web import runtime
-from tests.browser.chapters import MINUS, done, is_question, open_page
+from tests.browser.chapters import MINUS, done, is_question, open_page, unfold_settings
 from tests.browser.test_page import button, fits_the_width, open_chapter
 
 PATIENCE = 60_000  # an export on a busy machine
@@ -165,6 +165,7 @@ def look_at_the_nibbles(page: Page, path: Path) -> None:
 def what_is_shown_says_of_which_network_it_is(page: Page) -> None:
     words = page.locator("#exported .outdated")
     expect(words).to_have_text("")
+    unfold_settings(page)
     page.locator("#bits").get_by_label("2", exact=True).check()
     expect(words).to_contain_text("are of INT4 per tensor, seed 0, noise 0.1, step 0. The page has moved on to INT2")
     page.locator("#bits").get_by_label("4", exact=True).check()

@@ -27,6 +27,7 @@ from export.read.receipt import read
 
 HERE = Path(__file__).parent
 TITLE = "onnxruntime"
+LEAD = "A file is worth what it answers elsewhere: the proof, and what each form of it costs in time."
 USES = ()  # no setting of the page
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 NOTHING_YET = "There is no file yet: press Export in the chapter before this one."

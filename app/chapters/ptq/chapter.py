@@ -22,6 +22,7 @@ from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "Naive PTQ"
+LEAD = "Rounding a trained network costs nothing. Guess what 4 bits do to its curve, then look."
 USES = ("noise", "seed", "width", "learning_rate", "device")
 
 BITS = (8, 4, 3, 2)

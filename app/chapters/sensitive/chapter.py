@@ -25,6 +25,7 @@ from qat_core import Mix, PlannedLayer, frontier, suggest
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "Sensitive layers"
+LEAD = "Some layers bear rounding worse than others. Find them, and spend the bytes where they count."
 # Not the bits: every width of WIDTHS is measured.
 USES = ("granularity", "scale", "noise", "seed", "width", "learning_rate", "device")
 

@@ -29,6 +29,7 @@ from export import ParityError, audit
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "Your turn"
+LEAD = "Your own curve, your own module, and six questions."
 USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate", "device")
 
 SECONDS_A_FRAME = 0.04  # ten steps; the 2,000 take eight seconds
