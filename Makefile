@@ -15,10 +15,10 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 .PHONY: app test quick matrix check bench zoo picture pretrained clean
 .DELETE_ON_ERROR:
 
-app: $(VENV)/app.stamp
+app: $(VENV)/app.stamp $(VENV)/web.stamp
 	$(BIN)/python -m app
 
-test: $(VENV)/dev.stamp $(VENV)/chromium.stamp
+test: $(VENV)/dev.stamp $(VENV)/chromium.stamp $(VENV)/web.stamp
 	$(PYTEST) $(ARGS)
 
 quick: $(VENV)/dev.stamp
@@ -63,6 +63,10 @@ $(VENV)/dev.stamp: requirements-dev.txt requirements.txt constraints.txt | $(BIN
 $(VENV)/chromium.stamp: tests/browser/chromium.py $(VENV)/dev.stamp
 	$(BIN)/python -m tests.browser.chromium
 	@touch $@
+
+# onnxruntime for browsers; without it all works but what is done in the visitor's browser
+$(VENV)/web.stamp: export/read/web/runtime.py | $(VENV)/app.stamp
+	-$(BIN)/python -m export.read.web && touch $@
 
 picture: $(VENV)/app.stamp
 	$(BIN)/python -m app.lab --out out

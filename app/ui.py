@@ -27,6 +27,7 @@ from app.runs.messages import to_json
 from app.runs.queue import exclusive
 from app.runs.run import stop, stop_all
 from app.settings import CHOICES, DEFAULTS, NAMES, RANGES, WHOLE, parse_address
+from export.read import web
 
 PAGE = STATIC / "page"
 HEAD_STYLE = PAGE / "head.css"  # which Gradio does not rewrite
@@ -54,7 +55,8 @@ class Page(gr.Blocks):
 
 def build() -> gr.Blocks:
     """The whole page."""
-    gr.set_static_paths([STATIC, *FOLDER.glob("*/*.js")])  # file by file: no Python is served
+    # file by file: no Python is served
+    gr.set_static_paths([STATIC, *FOLDER.glob("*/*.js"), *web.FOLDER.glob("*.js"), web.runtime.folder()])
     page = Page(title=TITLE, analytics_enabled=False, delete_cache=(DAY, DAY))
     with page, gr.Row(elem_id="frame"):
         nav = module_view(PAGE / "nav.js", TITLE, elem_id="nav")
