@@ -35,6 +35,27 @@ def comparison(settings: Settings, record: StepRecord, path: str | os.PathLike[s
     figure.savefig(Path(path), dpi=144)
 
 
+def fits(settings: Settings, record: StepRecord, path: str | os.PathLike[str]) -> None:
+    """Points of one's own and the three fits, over the range of x that the points have."""
+    xs, ys = zip(*settings.points, strict=True)
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    panel = figure.subplots()
+    panel.plot(xs, ys, ".", color="#94a3b8", markersize=3, label="your points")
+    for model, (colour, style, label) in LOOKS.items():
+        curve = record.curves[model]
+        error = record.metrics["mse_train"][model] ** 0.5
+        grid = [min(xs) + (max(xs) - min(xs)) * i / (len(curve) - 1) for i in range(len(curve))]
+        panel.plot(grid, curve, style, color=colour, linewidth=2, label=f"{label}, typical error {error:.3g}")
+    reach = (max(ys) - min(ys)) / 2 or 1.0
+    panel.set_ylim(min(ys) - reach, max(ys) + reach)
+    panel.set_title(f"{settings.bits:g} bits a weight")
+    panel.set_xlabel("x")
+    panel.set_ylabel("y")
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.legend(frameon=False)
+    figure.savefig(Path(path), dpi=144)
+
+
 def pareto(found: Mapping[tuple[Any, ...], tuple[Ratio, float]], path: str | os.PathLike[str]) -> None:
     """Error against bytes, both as multiples of float32's, a point for each recipe with its interval.
 
