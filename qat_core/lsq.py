@@ -37,7 +37,7 @@ from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 
 RATE = 2.0  # octaves that a scale moves where its parameter moves by 1
-NOTHING, ZEROS, NUMBERS = 0.0, 1.0, 2.0
+ZEROS, NOTHING, NUMBERS = -1.0, 0.0, 1.0
 SMALLEST_NORM = 2.0**-40
 NORMAL_NUMBERS = 1024
 
@@ -101,7 +101,7 @@ class LearnedScale(StatefulSource):
 
     zero_point: Tensor | None
     begin: Tensor  # log2 of the scale that was found
-    seen: Tensor  # for each scale NOTHING, ZEROS or NUMBERS
+    seen: Tensor  # for each scale ZEROS, NOTHING or NUMBERS; in an average, its size says how much of `begin` is data
 
     def __init__(self, initial: Source, shape: torch.Size, symmetric: bool, power_of_two: bool) -> None:
         super().__init__()
@@ -138,25 +138,27 @@ class LearnedScale(StatefulSource):
         if self.initial.only_zeros:
             return
         with torch.no_grad():
-            self._begin(x, ZEROS if waited else NUMBERS)
+            self._begin(x, on_zeros=waited)
 
-    def _begin(self, x: Tensor, most: float) -> None:
+    def _begin(self, x: Tensor, on_zeros: bool) -> None:
         begin, zero_point, seen = self._found(x)
         self.begin.copy_(begin)
-        self.seen.copy_(seen.clamp(max=most))
+        self.seen.copy_(seen.abs() * ZEROS if on_zeros else seen)
         if self.zero_point is not None and zero_point is not None:
             self.zero_point.copy_(zero_point)
 
     def _found(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """`begin`, zero point and `seen` once x has been seen as well."""
         nothing = self.seen == NOTHING
+        share = torch.where(nothing, NUMBERS, self.seen.abs())
+        before = self.begin / share
         scale, zero_point = self.initial.covering(x) if self._has_seen_all() else self.initial.qparams(x)
         begin = scale.detach().log2() - self.log2_begin(x, RATE * self.log2_growth.detach())
-        grown = (nothing | ((self.seen == ZEROS) & (begin > self.begin))) & begin.isfinite()
+        grown = (nothing | ((self.seen < 0) & (begin > before))) & begin.isfinite()
         if zero_point is not None and self.zero_point is not None:
-            zero_point = torch.where(grown, zero_point, self.zero_point)
+            zero_point = torch.where(grown, zero_point, (self.zero_point / share).round())
         seen = torch.where(scale > 2 * SMALLEST_SCALE, NUMBERS, ZEROS)
-        return torch.where(grown, begin, self.begin), zero_point, torch.where(grown & nothing, seen, self.seen)
+        return torch.where(grown, begin, before), zero_point, torch.where(grown & nothing, seen, self.seen.sign())
 
     def _has_seen_all(self) -> bool:
         return self._without_numbers() or bool((self.seen != NOTHING).all())
@@ -164,6 +166,8 @@ class LearnedScale(StatefulSource):
     def _has_begun(self) -> bool:
         if not (self.settled or self._without_numbers()):
             self.settled = not self.calibrating and bool((self.seen == NUMBERS).all())
+            if self.settled and self.zero_point is not None:
+                self.zero_point.round_()  # a mean of several lies between two codes
         return self.settled
 
     def _without_numbers(self) -> bool:

@@ -35,7 +35,7 @@ def synchronize(model: nn.Module) -> nn.Module:
                 f"{len(mine)}; expected the same prepared model in each"
             )
     for name, source in sources.items():
-        filled = [others[name] for others in everyone if others[name]["seen"] > 0]
+        filled = [others[name] for others in everyone if others[name]["seen"] != 0]
         if filled and isinstance(source, MovingRange):
             source.low.copy_(min(state["low"] / state["seen"] for state in filled))
             source.high.copy_(max(state["high"] / state["seen"] for state in filled))

@@ -103,6 +103,16 @@ def code_range(data_type: int) -> tuple[int, int]:
     return (0, codes - 1) if data_type in UNSIGNED else (-codes // 2, codes // 2 - 1)
 
 
+def narrow_type(table: NDArray[np.generic]) -> int | None:
+    """The type of codes of which a table, (256, codes in a byte), says which lie in a byte; None if it says no such."""
+    for data_type, bits in INTEGER_BITS.items():
+        if bits < 8 and table.shape == (256, 8 // bits):
+            codes = unpack(bytes(range(256)), bits, signed=data_type not in UNSIGNED)
+            if np.array_equal(table.ravel(), codes):
+                return data_type
+    return None
+
+
 def unpack(data: bytes, bits: int, signed: bool) -> NDArray[np.int32]:
     """Codes of 2, 4 or 8 bits out of bytes, lowest bits first; wider ones out of little-endian words."""
     if bits > 8:

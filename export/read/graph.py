@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.read.codes import INTEGER_BITS, UINT2, PackedTensor, packed_bytes, unpack
 from export.read.files import Source, load
+from export.read.lookup import Lookup, find_lookup
 
 SHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}  # the same numbers in another shape
 MOVES = SHAPES | {"Slice", "Split", "Gather", "Identity", "MaxPool"}  # some of the numbers, none of them changed
@@ -100,10 +101,18 @@ class Graph:
         return [dims.index(batch) if batch in dims else None for dims in self.axes.values()]
 
     @cached_property
+    def lookups(self) -> dict[str, Lookup]:
+        """Output of the operator that it begins with -> lookup of rows of codes."""
+        found = ((node, find_lookup(self, node)) for node in self.every)
+        return {node.output[0]: lookup for node, lookup in found if lookup is not None}
+
+    @cached_property
     def packed(self) -> dict[str, PackedTensor]:
         """Name -> quantized tensor, in the order in which the graph reads them."""
         found: dict[str, PackedTensor] = {}
         for node in self.every:
+            if node.output and (lookup := self.lookups.get(node.output[0])) is not None:
+                found.setdefault(node.input[0], lookup.tensor)
             place = QUANTIZERS.get(node.op_type, {}).get("codes")
             name = "" if place is None else node.input[place]
             if name in self.tensors and name not in found and self.tensors[name].data_type in INTEGER_BITS:
@@ -119,6 +128,10 @@ class Graph:
             for role, place in QUANTIZERS.get(node.op_type, {}).items()
             if place < len(node.input)
         }
+        for lookup in self.lookups.values():
+            roles[lookup.tensor.name] = "codes"
+            if lookup.tensor.zero_point:
+                roles[lookup.tensor.zero_point] = "zero_point"
         for tensor in self.packed.values():
             roles.update(dict.fromkeys(tensor.scales, "scale"))
         return {name: roles[name] for name in self.tensors if name in roles}

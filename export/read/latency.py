@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 
 from export.read.codes import PackedTensor
 from export.read.graph import Graph
+from export.read.lookup import Lookup
 from export.read.receipt import ReceiptError, read, sample_inputs
 from export.read.requires import raise_if_too_old
 from export.read.runtime import InputsError, Setup, run, session
@@ -113,8 +114,11 @@ def as_float(graph: Graph) -> onnx.ModelProto:
     twin.CopyFrom(graph.model)
     source: dict[str, str] = {}  # codes of activations -> the numbers they were made from
     nodes: list[onnx.NodeProto] = []
+    rows = {lookup.numbers: lookup for lookup in graph.lookups.values()}
     for node in twin.graph.node:
-        if node.op_type == "QuantizeLinear":
+        if node.output[0] in rows:
+            nodes.append(_float_lookup(node, rows[node.output[0]], twin))
+        elif node.op_type == "QuantizeLinear":
             source[node.output[0]] = node.input[0]
         elif node.op_type == "DequantizeLinear" and node.input[0] in source:
             nodes.append(helper.make_node("Identity", [source[node.input[0]]], list(node.output), name=node.name))
@@ -137,6 +141,15 @@ def _float_matmul(node: onnx.NodeProto, stored: PackedTensor, twin: onnx.ModelPr
     if bias:
         nodes.append(helper.make_node("Add", [product, bias[0]], list(node.output), name=f"{node.name}/Add"))
     return nodes
+
+
+def _float_lookup(node: onnx.NodeProto, lookup: Lookup, twin: onnx.ModelProto) -> onnx.NodeProto:
+    """What a lookup ends in becomes one of float rows; what is in front of it, nobody reads any more."""
+    name = f"{lookup.tensor.name}/float"
+    if all(tensor.name != name for tensor in twin.graph.initializer):
+        values = np.ascontiguousarray(lookup.tensor.as_weight(lookup.tensor.values))
+        twin.graph.initializer.append(numpy_helper.from_array(values, name))
+    return helper.make_node("Gather", [name, lookup.indices], list(node.output), name=node.name)
 
 
 def _roundings(graph: Graph) -> int:

@@ -27,7 +27,8 @@ from export.write.parity import answers_alike, assert_same_values, parity_of
 from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.reference import reference
-from export.write.storage import StoredLayer, as_settings, default_opset, stored_layers
+from export.write.settings import as_settings
+from export.write.storage import StoredLayer, default_opset, stored_layers
 
 
 def export_onnx(

@@ -68,7 +68,7 @@ def to_qdq(
     passes.RemoveUnusedNodesPass()(model)
     needed = {buffers[name][0].name for name in model.graph.initializers if buffers.get(name, (None, ""))[1] == "codes"}
     with quiet():
-        _simplify(model)
+        _simplify(model, buffers)
     _store_activations(model, buffers)
     _name(model, buffers, input_names, output_names, opset_version)
     if lost := needed - model.graph.initializers.keys():
@@ -174,10 +174,18 @@ def _number(value: ir.Value) -> float:
     return float(value.const_value.numpy())
 
 
-def _simplify(model: ir.Model) -> None:
-    """Fold constants and drop what nobody reads; equal initializers stay apart, so each keeps its own name."""
+def _simplify(model: ir.Model, buffers: Buffers) -> None:
+    """Fold constants and drop what nobody reads; equal initializers stay apart, so each keeps its own name.
+
+    Rows of a table that are always the same stay codes.
+    """
+
+    def should_fold(node: ir.Node) -> bool | None:
+        is_lookup = node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in buffers
+        return False if is_lookup else None
+
     passes.InlinePass()(model)
-    onnxscript.optimizer.fold_constants(model)
+    onnxscript.optimizer.fold_constants(model, should_fold=should_fold)
     for simplify in (
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]

@@ -5,7 +5,6 @@ for one that holds its scale; `storage.py` says which. Both call a marker operat
 untouched and one line of onnxscript turns into QuantizeLinear and DequantizeLinear. Training never sees a marker.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -18,9 +17,10 @@ from export.write.call import replace_forward
 from export.write.matmul_nbits import DOMAIN, OP_TYPE
 from export.write.recurrent import recurrence
 from export.write.storage import StoredLayer, StoredTensor
+from export.write.tensors import twin
 from qat_core import FakeQuantize
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
-from qat_core.layers import QuantEmbeddingBag, QuantLayer
+from qat_core.layers import QuantEmbedding, QuantEmbeddingBag, QuantLayer
 from qat_core.sequence import QuantGRU, QuantLSTM
 
 
@@ -51,6 +51,19 @@ class Codes(_StandIn):
         if half_shift:
             y = from_groups((y + stored.spec.shift) * self.scale, stored.shape)
         return y if y.shape == stored.shape else y.reshape(stored.shape)
+
+
+class Rows(_StandIn):
+    """The codes of a table, of which only the rows that are looked up become numbers."""
+
+    def forward(self, indices: Tensor) -> Tensor:
+        """(...) -> (..., columns)."""
+        stored, spec = self.stored, self.stored.spec
+        zero_point = self._buffers.get("zero_point")
+        y: Tensor = torch.ops.qat.rows(
+            indices, self.codes, self.scale, zero_point, stored.row_bits, spec.symmetric, spec.shift, stored.shape[1]
+        )
+        return y
 
 
 class Activation(_StandIn):
@@ -107,13 +120,14 @@ def with_stand_ins(
     Returns:
         The copy, and each of its buffers, by every name it has: what it is of, and its role there.
     """
-    exporting = copy.deepcopy(converted)
+    exporting = twin(converted)
     made: dict[StoredTensor, nn.Module] = {}
     for stored in layers:
         layer = exporting.get_submodule(stored.name)
         assert isinstance(layer, QuantLayer)
         for (part, _, _), weight in zip(layer.quantized_weights(), stored.weights, strict=True):
-            layer._modules[f"{part}_quantizer"] = made.setdefault(weight, (Blocks if weight.kernel else Codes)(weight))
+            kind = Rows if weight.row_bits else Blocks if weight.kernel else Codes
+            layer._modules[f"{part}_quantizer"] = made.setdefault(weight, kind(weight))
         if stored.kernel:
             layer._modules["input_quantizer"] = None
             replace_forward(layer, partial(_product, layer))
@@ -126,7 +140,9 @@ def with_stand_ins(
         elif layer.input_quantizer is not None:
             layer._modules["input_quantizer"] = ActivationInFloat(layer.input_quantizer)
         layer.__dict__["quantized"] = partial(_quantized, layer)
-        if isinstance(layer, QuantEmbeddingBag):
+        if isinstance(layer, QuantEmbedding) and stored.weights[0].row_bits:
+            replace_forward(layer, layer.weight_quantizer.forward)
+        elif isinstance(layer, QuantEmbeddingBag):
             replace_forward(layer, partial(_bag, layer))
         elif isinstance(layer, QuantLSTM | QuantGRU):
             replace_forward(layer, partial(recurrence, layer))
@@ -158,13 +174,20 @@ def _quantized(layer: QuantLayer, x: Tensor) -> tuple[Tensor, Tensor, Tensor | N
 def _bag(
     layer: QuantEmbeddingBag, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None
 ) -> Tensor:
-    """`nn.EmbeddingBag` on bags of one size, (bags, size), as lookup and reduction; other calls as they are.
+    """`nn.EmbeddingBag` on bags of one size, (bags, size), as lookup and reduction; others on the rows looked up.
 
     The exporter's own form is a loop over the bags.
     """
+    quantizer = layer.weight_quantizer
+    by_row = isinstance(quantizer, Rows)
     if input.dim() != 2 or per_sample_weights is not None or layer.padding_idx is not None:
-        return QuantEmbeddingBag.forward(layer, input, offsets, per_sample_weights)
-    rows = F.embedding(input, layer.weight_quantizer(layer.latent("weight")))  # (bags, size, embedding_dim)
+        if not by_row:
+            return QuantEmbeddingBag.forward(layer, input, offsets, per_sample_weights)
+        places = torch.arange(input.numel(), device=input.device).reshape(input.shape)
+        options = (layer.norm_type, layer.scale_grad_by_freq, layer.mode, layer.sparse)
+        rows = quantizer(input.flatten())  # (indices, embedding_dim)
+        return F.embedding_bag(places, rows, offsets, None, *options, per_sample_weights, layer.include_last_offset)
+    rows = quantizer(input) if by_row else F.embedding(input, quantizer(layer.latent("weight")))
     if layer.mode == "max":
-        return rows.amax(1)
+        return rows.amax(1)  # of (bags, size, embedding_dim)
     return rows.sum(1) if layer.mode == "sum" else rows.mean(1)

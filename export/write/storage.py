@@ -2,23 +2,30 @@
 
 weight      integer codes of the forward pass in the narrowest type that onnxruntime gets right, or packed for
             MatMulNBits where the flavour asks for it and the kernel fits; tied weights are stored once
+table       whose rows are looked up and nothing else: codes in bytes, row by row, so that a call unpacks its own rows
 bias        INT32 codes in units of input scale x weight scale, where the input is quantized; else float32
 activation  scale and zero point of QuantizeLinear; None where it has no form for them
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from export.write.matmul_nbits import MatMulNBits, in_blocks, kernel_of
+from export.write.matmul_nbits import MatMulNBits, in_blocks, kernel_of, pack_rows
 from qat_core import FakeQuantize, QuantSpec
 from qat_core.affine import quantize, to_groups
-from qat_core.layers import QuantConvTranspose1d, QuantConvTranspose2d, QuantLayer, quantized_layers
+from qat_core.layers import (
+    QuantConvTranspose1d,
+    QuantConvTranspose2d,
+    QuantEmbedding,
+    QuantEmbeddingBag,
+    QuantLayer,
+    quantized_layers,
+)
 
 FIRST_OPSET, LAST_OPSET = 21, 25  # the first has INT4
 INT2_OPSET = 25
@@ -43,6 +50,7 @@ class StoredTensor:
         shape: of what it stands for.
         axis, block_size: of DequantizeLinear.
         kernel: how MatMulNBits reads it; None for DequantizeLinear.
+        row_bits: of a code, where rows are looked up before they become numbers; 0 elsewhere.
     """
 
     name: str
@@ -53,6 +61,7 @@ class StoredTensor:
     axis: int = 0
     block_size: int = 0
     kernel: MatMulNBits | None = None
+    row_bits: int = 0
 
     def name_of(self, role: str) -> str:
         """The initializer that holds a part."""
@@ -128,9 +137,11 @@ def stored_layers(
         kernel, reason = (found, "") if isinstance(found, MatMulNBits) else (None, found)
         for part, weight, quantizer in layer.quantized_weights():
             if quantizer not in tensors:
-                dtype = _weight_type(
-                    quantizer.spec, list(readers[quantizer].values()), storage, opset_version, processor
-                )
+                who = list(readers[quantizer].values())
+                if all(_is_table(reader) for reader in who):
+                    tensors[quantizer] = _table(prefix + part, quantizer, weight, storage)
+                    continue
+                dtype = _weight_type(quantizer.spec, who, storage, opset_version, processor)
                 tensors[quantizer] = _weight(prefix + part, quantizer, weight, layer.axis, dtype, kernel)
         weights = tuple(tensors[quantizer] for _, _, quantizer in layer.quantized_weights())
         bias, activation = _bias(f"{prefix}bias", layer), _activation(input_name(name), layer)
@@ -220,6 +231,30 @@ def _weight(
     return StoredTensor(name, spec, parts, dtype, weight.shape, axis, block_size)
 
 
+def _is_table(layer: QuantLayer) -> bool:
+    """Does it look rows up, wherever it reads its weight? A bag that leaves some out has to know the whole table."""
+    if isinstance(layer, QuantEmbeddingBag):
+        return layer.padding_idx is None
+    return isinstance(layer, QuantEmbedding)
+
+
+def _table(name: str, quantizer: FakeQuantize, weight: Tensor, storage: str | None) -> StoredTensor:
+    """Codes (rows, width) or (rows, groups, width): bytes, each of one code or of several where groups fill them."""
+    spec = quantizer.spec
+    bits = 8 if storage == "int8" else spec.storage_bits
+    if spec.granularity == "per_group" and spec.group_size * bits % 8:
+        bits = 8
+    scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
+    codes = to_groups(quantizer.codes(weight), spec)
+    if bits < 8:
+        codes = pack_rows(codes.flatten(0, -2).int() & (1 << bits) - 1, bits).reshape(*codes.shape[:-1], -1)
+    parts = {"codes": codes, "scale": scale}
+    if zero_point is not None:
+        parts["zero_point"] = zero_point.to(torch.uint8)
+    dtype = ir.DataType.INT8 if codes.dtype == torch.int8 else ir.DataType.UINT8
+    return StoredTensor(name, spec, parts, dtype, weight.shape, row_bits=bits)
+
+
 def _bias(name: str, layer: QuantLayer) -> StoredTensor | None:
     """INT32 codes in the unit of the layer's accumulator, input scale x weight scale: () or (out,).
 
@@ -246,26 +281,3 @@ def _activation(name: str, layer: QuantLayer) -> StoredTensor | None:
     zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
     parts = {"scale": scale, "zero_point": zero_point.to(torch.int8 if spec.symmetric else torch.uint8)}
     return StoredTensor(name, spec, parts, narrowest_type(8, spec.symmetric), scale.shape)
-
-
-def as_settings(layers: Sequence[StoredLayer]) -> dict[str, Any]:
-    """For the receipt: the specs of all layers, with the names of those that share them, and kernels if asked for."""
-    settings: dict[str, Any] = {}
-    if any(layer.kernel for layer in layers):
-        settings["kernels"] = {
-            **{layer.name: layer.kernel.as_settings() for layer in layers if layer.kernel},
-            **{layer.name: {"kernel": "QDQ", "reason": layer.reason} for layer in layers if not layer.kernel},
-        }
-    shared: dict[str, dict[str, Any]] = {}
-    for layer in layers:
-        specs = {"weight": _changes(layer.weights[0].spec)}
-        if layer.layer.input_quantizer is not None:
-            specs["activation"] = _changes(layer.layer.input_quantizer.spec)
-        shared.setdefault(repr(specs), {"names": [], **specs})["names"].append(layer.name)
-    return {**settings, "layers": list(shared.values())}
-
-
-def _changes(spec: QuantSpec) -> dict[str, Any]:
-    """What differs from QuantSpec's defaults, and the bits."""
-    values = {f.name: (getattr(spec, f.name), f.default) for f in fields(spec)}
-    return {name: value for name, (value, default) in values.items() if name == "bits" or value != default}

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from onnxscript import opset21
 from torch import Tensor
 
+from export.read.lookup import codes_in_bytes
 from export.write.recurrent import recurrence_onnx
 
 op: Any = opset21
@@ -21,6 +23,11 @@ torch.library.define(
     "qat::dequantize", "(Tensor codes, Tensor scale, Tensor? zero_point, int axis, int block_size) -> Tensor"
 )
 torch.library.define("qat::quantize_dequantize", "(Tensor x, Tensor scale, Tensor zero_point) -> Tensor")
+torch.library.define(
+    "qat::rows",
+    "(Tensor indices, Tensor codes, Tensor scale, Tensor? zero_point, int bits, bool signed, float shift, int columns)"
+    " -> Tensor",
+)
 
 
 @torch.library.register_fake("qat::dequantize")  # type: ignore[untyped-decorator]
@@ -33,6 +40,11 @@ def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
+@torch.library.register_fake("qat::rows")  # type: ignore[untyped-decorator]
+def _(indices: Tensor, codes: Tensor, scale: Tensor, *settings: Any) -> Tensor:
+    return torch.empty((*indices.shape, settings[-1]), dtype=scale.dtype)
+
+
 def _dequantize_onnx(codes: Any, scale: Any, zero_point: Any, axis: int, block_size: int) -> Any:
     if block_size:
         return op.DequantizeLinear(codes, scale, zero_point, axis=axis, block_size=block_size)
@@ -41,6 +53,46 @@ def _dequantize_onnx(codes: Any, scale: Any, zero_point: Any, axis: int, block_s
 
 def _quantize_dequantize_onnx(x: Any, scale: Any, zero_point: Any) -> Any:
     return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
+
+
+def _rows_onnx(
+    indices: Any,
+    codes: Any,
+    scale: Any,
+    zero_point: Any,
+    bits: int,
+    signed: bool,
+    shift: float,
+    columns: int,
+) -> Any:
+    """The rows of a table that are looked up, each a row of codes first and numbers afterwards.
+
+    Bytes of narrow codes are indices into a table of the codes that each byte holds: standard operators, and half the
+    time of com.microsoft::GatherBlockQuantized.
+
+    Args:
+        codes: (rows, width) or (rows, groups, width), codes of 8 bits or bytes of narrower ones.
+        scale, zero_point: of one number, or such that they fit codes.
+    """
+    leading, groups, width = [0] * len(indices.shape), list(codes.shape[1:-1]), codes.shape[-1] * 8 // bits
+
+    def looked_up(table: Any) -> Any:
+        return op.Gather(table, indices) if len(table.shape) else table
+
+    y = looked_up(codes)
+    if bits < 8:
+        table = op.Constant(value=ir.tensor(codes_in_bytes(bits, signed)))
+        y = op.Reshape(op.Gather(table, op.Cast(y, to=ir.DataType.INT32)), [*leading, *groups, width])
+    y = op.Cast(y, to=ir.DataType.FLOAT)
+    if zero_point is not None:
+        y = op.Sub(y, op.Cast(looked_up(zero_point), to=ir.DataType.FLOAT))
+    if shift:
+        y = op.Add(y, shift)
+    y = op.Mul(y, looked_up(scale))
+    if groups:
+        width *= groups[0]
+        y = op.Reshape(y, [*leading, width])
+    return y if width == columns else op.Slice(y, [0], [columns], [-1])
 
 
 def _linear_onnx(x: Any, weight: Any, bias: Any = None) -> Any:
@@ -71,6 +123,7 @@ def _reciprocal_onnx(x: Any) -> Any:
 TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.qat.dequantize.default: _dequantize_onnx,
     torch.ops.qat.quantize_dequantize.default: _quantize_dequantize_onnx,
+    torch.ops.qat.rows.default: _rows_onnx,
     torch.ops.aten.linear.default: _linear_onnx,
     # A partial has no signature, so torch takes it unasked: torch 2.8 cannot compare one with sizes that vary.
     torch.ops.aten.view.default: partial(_view_onnx),

@@ -79,7 +79,9 @@ def _boxes_and_edges(graph: Graph) -> tuple[dict[str, _Box], list[Edge], list[bo
     roles, tensors = graph.roles, graph.tensors
     boxes: dict[str, _Box] = {}
     producers: dict[str, str] = {}
+    carriers: set[str] = set()  # boxes that hand codes on
     weights: set[str] = set()  # boxes that no input reaches
+    codes = frozenset[str]().union(*(lookup.codes for lookup in graph.lookups.values()))
     edges, integer = [], []
     for value in graph.model.graph.input:
         if value.name not in tensors:
@@ -110,9 +112,11 @@ def _boxes_and_edges(graph: Graph) -> tuple[dict[str, _Box], list[Edge], list[bo
         if read and weights.issuperset(read):
             weights.add(key)
         boxes[key] = box
+        if node.op_type == "QuantizeLinear" or not codes.isdisjoint(node.output):
+            carriers.add(key)
         for source in read:
             edges.append(Edge(source, key, 1.0 if source in weights else SPINE))
-            integer.append(boxes[source].kind == "codes" or boxes[source].title == "QuantizeLinear")
+            integer.append(boxes[source].kind == "codes" or source in carriers)
         producers.update(dict.fromkeys(node.output, key))
     for value in graph.model.graph.output:
         if producers.get(value.name) in boxes:
