@@ -112,6 +112,11 @@ class LearnedScale(StatefulSource):
         self.register_buffer("zero_point", None if symmetric else torch.zeros(stored))
         self.register_buffer("seen", torch.full(stored, NOTHING))
 
+    @property
+    def log2_scale(self) -> nn.Parameter:
+        """`log2_growth` by its former name, for code that knows it by that."""
+        return self.log2_growth
+
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         begin, zero_point = self.begin, self.zero_point
         if not (self.settled or self._has_begun()) and not (self.training and self._has_seen_all()):
