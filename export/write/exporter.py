@@ -9,6 +9,7 @@ import onnx
 from torch import Tensor, nn
 
 from export.read.compare import ParityReport
+from export.read.costs import MANY_ROUNDS, ROUNDS, speed_of
 from export.read.files import Target, write, writing
 from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels, see_activations
@@ -29,6 +30,7 @@ from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.settings import as_settings
 from export.write.storage import StoredLayer, default_opset, stored_layers
+from export.write.tensors import to_numpy
 
 
 def export_onnx(
@@ -44,6 +46,7 @@ def export_onnx(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     dynamic_shapes: Any = None,
+    min_speedup: float | None = None,
 ) -> ParityReport:
     """Write a model as ONNX with QuantizeLinear / DequantizeLinear nodes, and prove that it answers the same.
 
@@ -66,10 +69,12 @@ def export_onnx(
         input_names, output_names: of all tensors that go in and come out, in the order of forward's arguments and of
             the answer; None is the names of arguments, keys and fields, and "output" with a number where there is none.
         dynamic_shapes: which axes vary, as in torch.export.export; None finds out.
+        min_speedup: refuse a file that is not so many times as fast as float32 at the shapes of the example, on this
+            machine and one thread.
 
     Returns:
-        onnxruntime against PyTorch on the example inputs, at every optimization level; with flavor "ort" or storage
-        "int8" also the quick kernels that onnxruntime was seen to run.
+        onnxruntime against PyTorch on the example inputs, at every optimization level, and how fast the file is beside
+        float32; with flavor "ort" or storage "int8" also the quick kernels that onnxruntime was seen to run.
 
     Raises:
         ValueError: the model was not prepared, has quantizers that are switched off, is in training mode and answers
@@ -79,8 +84,9 @@ def export_onnx(
         ParityError: the codes or the outputs differ; nothing is written.
         KernelError: this onnxruntime does not run the quick kernels that the flavor or the storage is for; nothing is
             written.
+        SpeedError: the file is slower than `min_speedup`; the message names the layers that cost; nothing is written.
     """
-    check_arguments(flavor, storage, opset_version)
+    check_arguments(flavor, storage, opset_version, min_speedup)
     model = unwrapped(model)
     call = Call.of(model, example_inputs)
     made, inputs = reference(model, call), call.tensors
@@ -122,9 +128,12 @@ def export_onnx(
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
         if processor != "any":
             settings["processor"] = processor
+        arrays = [to_numpy(t) for t in inputs]
+        speed = speed_of(target, graph, arrays, setup, ROUNDS if min_speedup is None else MANY_ROUNDS)
+        speed.raise_if_below(min_speedup)
         attach_receipt(graph, target, converted, inputs, expected, report, settings, setup)
         write(proto, target)
-    return report
+    return replace(report, speed=speed)
 
 
 def _kernels_of(graph: Graph, layers: Sequence[StoredLayer], target: Path) -> Kernels:

@@ -28,7 +28,7 @@ function table({ title, rows }) {
   table.append(element("caption", "", title));
   const slowest = Math.max(...rows.map(({ milliseconds }) => milliseconds));
   const body = table.createTBody();
-  for (const { flavor, milliseconds, times, bytes, answers } of rows) {
+  for (const { flavor, milliseconds, compared, bytes, answers } of rows) {
     const [name, about] = FLAVORS[flavor];
     const head = headCell("", "row");
     head.append(element("span", "level", name), element("span", "about", about));
@@ -36,17 +36,11 @@ function table({ title, rows }) {
     bar.style.width = `${(100 * milliseconds) / slowest}%`;
     const time = element("td", "time");
     time.append(element("span", "level", `${short(milliseconds)} ms`), bar);
-    if (flavor !== "fp32") time.append(element("span", "about", compared(times)));
+    if (flavor !== "fp32") time.append(element("span", "about", compared));
     const amount = element("td", "amount");
     amount.append(element("span", "", `${grouped(bytes)} bytes`));
     if (answers) amount.append(element("span", "level", answers === "broken" ? "✗ broken" : `✓ ${answers}`));
     body.insertRow().append(head, time, amount);
   }
   return table;
-}
-
-/** @param {number} times  as fast as float32 */
-function compared(times) {
-  if (Math.abs(Math.log(times)) < Math.log(1.1)) return "about the same";
-  return times > 1 ? `${short(times)} times faster` : `${short(1 / times)} times slower`;
 }

@@ -1,0 +1,61 @@
+"""How a file's speed beside float32 is said, everywhere in the same words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+ALIKE = 1.1  # a ratio nearer to 1 than this is no difference
+NAMED, LEAST_SHARE = 3, 0.1  # layers in the sentence, each with so much of what is lost
+
+
+class SpeedError(RuntimeError):
+    """A file is slower than it was asked to be; the message says by how much, and which layers cost."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One file beside float32, on this machine.
+
+    Attributes:
+        times: as fast as float32, the median over rounds.
+        milliseconds, float_milliseconds: of one call, likewise.
+        threads: within an operator.
+        costly: where it is slower: layer -> milliseconds that it takes longer than in float32, the costliest first.
+        why: layer -> why.
+    """
+
+    times: float
+    milliseconds: float
+    float_milliseconds: float
+    threads: int = 1
+    costly: Mapping[str, float] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """One sentence."""
+        threads = "one thread" if self.threads == 1 else f"{self.threads or 'all'} threads"
+        figures = f"{self.milliseconds:.2g} against {self.float_milliseconds:.2g} ms on {threads} here"
+        return f"{compared(self.times)} ({figures}){self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """Which layers cost, and why; empty where nothing is lost."""
+        lost = sum(self.costly.values())
+        named = [name for name, cost in self.costly.items() if cost >= LEAST_SHARE * lost][:NAMED]
+        if not named:
+            return ""
+        reasons = dict.fromkeys(self.why[name] for name in named if name in self.why)
+        because = f", since {' and '.join(reasons)}" if reasons else ""
+        costs = "costs" if len(named) == 1 else "cost"
+        return f": {', '.join(name or 'the model' for name in named)} {costs} the most{because}"
+
+    def raise_if_below(self, least: float | None) -> None:
+        """Raises SpeedError if the file is slower than so many times as fast as float32."""
+        if least is not None and self.times < least:
+            raise SpeedError(f"the file is {self.times:.2f} times as fast as float32, expected {least:g}: {self}")
+
+
+def compared(times: float) -> str:
+    """How a ratio to float32 is said, wherever it is said."""
+    if max(times, 1 / times) < ALIKE:
+        return "about as fast as float32"
+    return f"{times:.2g} times as fast as float32" if times > 1 else f"{1 / times:.2g} times slower than float32"
