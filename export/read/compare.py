@@ -15,7 +15,7 @@ from export.read.proof import Proof
 from export.read.rows import cosine, same_class, touched
 from export.read.runtime import LEVELS, Setup, run, session
 from export.read.sample import Sample
-from export.read.speed import Speed
+from export.read.speed import Choice, Speed, summary
 
 Outcome = Literal["exact", "rounding", "broken"]
 PUBLISHED = {"beyond_tolerance": "code_mismatches", "divergence": "parting"}  # keys of --json, which scripts read
@@ -117,6 +117,7 @@ class ParityReport:
         unmet: what the file needs and this machine has not, a sentence each.
         rewritten: what was changed since the receipt was written, by a tool that kept the answers.
         speed: beside float32, where it was measured.
+        choices: with flavor "auto" the form of each layer, and why.
     """
 
     tolerances: list[float]
@@ -130,6 +131,7 @@ class ParityReport:
     rewritten: str = ""
     in_float: Sequence[str] = ()
     speed: Speed | None = None
+    choices: Sequence[Choice] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -199,7 +201,7 @@ class ParityReport:
         """Where the answers part, what is proven, which kernels run, how fast, what is not met, what the file takes."""
         left = f"in float, since their layers are not called or do not alone read them: {', '.join(self.in_float)}"
         sizes = ", ".join(f"{name} [{', '.join(map(str, axes))}]" for name, axes in self.axes.items())
-        known = (self.divergence, self.proof, self.kernels, self.speed, *self.unmet)
+        known = (self.divergence, self.proof, self.kernels, summary(self.choices), self.speed, *self.unmet)
         return "; ".join(str(fact) for fact in (*known, self.in_float and left, sizes and f"takes {sizes}") if fact)
 
     @property

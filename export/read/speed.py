@@ -1,6 +1,7 @@
 """How a file's speed beside float32 is said, everywhere in the same words."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 ALIKE = 1.1  # a ratio nearer to 1 than this is no difference
@@ -16,8 +17,8 @@ class Speed:
     """One file beside float32, on this machine.
 
     Attributes:
-        times: as fast as float32, the median over rounds.
-        milliseconds, float_milliseconds: of one call, likewise.
+        times: as fast as float32.
+        milliseconds, float_milliseconds: of one call, the quickest round.
         threads: within an operator.
         costly: where it is slower: layer -> milliseconds that it takes longer than in float32, the costliest first.
         why: layer -> why.
@@ -52,6 +53,34 @@ class Speed:
         """Raises SpeedError if the file is slower than so many times as fast as float32."""
         if least is not None and self.times < least:
             raise SpeedError(f"the file is {self.times:.2f} times as fast as float32, expected {least:g}: {self}")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The form of one layer in a file of the flavor "auto".
+
+    Attributes:
+        layer: its name.
+        form: "qdq", "int8", "ort" or "float".
+        milliseconds: form -> what the layer took in it, in one call; without those that it cannot have or that this
+            machine does not run as they were meant.
+    """
+
+    layer: str
+    form: str
+    milliseconds: Mapping[str, float]
+
+    def __str__(self) -> str:
+        others = ", ".join(f"{form} {took:.2g} ms" for form, took in self.milliseconds.items() if form != self.form)
+        took = f" {self.milliseconds[self.form]:.2g} ms" if self.form in self.milliseconds else ""
+        return f"{self.layer or 'the model'} as {self.form}{took}" + (f" ({others})" if others else "")
+
+
+def summary(choices: Sequence[Choice]) -> str:
+    """How many layers have which form; nothing where none was chosen."""
+    counts = Counter(choice.form for choice in choices)
+    forms = ", ".join(f"{count} as {form}" for form, count in counts.items())
+    return f"of {len(choices)} layers {forms}, the quickest form of each here" if choices else ""
 
 
 def compared(times: float) -> str:

@@ -20,8 +20,10 @@ from export.write.tensors import free_copies, to_numpy
 def check_arguments(
     flavor: str, storage: str | None, opset_version: int | None, min_speedup: float | None = None
 ) -> None:
-    if flavor not in ("qdq", "ort"):
-        raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq' or 'ort'")
+    if flavor not in ("qdq", "ort", "auto"):
+        raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq', 'ort' or 'auto'")
+    if flavor == "auto" and storage is not None:
+        raise ValueError(f"flavor='auto' with storage={storage!r}; expected storage=None, which it chooses itself")
     if storage not in (None, "int8"):
         raise ValueError(f"storage={storage!r} is not supported; expected None or 'int8'")
     if min_speedup is not None and not 0 < min_speedup < math.inf:

@@ -1,7 +1,7 @@
 """export_onnx: trace, prove, write."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels, see_activations
 from export.read.requires import unmet
 from export.read.runtime import NO_INTEGER_KERNELS, Setup
+from export.read.speed import Choice
+from export.write.auto import choose
 from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
 from export.write.call import Call, unwrapped
 from export.write.checks import (
@@ -57,7 +59,8 @@ def export_onnx(
         path: where the file goes, a path or an open binary file. It is written only after its parity has been proved.
         flavor: "qdq", standard operators only; or "ort", in which Linear layers are com.microsoft::MatMulNBits, for
             speed in onnxruntime: with float32 activations, or with 8-bit ones for layers trained with dynamic per-group
-            activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq".
+            activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq". "auto" measures, and takes
+            for each layer the form that is quickest here at the shapes of the example, float32 where no small one is.
         storage: "int8" keeps narrower codes in INT8, for integer kernels where activations are quantized with static
             scales; None is the narrowest type there is.
         processor: which one the file is for: "any", or "vnni" for x86 with VNNI, where 8-bit weights that meet 8-bit
@@ -92,9 +95,21 @@ def export_onnx(
     made, inputs = reference(model, call), call.tensors
     converted, expected = made.answering, list(made.expected.values())
     check_mode(model, converted, inputs, expected)
-    layers = stored_layers(made.converted, flavor, storage, opset_version, processor)
+    names, arrays = (
+        names_in_file(call.names, list(made.expected), input_names, output_names),
+        [to_numpy(t) for t in inputs],
+    )
+    choices: list[Choice] = []
+    if flavor == "auto":
+
+        def fixed(layers: Sequence[StoredLayer]) -> onnx.ModelProto:
+            opset = opset_version or default_opset(layers)
+            return to_qdq(converted, layers, inputs, *names, opset_version=opset)
+
+        choices = choose(made.converted, arrays, fixed, opset_version, processor)
+    forms = {choice.layer: choice.form for choice in choices}
+    layers = stored_layers(made.converted, flavor, storage, opset_version, processor, forms)
     opset = opset_version or default_opset(layers)
-    names = names_in_file(call.names, list(made.expected), input_names, output_names)
 
     def graph_of(shapes: Declared | None) -> onnx.ModelProto:
         return to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
@@ -113,7 +128,7 @@ def export_onnx(
     assert_same_values(graph, layers)
     with writing(path) as target:
         write(proto, target)
-        kernels = _kernels_of(graph, layers, target) if flavor == "ort" or storage == "int8" else None
+        kernels = _kernels_of(graph, layers, target) if flavor != "qdq" or storage == "int8" else None
         lacking = unmet(graph)
         setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
         found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
@@ -126,14 +141,15 @@ def export_onnx(
         if kernels is not None:
             kernels.raise_if_missing()
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
+        if choices:
+            settings["choices"] = [asdict(choice) for choice in choices]
         if processor != "any":
             settings["processor"] = processor
-        arrays = [to_numpy(t) for t in inputs]
         speed = speed_of(target, graph, arrays, setup, ROUNDS if min_speedup is None else MANY_ROUNDS)
         speed.raise_if_below(min_speedup)
         attach_receipt(graph, target, converted, inputs, expected, report, settings, setup)
         write(proto, target)
-    return replace(report, speed=speed)
+    return replace(report, speed=speed, choices=choices)
 
 
 def _kernels_of(graph: Graph, layers: Sequence[StoredLayer], target: Path) -> Kernels:
