@@ -8,16 +8,17 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_OFFLINE := 1
-# A process for each core; whichever is done takes half of what another has left.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+# A process more than there are cores, since one that drives a browser mostly waits; whichever is done takes half of
+# what another has left.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: app test quick matrix check bench zoo picture pretrained clean
 .DELETE_ON_ERROR:
 
-app: $(VENV)/app.stamp
+app: $(VENV)/app.stamp $(VENV)/web.stamp
 	$(BIN)/python -m app
 
-test: $(VENV)/dev.stamp $(VENV)/chromium.stamp
+test: $(VENV)/dev.stamp $(VENV)/chromium.stamp $(VENV)/web.stamp
 	$(PYTEST) $(ARGS)
 
 quick: $(VENV)/dev.stamp
@@ -63,9 +64,14 @@ $(VENV)/chromium.stamp: tests/browser/chromium.py $(VENV)/dev.stamp
 	$(BIN)/python -m tests.browser.chromium
 	@touch $@
 
+# onnxruntime for browsers; without it all works but what is done in the visitor's browser
+$(VENV)/web.stamp: export/read/web/runtime.py | $(VENV)/app.stamp
+	-$(BIN)/python -m export.read.web && touch $@
+
 picture: $(VENV)/app.stamp
 	$(BIN)/python -m app.lab --out out
 	cp out/qat_success.png assets/
 
 pretrained: $(VENV)/app.stamp
 	$(BIN)/python -m app.lab.pretrained app/static/data/pretrained.json
+	$(BIN)/python -m app.lab.recorded app/static/data/recorded.json

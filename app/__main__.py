@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib
 import os
 import socket
 import sys
@@ -33,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     os.environ["GRADIO_SERVER_PORT"] = str(port)  # Gradio reads it too, without a check
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     print("Starting: torch and Gradio take some seconds to load.", flush=True)
-    register_with_zero_gpu()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("spaces")  # ZeroGPU wants to be there before torch
 
     from app.ui import serve
 
@@ -51,17 +53,6 @@ def port_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"port={text!r}; expected a whole number from 1 to 65535")
     return int(text)
-
-
-def register_with_zero_gpu() -> None:
-    """ZeroGPU starts a Space only if it has a GPU function, and `spaces` has to be imported before torch.
-
-    The page trains on the CPU, where a network this small is quicker, so the function is never called.
-    """
-    with contextlib.suppress(ImportError):
-        import spaces
-
-        spaces.GPU(lambda: None)
 
 
 if __name__ == "__main__":

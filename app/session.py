@@ -8,6 +8,7 @@ import gradio as gr
 
 from app.components.controls import choice
 from app.components.module import STATIC, module_view
+from app.lab import devices
 from app.lab.fit import Settings
 from app.runs.messages import frame
 from app.runs.progress import Progress
@@ -63,6 +64,9 @@ def build() -> Session:
             gr.Number(values["seed"], label="Seed", elem_id="seed"),
             gr.Number(values["width"], label="Width of the network", elem_id="width"),
             gr.Number(values["learning_rate"], label="Learning rate", elem_id="learning_rate"),
+            choice(
+                "device", "Trains on", [(devices.title(name), name) for name in CHOICES["device"]], values["device"]
+            ),
         ]
     progress = Progress.start(Settings())
     return Session(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.lab import devices
 from app.lab.fit import Settings
 
 # What the page offers. `Settings` allows more, but a visitor shares the server with others.
@@ -13,6 +14,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "bits": (2, 3, 4, 8),
     "granularity": ("per_tensor", "per_channel"),
     "scale": ("minmax", "mse", "learned"),
+    "device": devices.here(),
 }
 RANGES: dict[str, tuple[float, float]] = {
     "noise": (0, 0.5),
@@ -21,7 +23,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "learning_rate": (0.0001, 1),
 }
 WHOLE = ("seed", "width")
-NAMES = ("bits", "granularity", "noise", "seed", "scale", "width", "learning_rate")
+NAMES = ("bits", "granularity", "noise", "seed", "scale", "width", "learning_rate", "device")
 DEFAULTS: dict[str, Any] = {name: getattr(Settings(), name) for name in NAMES}
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)

@@ -20,13 +20,16 @@ from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC, module_view, static_path
 from app.gate import Gate, is_alive
 from app.handlers import THREADS
+from app.lab import devices
 from app.lab.points import MOST_BYTES
 from app.runs.messages import to_json
 from app.runs.queue import exclusive
 from app.runs.run import stop, stop_all
-from app.settings import DEFAULTS, NAMES, parse_address
+from app.settings import CHOICES, DEFAULTS, NAMES, parse_address
+from export.read import web
 
 PAGE = STATIC / "page"
+HEAD_STYLE = PAGE / "head.css"  # which Gradio does not rewrite
 TITLE = "Quantization-aware training, step by step"
 KEYS = tuple(chapter.key for chapter in CHAPTERS)
 VISITORS_IN_LINE = 100
@@ -41,7 +44,8 @@ MONO = ("SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 def build() -> gr.Blocks:
     """The whole page."""
-    gr.set_static_paths([STATIC, *FOLDER.glob("*/*.js")])  # file by file: no Python is served
+    # file by file: no Python is served
+    gr.set_static_paths([STATIC, *FOLDER.glob("*/*.js"), *web.FOLDER.glob("*.js"), web.runtime.folder()])
     page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY, DAY))
     with page, gr.Row(elem_id="frame"):
         nav = module_view(PAGE / "nav.js", TITLE, elem_id="nav")
@@ -84,12 +88,18 @@ def leave_chapter(request: gr.Request) -> None:
 
 def head() -> str:
     """What the page needs before Gradio is there: the list of chapters, and the module that opens one of them."""
+    is_choice = len(CHOICES["device"]) > 1
+    offered = [name for name in NAMES if name != "device" or is_choice]
+    # A choice of devices is always in the address: another machine has other devices, and says which it lacks.
     catalogue = {
-        "chapters": [{"key": c.key, "title": c.title, "uses": c.uses} for c in CHAPTERS],
-        "defaults": DEFAULTS,
+        "chapters": [
+            {"key": c.key, "title": c.title, "lead": c.lead, "uses": [n for n in c.uses if n in offered]}
+            for c in CHAPTERS
+        ],
+        "defaults": DEFAULTS | ({"device": None} if is_choice else {}),
     }
     return f"""
-<style>.gradio-container {{ width: 100%; }} /* until Gradio brings our style sheets */</style>
+<style>{HEAD_STYLE.read_text(encoding="utf-8")}</style>
 <meta name="tutorial" content="{html.escape(TITLE)}">
 <script type="application/json" id="catalogue">{json.dumps(catalogue).replace("<", "&lt;")}</script>
 <script type="module" src="gradio_api/file={static_path(PAGE / "address.js")}"></script>
@@ -105,6 +115,9 @@ def serve(host: str, port: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
     page = build()
+    if devices.resident(DEFAULTS["device"]) != devices.CPU:
+        print(f"Starting the GPU, once: {devices.title(DEFAULTS['device'])}.", flush=True)
+        devices.start(DEFAULTS["device"])
     launch(page, host, port)
     print(f"Open http://{host}:{port} (Ctrl+C ends it)", flush=True)
     # so that the first to export need not wait for it
@@ -152,7 +165,8 @@ def end() -> NoReturn:
 
 def style_sheets() -> list[Path]:
     """What chapters share comes first, so that a chapter may say otherwise."""
-    return [*sorted(STATIC.glob("*/*.css")), *sorted(FOLDER.glob("*/*.css"))]
+    shared = (sheet for sheet in STATIC.glob("*/*.css") if sheet != HEAD_STYLE)
+    return [*sorted(shared), *sorted(FOLDER.glob("*/*.css"))]
 
 
 def theme() -> gr.themes.Base:

@@ -20,7 +20,7 @@ from export.read.files import FileError, file_bytes
 from export.read.graph import Graph
 from export.read.latency import latency
 from export.read.numbers import arranged, from_npz
-from export.read.pack import pack
+from export.read.pack import PAGES, pack
 from export.read.receipt import ReceiptError, check, read
 from export.read.report import draw, print_audit, print_latency, print_parity
 from export.read.requires import raise_if_too_old
@@ -85,9 +85,13 @@ def inspect_command(args: argparse.Namespace) -> int:
 
 
 def pack_command(args: argparse.Namespace) -> int:
-    """Write the checker itself as one file to hand on: it runs with Python, onnx and onnxruntime."""
+    """Write the checker itself as one file to hand on: check.pyz for Python, check.html for any browser."""
     pack(args.file)
-    print(json.dumps({"file": args.file}) if args.json else f"{args.file}: try `python {args.file} check MODEL.onnx`")
+    in_browser = args.file.lower().endswith(PAGES)
+    advice = (
+        "open it in a browser and drop a model on it" if in_browser else f"try `python {args.file} check MODEL.onnx`"
+    )
+    print(json.dumps({"file": args.file}) if args.json else f"{args.file}: {advice}")
     return 0
 
 

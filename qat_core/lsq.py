@@ -27,7 +27,7 @@ from qat_core.processes import only_looks, without_numbers
 from qat_core.source import Source, StatefulSource
 from qat_core.ste import where_not_clamped
 
-NOTHING, ZEROS, NUMBERS = 0.0, 1.0, 2.0
+ZEROS, NOTHING, NUMBERS = -1.0, 0.0, 1.0
 
 
 class LSQuantize(torch.autograd.Function):
@@ -81,7 +81,7 @@ class LearnedScale(StatefulSource):
 
     zero_point: Tensor | None
     begin: Tensor  # log2 of what was found in a forward pass: a sharded parameter loses what is written to it there
-    seen: Tensor  # for each scale NOTHING, ZEROS or NUMBERS
+    seen: Tensor  # for each scale ZEROS, NOTHING or NUMBERS; in an average, its size says how much of `begin` is data
 
     def __init__(self, initial: Source, shape: torch.Size, symmetric: bool, power_of_two: bool) -> None:
         super().__init__()
@@ -115,25 +115,27 @@ class LearnedScale(StatefulSource):
         if self.initial.only_zeros:
             return
         with torch.no_grad():
-            self._begin(x, ZEROS if waited else NUMBERS)
+            self._begin(x, on_zeros=waited)
 
-    def _begin(self, x: Tensor, most: float) -> None:
+    def _begin(self, x: Tensor, on_zeros: bool) -> None:
         begin, zero_point, seen = self._found(x)
         self.begin.copy_(begin)
-        self.seen.copy_(seen.clamp(max=most))
+        self.seen.copy_(seen.abs() * ZEROS if on_zeros else seen)
         if self.zero_point is not None and zero_point is not None:
             self.zero_point.copy_(zero_point)
 
     def _found(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """`begin`, zero point and `seen` once x has been seen as well."""
         nothing = self.seen == NOTHING
+        share = torch.where(nothing, NUMBERS, self.seen.abs())
+        before = self.begin / share
         scale, zero_point = self.initial.covering(x) if self._has_seen_all() else self.initial.qparams(x)
         begin = scale.detach().log2() - self.log2_scale.detach()
-        grown = (nothing | ((self.seen == ZEROS) & (begin > self.begin))) & begin.isfinite()
+        grown = (nothing | ((self.seen < 0) & (begin > before))) & begin.isfinite()
         if zero_point is not None and self.zero_point is not None:
-            zero_point = torch.where(grown, zero_point, self.zero_point)
+            zero_point = torch.where(grown, zero_point, (self.zero_point / share).round())
         seen = torch.where(scale > 2 * SMALLEST_SCALE, NUMBERS, ZEROS)
-        return torch.where(grown, begin, self.begin), zero_point, torch.where(grown & nothing, seen, self.seen)
+        return torch.where(grown, begin, before), zero_point, torch.where(grown & nothing, seen, self.seen.sign())
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
@@ -148,6 +150,8 @@ class LearnedScale(StatefulSource):
     def _has_begun(self) -> bool:
         if not (self.settled or self._without_numbers()):
             self.settled = not self.calibrating and bool((self.seen == NUMBERS).all())
+            if self.settled and self.zero_point is not None:
+                self.zero_point.round_()  # a mean of several lies between two codes
         return self.settled
 
     def _without_numbers(self) -> bool:

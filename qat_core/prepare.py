@@ -102,14 +102,14 @@ def _as_it_was_on_error(model: nn.Module) -> Iterator[None]:
         raise
 
 
-def copied(model: nn.Module, otherwise: str = "") -> nn.Module:
-    """A deep copy.
+def copied(model: nn.Module, otherwise: str = "", shared: Mapping[Tensor, Tensor] | None = None) -> nn.Module:
+    """A deep copy, which has the values of `shared` in the place of its keys.
 
     Raises:
         ValueError: it cannot be copied; the message names what stands in the way and says what to do `otherwise`.
     """
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, {id(old): new for old, new in (shared or {}).items()})
     except Exception as error:
         culprit = next(filter(None, map(_uncopyable, *zip(*model.named_modules(), strict=True))), "")
         expected = "a model that can" + (f", or {otherwise}" if otherwise else "")

@@ -34,13 +34,13 @@ def synchronize(model: nn.Module) -> nn.Module:
                 f"{len(mine)}; expected the same prepared model in each"
             )
     for name, source in sources.items():
-        filled = [others[name] for others in everyone if others[name]["seen"] > 0]
+        filled = [others[name] for others in everyone if others[name]["seen"] != 0]
         if filled and isinstance(source, MovingRange):
             source.low.copy_(min(state["low"] / state["seen"] for state in filled))
             source.high.copy_(max(state["high"] / state["seen"] for state in filled))
             source.seen.fill_(1)
         elif filled:
-            widest = max(filled, key=lambda state: float(state["log2_scale"]))
+            widest = max(filled, key=lambda state: float(state["log2_scale"] + state["begin"]))
             for key, value in _own(source).items():
                 value.copy_(widest[key])
     return model

@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import settings
@@ -9,6 +11,13 @@ from app.lab.threads import fix_threads
 settings.register_profile("project", deadline=None, print_blob=True)  # a busy machine is not a wrong answer
 settings.load_profile("project")
 fix_threads()
+
+MOST_PROCESSES = 4
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` starts: each has torch, Gradio and mostly a browser in memory."""
+    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
 
 
 @pytest.fixture(autouse=True)

@@ -63,4 +63,4 @@ def test_it_asks_for_a_part_of_what_the_space_installs(installed: Path) -> None:
 
 
 def modules(room: Path) -> set[str]:
-    return {str(path.relative_to(room)) for path in room.rglob("*.py")}
+    return {str(path.relative_to(room)) for path in room.rglob("*") if path.suffix in (".py", ".js", ".html")}

@@ -16,12 +16,14 @@ class Chapter:
     Attributes:
         key: names its folder, and the chapter in the address.
         title: stands above it, and in the list of chapters.
+        lead: what it is about, in a sentence, which comes before all else.
         uses: the settings of the page that it shows.
         build: draws it.
     """
 
     key: str
     title: str
+    lead: str
     uses: tuple[str, ...]
     build: Callable[[Session], None]
 
@@ -29,10 +31,11 @@ class Chapter:
     def of(cls, key: str) -> "Chapter":
         """What `chapter.py` in that folder says of itself."""
         said = import_module(f"{__name__}.{key}.chapter")
-        return cls(key, said.TITLE, said.USES, said.build)
+        return cls(key, said.TITLE, said.LEAD, said.USES, said.build)
 
 
 CHAPTERS = (
+    Chapter.of("start"),  # the front door, which is not counted
     Chapter.of("four_bits"),
     Chapter.of("rounding"),
     Chapter.of("zero_gradient"),

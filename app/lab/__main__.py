@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from app.lab import devices
 from app.lab.figure import comparison
 from app.lab.fit import MODELS, Experiment, Settings, StepRecord, TrainingDiverged
 from app.lab.points import load_csv
@@ -33,6 +34,7 @@ METRICS = {
     "accuracy": "accuracy on images never seen",
     "loss_train": "training loss",
 }
+BESIDE = ("points", "device")  # settings that the printed object does not have in its config
 TITLES = {"fp32": "FP32 baseline", "ptq": "naive PTQ", "qat": "QAT"}
 
 
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.task = args.task or ("points" if args.csv else "sine")
         given: dict[str, Any] = {f.name: getattr(args, f.name, None) for f in fields(Settings)}
         settings = Settings.of(**given)
-        experiment = Experiment(settings, args.device)
+        experiment = Experiment(settings)
         out = Path(args.out)
         out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
@@ -63,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     found = audit(path)
     result: dict[str, Any] = {
-        "config": {name: value for name, value in asdict(settings).items() if name != "points"},
-        "device": experiment.device.type,
+        "config": {name: value for name, value in asdict(settings).items() if name not in BESIDE},
+        "device": settings.device,
         "seconds": round(time.perf_counter() - started, 3),
         **{name: {metric: values[name] for metric, values in record.metrics.items()} for name in MODELS},
         "onnx": {"path": str(path), "bytes": found.file_bytes, "fp32_bytes": found.fp32_bytes},
@@ -128,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--width", type=int, default=64, help="neurons of a hidden layer (default 64)")
     add("--learning-rate", type=float, help="of Adam, before its cosine decay (default 0.01; digits 0.003)")
     add("--scale-factor", type=float, default=1.0, help="multiplies every weight's scale, to see it fail (default 1)")
-    add("--device", default="auto", help="auto (default), cuda, mps or cpu")
+    add("--device", default=devices.AUTO, help="auto (default: the best that is there), cuda, mps, xpu or cpu")
     add("--out", default="out", help="folder for the file, the report and the picture (default out)")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     return parser

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from app.lab import devices
 from app.lab.points import Points, check_points
 from app.lab.tasks import TASKS, Curve, make_task
 from app.lab.threads import fix_threads
@@ -32,10 +33,13 @@ class TrainingDiverged(RuntimeError):
 class Settings:
     """Everything that decides the outcome of a run. `Settings.of(task)` has the defaults of that task.
 
+    Data and first weights are drawn on the CPU, so all devices start alike; their sums differ in the last bits.
+
     Attributes:
         scale_factor: times every weight's scale, to see what a scale that does not fit does: far below 1 most weights
             are clipped, far above 1 most are rounded to 0.
         points: (x, y) pairs, what the task "points" fits; nothing for the other tasks.
+        device: where it is trained; "auto" is the best that this machine has, and the settings bear its name.
 
     Raises:
         ValueError: a value is out of range; the message names it and what was expected.
@@ -53,6 +57,7 @@ class Settings:
     learning_rate: float = 1e-2
     scale_factor: float = 1.0
     points: Points = ()
+    device: str = devices.AUTO
 
     @classmethod
     def of(cls, task: str, **changes: Any) -> "Settings":
@@ -68,6 +73,7 @@ class Settings:
             check_points(self.points)
         elif self.points:
             raise ValueError(f"points for task={self.task!r}; expected none, or task='points'")
+        object.__setattr__(self, "device", devices.check(self.device))
         _ = self.config
         for name, low, high in (("seed", 0, 2**31 - 1), ("steps", 1, 1_000_000), ("width", 1, 4096)):
             value = getattr(self, name)
@@ -130,12 +136,16 @@ class Experiment:
     """Two networks in training, FP32 and QAT, and the PTQ twin of the first.
 
     All start from the same weights and see the same batches: Adam, cosine decay to 0.
+
+    Args:
+        settings: of the run.
+        device: to compute on instead of the one that the settings name.
     """
 
-    def __init__(self, settings: Settings, device: str = "auto") -> None:
+    def __init__(self, settings: Settings, device: str | None = None) -> None:
         fix_threads()
         self.settings = settings
-        self.device = pick_device(device)
+        self.device = devices.place(devices.resident(settings.device) if device is None else devices.check(device))
         self.task = make_task(settings.task, settings.noise, settings.seed, self.device, settings.points)
         self.step = 0
         fp32 = self.task.model(settings.width, settings.seed).to(self.device)
@@ -205,7 +215,7 @@ class Experiment:
         return copied
 
     @classmethod
-    def restore(cls, snapshot: dict[str, Any], device: str = "auto") -> "Experiment":
+    def restore(cls, snapshot: dict[str, Any], device: str | None = None) -> "Experiment":
         """The experiment as it was when `snapshot` was taken."""
         experiment = copy.deepcopy(_at_step_0(snapshot["settings"], device))
         snapshot = copy_tensors(snapshot)
@@ -255,25 +265,9 @@ class Experiment:
 
 
 @lru_cache(maxsize=32)
-def _at_step_0(settings: Settings, device: str) -> Experiment:
+def _at_step_0(settings: Settings, device: str | None) -> Experiment:
     """Remembered, because the search for the best first scales takes longer than 20 steps; copy before you train."""
     return Experiment(settings, device)
-
-
-def pick_device(name: str) -> torch.device:
-    """The named device, or with "auto" the best that is there: cuda, then mps, then cpu.
-
-    Raises:
-        ValueError: the name is unknown, or this machine has no such device.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(device for device, usable in there.items() if usable))
-    if name not in there:
-        raise ValueError(f"device={name!r}; expected auto, {', '.join(there)}")
-    if not there[name]:
-        raise ValueError(f"device={name!r} is not there; this machine has {', '.join(d for d in there if there[d])}")
-    return torch.device(name)
 
 
 def copy_tensors(value: Any) -> Any:

@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.lab import devices
 from app.lab.fit import Settings, TrainingDiverged, copy_tensors
 from app.lab.tasks import make_task
 from app.lab.threads import fix_threads
 from qat_core import QATConfig, prepare
-
-CPU = torch.device("cpu")
 
 
 class Solo:
@@ -38,8 +37,9 @@ class Solo:
         self.settings, self.config = settings, config
         self.steps = settings.steps if steps is None else steps
         self.step = 0
-        self.task = make_task(settings.task, settings.noise, settings.seed, CPU, settings.points)
-        self.model = self.task.model(settings.width, settings.seed)
+        self.device = devices.place(devices.resident(settings.device))
+        self.task = make_task(settings.task, settings.noise, settings.seed, self.device, settings.points)
+        self.model = self.task.model(settings.width, settings.seed).to(self.device)
         if weights is not None:
             self.model.load_state_dict(weights)
         if config is not None:

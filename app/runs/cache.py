@@ -34,8 +34,8 @@ class Recording(Generic[Frame]):
         self.live: Experiment | None = None
         self.bytes = 0
 
-    def add(self, step: int, frame: Frame, live: Experiment) -> None:
-        """Record a frame, at which `live` stands now."""
+    def add(self, step: int, frame: Frame, live: Experiment | None = None) -> None:
+        """Record a frame, at which `live` stands now, if it was trained in this process."""
         self.bytes += held_bytes(frame)
         self.frames[step], self.live = frame, live
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 import export
+from app.lab import devices
 from app.lab.fit import Experiment, Settings
-from app.runs.progress import DEVICE, Progress
+from app.runs.progress import Progress
 from app.runs.queue import exclusive
 from export import KernelError, ParityError, ParityReport
 from export.read.runtime import run, session
@@ -95,7 +96,7 @@ def with_quick(exported: Exported, progress: Progress) -> Exported:
 def _export(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:
     with tempfile.TemporaryDirectory(prefix="qat-") as folder, exclusive():
         path = Path(folder) / "model.onnx"
-        experiment = Experiment.restore(progress.snapshot, DEVICE)
+        experiment = Experiment.restore(progress.snapshot, devices.CPU)
         report = export.export_onnx(experiment.models["qat"], experiment.task.examples, path, flavor=flavor)
         return path.read_bytes(), report
 

@@ -66,6 +66,8 @@ def frame(
         "running": running,
         "problem": problem,
         "note": progress.note(running),
+        "device": progress.device,
+        "speed": two_digits(progress.speed),
         "words": {"fp32": fp32_in_words(record, settings), "qat": qat_in_words(record, settings.bits)},
         "diagnosis": diagnose(record, settings),
         "flips": record.flips,
@@ -143,6 +145,10 @@ def qat_in_words(record: StepRecord, bits: float) -> str:
 
 def significant(value: float) -> float:
     return float(f"{value:.4g}")
+
+
+def two_digits(value: float) -> float:
+    return float(f"{value:.2g}")
 
 
 def to_json(value: dict[str, Any]) -> str:

@@ -106,18 +106,29 @@ def _session(
         raise FileError(f"onnxruntime cannot load {where}: {plain(error)}") from error
 
 
-def run(session: ort.InferenceSession, inputs: Sequence[NDArray[np.generic]]) -> list[NDArray[np.generic]]:
+def run(
+    session: ort.InferenceSession, inputs: Sequence[NDArray[np.generic]], shrink: bool = False
+) -> list[NDArray[np.generic]]:
     """The outputs for inputs given in the order of the graph's.
+
+    Args:
+        shrink: give back what the run took, which onnxruntime else keeps for the next: every weight in float, for one,
+            once for each size of batch.
 
     Raises:
         InputsError: the file does not take them.
     """
     nodes = session.get_inputs()
     try:
-        return list(session.run(None, {node.name: value for node, value in zip(nodes, inputs, strict=True)}))
+        given = {node.name: value for node, value in zip(nodes, inputs, strict=True)}
+        options = ort.RunOptions()
+        if shrink:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        answers = session.run(None, given, options)
     except Exception as error:  # onnxruntime's own errors have no common type
-        takes, given = [(n.type, n.shape) for n in nodes], [(x.dtype.name, x.shape) for x in inputs]
-        raise InputsError(f"the file takes {takes}, given {given}: {plain(error)}") from error
+        takes, gets = [(n.type, n.shape) for n in nodes], [(x.dtype.name, x.shape) for x in inputs]
+        raise InputsError(f"the file takes {takes}, given {gets}: {plain(error)}") from error
+    return [np.array(answer) for answer in answers]  # onnxruntime's own hold the memory of the whole session
 
 
 def plain(error: Exception) -> str:

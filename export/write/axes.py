@@ -212,11 +212,36 @@ def settle(
         held = {name for sizes in other_sizes(tensors, symbols, works) for name in held_by(sizes)}
         fixed = sizes_of(tensors, symbols).keys() - held
         if not fixed:
+            _tie(proto, tensors, symbols, held_by)
             return proto
         shapes = tuple(
             dims and {axis: dim for axis, dim in dims.items() if not fixed & _symbols_in(axes.get(axis, ""))}
             for dims, axes in zip(shapes, symbols, strict=True)
         )
+
+
+def _tie(
+    proto: onnx.ModelProto,
+    tensors: Sequence[Tensor],
+    symbols: Symbols,
+    held_by: Callable[[Mapping[str, int]], set[str]],
+) -> None:
+    """One name for axes that have another size only together.
+
+    torch.export knows of no tie between a table and the places where it is looked up: a mask and the rows of a batch.
+    """
+    sizes = sizes_of(tensors, symbols)
+    names: dict[str, str] = {}
+    for symbol, size in sizes.items():
+        others = [other for other in sizes if other != symbol and sizes[other] == size]
+        groups = itertools.chain.from_iterable(itertools.combinations(others, n) for n in range(len(others) + 1))
+        for group in itertools.islice(groups, MOST_ATTEMPTS if others else 0):
+            together = dict.fromkeys((symbol, *group), other_numbers(size)[0])
+            if held_by(together) == together.keys():
+                first = min((names.get(name, name) for name in together), key=list(sizes).index)
+                names |= dict.fromkeys(together, first)
+                break
+    _rename_symbols(proto, r"[A-Za-z_]\w*", names)
 
 
 def symbols_of(proto: onnx.ModelProto) -> Symbols:
@@ -235,10 +260,14 @@ def name_symbols(proto: onnx.ModelProto) -> None:
             if re.fullmatch(TORCHS_SYMBOL, said):
                 new = "batch" if axis == 0 and "batch" not in names.values() else f"{x.name}_{axis}"
                 names.setdefault(said, new)
+    _rename_symbols(proto, TORCHS_SYMBOL, names)
+
+
+def _rename_symbols(proto: onnx.ModelProto, pattern: str, names: Mapping[str, str]) -> None:
     for value in (*proto.graph.input, *proto.graph.output):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
-                dim.dim_param = re.sub(TORCHS_SYMBOL, lambda found: names.get(found[0], found[0]), dim.dim_param)
+                dim.dim_param = re.sub(pattern, lambda found: names.get(found[0], found[0]), dim.dim_param)
 
 
 def _symbols_in(said: str) -> set[str]:

@@ -1,6 +1,5 @@
 """What is refused before anything is written, each with a sentence that says what was expected."""
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from export.read.distance import default_tolerance, distances
 from export.read.graph import Graph
 from export.write.axes import Declared
 from export.write.storage import FIRST_OPSET, LAST_OPSET
-from export.write.tensors import free_copies, to_numpy
+from export.write.tensors import free_copies, to_numpy, twin
 
 
 def check_arguments(
@@ -54,12 +53,12 @@ def _same(
     converted: nn.Module, training: Sequence[str], inputs: Sequence[Tensor], expected: Sequence[NDArray[Any]]
 ) -> bool:
     """Does the model answer as expected while some of its modules train?"""
-    twin = copy.deepcopy(converted).eval()
-    for name, module in twin.named_modules():
+    other = twin(converted).eval()
+    for name, module in other.named_modules():
         module.training = name in training
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        answers = [to_numpy(y) for y in twin(*(x.clone() for x in inputs))]
-    del twin
+        answers = [to_numpy(y) for y in other(*(x.clone() for x in inputs))]
+    del other
     free_copies(converted)
     if [y.shape for y in answers] != [y.shape for y in expected]:
         return False

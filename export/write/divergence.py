@@ -5,7 +5,6 @@ between two codes: then the next layer sees another code, and every number behin
 and it is the only difference that a faithful file may show; anything else is a fault.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from export.read.distance import default_tolerance, distances, ulp
 from export.read.graph import Graph
 from export.read.runtime import Setup, run, session
 from export.write.storage import input_name
-from export.write.tensors import to_numpy
+from export.write.tensors import to_numpy, twin
 from qat_core import FakeQuantize
 from qat_core.layers import QuantLayer, QuantLinear
 
@@ -188,7 +187,7 @@ def _values(
 @torch.no_grad()
 def watch(converted: nn.Module, inputs: Sequence[Tensor]) -> list[Probe]:
     """Codes of every activation quantizer and outputs of every module that ran once, in the order of the forward."""
-    model = copy.deepcopy(converted).eval()
+    model = twin(converted).eval()
     seen: list[Probe] = []
     for name, module in model.named_modules():
         if isinstance(module, QuantLayer) and (quantizer := module.input_quantizer) is not None:

@@ -95,10 +95,8 @@ def export_onnx(
     made, inputs = reference(model, call), call.tensors
     converted, expected = made.answering, list(made.expected.values())
     check_mode(model, converted, inputs, expected)
-    names, arrays = (
-        names_in_file(call.names, list(made.expected), input_names, output_names),
-        [to_numpy(t) for t in inputs],
-    )
+    names = names_in_file(call.names, list(made.expected), input_names, output_names)
+    arrays = [to_numpy(t) for t in inputs]
     choices: list[Choice] = []
     if flavor == "auto":
 

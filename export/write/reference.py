@@ -17,11 +17,10 @@ from torch import nn
 
 from export.write.call import Call, FlatForward, flattened
 from export.write.conv1d import as_linear
-from export.write.tensors import free_copies, to_numpy
+from export.write.tensors import free_copies, to_numpy, twin
 from qat_core import convert
 from qat_core.layers import QuantLayer, quantized_layers, require_prepared
 from qat_core.plan import in_float
-from qat_core.prepare import copied
 
 
 @dataclass(frozen=True)
@@ -50,28 +49,28 @@ def reference(model: nn.Module, call: Call) -> Reference:
     """
     require_prepared(model)
     try:
-        left, answers = _not_run(copied(model).cpu().eval(), call)
+        left, answers = _not_run(twin(model).cpu().eval(), call)
     except Exception:  # the branches of torch.cond cannot be watched; what a stranger's forward raises comes again
-        left, answers = {}, _named_outputs(flattened(copied(model).cpu().eval(), call), call)
+        left, answers = {}, _named_outputs(flattened(twin(model).cpu().eval(), call), call)
     free_copies(model)
-    twin = flattened(copied(model).cpu().eval(), call)
+    own = flattened(twin(model).cpu().eval(), call)
     for name, is_read in left.items():
-        layer = twin.get_submodule(name)
+        layer = own.get_submodule(name)
         assert isinstance(layer, QuantLayer)
         for part, weight, quantizer in layer.quantized_weights() if is_read else ():
             layer._parameters[part] = nn.Parameter(quantizer(weight).detach(), requires_grad=False)
         in_float(layer)
-    if next(quantized_layers(twin), None) is None:
+    if next(quantized_layers(own), None) is None:
         raise ValueError(
             f"{type(model).__name__} calls none of its {len(left)} quantized layers, {next(iter(left))!r} first"
         )
-    converted = convert(twin, inplace=True)
-    expected = _named_outputs(copy.deepcopy(converted), call)
+    converted = convert(own, inplace=True)
+    expected = _named_outputs(twin(converted), call)
     free_copies(model)
     same = all(np.array_equal(answers[name], y, equal_nan=y.dtype.kind == "f") for name, y in expected.items())
     answering = converted if same else as_linear(_with_weights_of(model, copy.deepcopy(converted)))
     as_linear(converted)
-    return Reference(converted, answering, _named_outputs(copy.deepcopy(answering), call), list(left))
+    return Reference(converted, answering, _named_outputs(twin(answering), call), list(left))
 
 
 def _not_run(model: nn.Module, call: Call) -> tuple[dict[str, bool], dict[str, NDArray[Any]]]:

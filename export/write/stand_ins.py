@@ -5,7 +5,6 @@ for one that holds its scale; `storage.py` says which. Both call a marker operat
 untouched and one line of onnxscript turns into QuantizeLinear and DequantizeLinear. Training never sees a marker.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -18,6 +17,7 @@ from export.write.call import replace_forward
 from export.write.matmul_nbits import DOMAIN, OP_TYPE
 from export.write.recurrent import recurrence
 from export.write.storage import StoredLayer, StoredTensor
+from export.write.tensors import twin
 from qat_core import FakeQuantize
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
 from qat_core.layers import QuantEmbedding, QuantEmbeddingBag, QuantLayer
@@ -129,7 +129,7 @@ def with_stand_ins(
     Returns:
         The copy, and each of its buffers, by every name it has: what it is of, and its role there.
     """
-    exporting = copy.deepcopy(converted)
+    exporting = twin(converted)
     made: dict[StoredTensor, nn.Module] = {}
     for stored in layers:
         layer = exporting.get_submodule(stored.name)

@@ -1,6 +1,5 @@
 """Between torch and numpy."""
 
-import copy
 import gc
 from collections.abc import Sequence
 
@@ -9,16 +8,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from qat_core.layers import quantized_layers
+from qat_core.prepare import copied
+
 LARGE = 2**25  # bytes, from which on a search for garbage takes less time than it saves memory
 
 
 @torch.no_grad()
 def torch_outputs(model: nn.Module, inputs: Sequence[Tensor]) -> list[NDArray[np.generic]]:
     """What a model of tensors answers in evaluation mode on the CPU; the model and the inputs are left as they are."""
-    answer = copy.deepcopy(model).cpu().eval()(*(x.clone() for x in inputs))
+    answer = twin(model).cpu().eval()(*(x.clone() for x in inputs))
     outputs = [to_numpy(output) for output in ((answer,) if isinstance(answer, Tensor) else answer)]
     free_copies(model)
     return outputs
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """A deep copy, but for the weights of quantized layers: it holds those of the model, which no forward changes.
+
+    Raises:
+        ValueError: it cannot be copied.
+    """
+    weights = (p for _, layer in quantized_layers(model) for p in layer.parameters(recurse=False))
+    plain = (p for p in weights if type(p) is nn.Parameter)
+    return copied(model, shared={p: nn.Parameter(p.detach(), p.requires_grad) for p in plain})
 
 
 def free_copies(model: nn.Module) -> None:

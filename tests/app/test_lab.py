@@ -9,7 +9,7 @@ import torch
 
 from app.lab.__main__ import main
 from app.lab.data import Digits, Sine
-from app.lab.fit import Experiment, Settings, TrainingDiverged, pick_device
+from app.lab.fit import Experiment, Settings, TrainingDiverged
 from app.lab.weights import largest_layer, positions
 from export import check
 
@@ -236,14 +236,6 @@ def test_what_is_not_a_number_is_exit_code_2(capsys, arguments):
         main(arguments)
     assert stop.value.code == 2
     assert repr(arguments[1]) in capsys.readouterr().err
-
-
-def test_a_device_that_is_not_there_is_named():
-    if torch.cuda.is_available():
-        assert pick_device("auto").type == "cuda"
-    else:
-        with pytest.raises(ValueError, match="device='cuda' is not there; this machine has"):
-            pick_device("cuda")
 
 
 def test_the_task_is_the_sine_with_the_noise_asked_for():

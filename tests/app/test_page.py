@@ -7,14 +7,11 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import httpx
 import pytest
 from gradio_client import Client
 
-from app.__main__ import register_with_zero_gpu
 from app.components.module import STATIC
 from tests.app.conftest import free_port
 
@@ -78,15 +75,6 @@ def test_a_busy_port_gets_one_sentence() -> None:
     assert answer.returncode == 2
     assert answer.stderr.count("\n") == 1
     assert f"cannot listen on 127.0.0.1, port {port}" in answer.stderr
-
-
-def test_a_space_with_zero_gpu_finds_the_function_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    registered: list[Any] = []
-    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=registered.append))
-    register_with_zero_gpu()
-    assert len(registered) == 1
-    monkeypatch.setitem(sys.modules, "spaces", None)  # as if it were not installed
-    register_with_zero_gpu()
 
 
 def test_a_page_that_trains_ends_at_once_and_quietly() -> None:

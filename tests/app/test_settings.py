@@ -20,11 +20,11 @@ HOSTILE = [
 
 def test_everything_that_the_page_offers_can_be_in_the_address() -> None:
     said = {"bits": "2", "granularity": "per_channel", "noise": "0.25", "seed": "7", "scale": "learned"}
-    said |= {"width": "32", "learning_rate": "3e-3", "chapter": "ste", "hide": "bits,seed"}
+    said |= {"width": "32", "learning_rate": "3e-3", "device": "cpu", "chapter": "ste", "hide": "bits,seed"}
     found = parse_address(QueryParams(urlencode(said)), CHAPTERS)
     assert found.problems == ()
     expected = {"bits": 2, "granularity": "per_channel", "noise": 0.25, "seed": 7, "scale": "learned", "width": 32}
-    assert found.settings == {**expected, "learning_rate": 0.003}
+    assert found.settings == {**expected, "learning_rate": 0.003, "device": "cpu"}
     assert [type(found.settings[name]) for name in WHOLE] == [int, int]
     parse_settings(*(found.settings[name] for name in NAMES))
 

@@ -46,8 +46,9 @@ def test_all_events_of_the_window_have_their_names_in_one_place() -> None:
 
 
 def test_the_course_is_the_folders_and_the_rows_of_the_readme() -> None:
+    """Its front door, the first of them, has no row."""
     keys = [chapter.key for chapter in CHAPTERS]
     assert sorted(keys) == sorted(path.parent.name for path in FOLDER.glob("*/chapter.py"))
     assert re.findall(r"^\| (\d+) \| `(\w+)` \|", README.read_text(), re.MULTILINE) == [
-        (str(place), key) for place, key in enumerate(keys)
+        (str(place), key) for place, key in enumerate(keys[1:])
     ]

@@ -31,6 +31,14 @@ def open_page(page: Page, address: str) -> None:
     drawn(page)
 
 
+def unfold_settings(page: Page) -> None:
+    """A small screen folds them away."""
+    fold = page.locator("#more-settings button")
+    fold.wait_for()
+    if not page.locator("#settings").is_visible():
+        fold.click()
+
+
 def open_chapter(page: Page, server: str, key: str) -> list[str]:
     """Open a chapter, and collect what it asks of the server from then on."""
     open_page(page, f"{server}/?chapter={key}")

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from app.components.module import STATIC, static_path
-from tests.browser.chapters import open_page
+from tests.browser.chapters import open_page, unfold_settings
 from tests.browser.chromium import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +148,7 @@ def tab(request: pytest.FixtureRequest, server: str, chromium: Browser, scheme: 
 def page(tab: Page, server: str) -> Page:
     """The page, open at the training and drawn."""
     open_page(tab, f"{server}/?chapter=qat")
+    unfold_settings(tab)
     return tab
 
 

@@ -16,7 +16,8 @@ from app.chapters.export.chapter import HERE
 from export import check
 from export.read.draw.nibbles import offset_of
 from export.read.graph import Graph
-from tests.browser.chapters import MINUS, done, open_page
+from export.read.web import runtime
+from tests.browser.chapters import MINUS, done, is_question, open_page, unfold_settings
 from tests.browser.test_page import button, fits_the_width, open_chapter
 
 PATIENCE = 60_000  # an export on a busy machine
@@ -65,7 +66,46 @@ def test_a_visit_from_the_export_to_the_answer(page: Page, tmp_path: Path) -> No
     page.locator("#x input").fill("abc")
     button(page, "ask").click()
     expect(answer).to_contain_text("x='abc' is not a number; expected one such as 0.5", timeout=PATIENCE)
+    the_file_answers_in_this_browser_too(page, path)
     fits_the_width(page)
+
+
+def the_file_answers_in_this_browser_too(page: Page, path: Path) -> None:
+    """Nothing comes before the click, and once it is there nobody is asked for an answer."""
+    loaded: list[str] = page.evaluate("performance.getEntriesByType('resource').map(({ name }) => name)")
+    assert not [name for name in loaded if runtime.VERSION in name or "export/read/web" in name]
+    words = page.locator("#browser .words").first
+    if not runtime.is_here():
+        button(page, "check-here").click()
+        expect(words).to_contain_text("is not installed beside this page")
+        return
+    page.route("**/*.wasm.gz", lambda _: None)  # never answered
+    button(page, "check-here").click()
+    page.locator("#browser").get_by_role("button", name="Cancel").click()
+    expect(words).to_have_text("Cancelled. Nothing was checked.")
+    page.unroute("**/*.wasm.gz")
+    button(page, "check-here").click()
+    expect(words).to_contain_text("The receipt holds in this browser, too: 137 promised answers")
+    rows = page.locator("#browser tbody tr").all_inner_texts()
+    assert [row.split()[0] for row in rows] == ["PyTorch", "The", "This"] * 2
+    assert [row.count("✓") for row in rows] == [0, 1, 1] * 2
+    fits_the_width(page)
+
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if is_question(request.url) else None)
+    page.context.set_offline(True)
+    session, answer = onnxruntime.InferenceSession(path), page.locator("#browser .asker .words")
+    for text in ("0.7", "-2,5", "1e3"):
+        page.locator("#browser input").fill(text)
+        x = float(text.replace(",", "."))
+        expect(answer).to_contain_text(f"For x = {x:g} this browser answers".replace("-", MINUS))
+        on_page = float(re.search(r"answers (-?[\d.]+\d)", answer.inner_text().replace(MINUS, "-"))[1])
+        (in_file,) = session.run(None, {"input": np.array([[x]], np.float32)})
+        assert on_page == pytest.approx(in_file.item(), rel=1e-5, abs=1e-5)
+    page.locator("#browser input").fill("abc")
+    expect(answer).to_contain_text("x='abc' is not a number; expected one such as 0.5")
+    assert asked == []
+    page.context.set_offline(False)
 
 
 def downloaded(page: Page, name: str, folder: Path) -> Path:
@@ -125,6 +165,7 @@ def look_at_the_nibbles(page: Page, path: Path) -> None:
 def what_is_shown_says_of_which_network_it_is(page: Page) -> None:
     words = page.locator("#exported .outdated")
     expect(words).to_have_text("")
+    unfold_settings(page)
     page.locator("#bits").get_by_label("2", exact=True).check()
     expect(words).to_contain_text("are of INT4 per tensor, seed 0, noise 0.1, step 0. The page has moved on to INT2")
     page.locator("#bits").get_by_label("4", exact=True).check()

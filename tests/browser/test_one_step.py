@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.chapters import open_page
+from tests.browser.chapters import open_page, unfold_settings
 
 STAGES = ["latent", "scale", "divide", "round", "clamp", "dequantize", "layer", "loss", "gradient", "ste"]
 STAGES += ["averages", "update", "flip"]
@@ -99,6 +99,7 @@ def test_a_number_says_where_it_comes_from(chapter: Page) -> None:
 
 
 def test_learned_scales_block_the_gradient_of_what_they_clamp(chapter: Page) -> None:
+    unfold_settings(chapter)
     chapter.locator("#scale").get_by_label("learned").click()
     button(chapter, "25 steps").click()
     wait_for_step(chapter, 25)
@@ -124,6 +125,7 @@ def test_the_steps_are_those_of_the_other_chapters(chapter: Page) -> None:
     expect(chapter.locator("#qat .view")).to_have_attribute("data-step", "26")
     open_chapter(chapter, "One step, taken apart")
     wait_for_step(chapter, 26)
+    unfold_settings(chapter)
     settings = chapter.locator("#bits").get_by_label("8", exact=True)
     settings.click()
     wait_for_step(chapter, 0)

@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.chapters import done, drawn, fits_the_width, open_chapter
+from tests.browser.chapters import done, drawn, fits_the_width, open_chapter, unfold_settings
 
 TRAINED = 60_000  # milliseconds
 
@@ -138,6 +138,7 @@ def test_the_listing_follows_the_settings(tab: Page, server: str) -> None:
     open_chapter(tab, server, "your_turn")
     code = tab.locator("#your-module code")
     expect(code).to_contain_text('spec = QuantSpec(bits=4, granularity="per_tensor")\n')
+    unfold_settings(tab)
     tab.locator("#bits").get_by_label("2", exact=True).check()
     expect(code).to_contain_text('spec = QuantSpec(bits=2, granularity="per_tensor")\n')
 

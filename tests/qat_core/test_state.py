@@ -84,6 +84,23 @@ def test_an_average_that_begins_empty_has_the_range_of_the_data_alone():
     assert source.high.item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("decay", [0.5, 0.999])
+def test_an_average_that_begins_empty_has_the_learned_scale_of_the_data_alone(decay):
+    """Scale and zero point of the data alone, up to the rounding of log2; a mean of two zero points is one again."""
+    model = prepare(network(), config("learned")).requires_grad_(False)
+    average = copy.deepcopy(model)
+    for step in range(3):
+        model(torch.randn(32, 4, generator=torch.Generator().manual_seed(step)))
+        for own, now in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+            own.lerp_(now, 1 - decay)
+    x, source = torch.randn(8, 4), average[0].input_quantizer.source
+    scale, zero_point = model[0].input_quantizer.source.qparams(x)
+    torch.testing.assert_close(source.eval().qparams(x), (scale, zero_point), rtol=1e-5, atol=0)
+    source.zero_point.add_(0.25)
+    source.seen.fill_(1)
+    torch.testing.assert_close(source.train().qparams(x)[1].frac(), torch.zeros(1), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_what_a_checkpoint_does_not_mention_stays(scale):
     model = prepare(network(), config(scale))

@@ -26,6 +26,7 @@ from export.read.graph import Graph
 
 HERE = Path(__file__).parent
 TITLE = "Export"
+LEAD = "Take the quantized network home as an ONNX file, and read its bytes down to the last code."
 USES = NAMES
 CODES_SHOWN = 4096  # of one weight: a map of 64 x 64
 

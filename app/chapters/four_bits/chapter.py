@@ -7,6 +7,7 @@ from app.session import Session
 
 HERE = Path(__file__).parent
 TITLE = "Why four bits"
+LEAD = "Choose a width, and see what it saves and what it costs."
 USES = ()  # no setting of the page
 
 

@@ -12,7 +12,8 @@ from app.session import Session
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "The FP32 baseline"
-USES = ("noise", "seed", "width", "learning_rate")
+LEAD = "What the network reaches in 32-bit floats, and why not more: the bar for all that follows."
+USES = ("noise", "seed", "width", "learning_rate", "device")
 
 
 def build(session: Session) -> None:

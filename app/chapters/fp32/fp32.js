@@ -1,6 +1,7 @@
 /** Chapter "fp32": the fit of one network, its loss, and the floor under it. */
 
 import { FitPlot, sine } from "../../static/charts/fit_plot.js";
+import { heightInView } from "../../static/charts/plot.js";
 import { LossPlot } from "../../static/charts/loss_plot.js";
 import { eachFrame, own } from "../../static/data/recording.js";
 import { chapterDone } from "../../static/page/done.js";
@@ -15,7 +16,7 @@ export function mount(view) {
   const status = statusLine(view);
   const charts = element("div", "stack");
   view.append(charts);
-  const fit = new FitPlot(charts, { title: "The fit", height: 280, fits: [KEY], legend: [[KEY, "FP32"]] });
+  const fit = new FitPlot(charts, { title: "The fit", height: heightInView(), fits: [KEY], legend: [[KEY, "FP32"]] });
   const losses = new LossPlot(charts, {
     title: "Loss, log scale",
     height: 240,

@@ -20,7 +20,8 @@ from app.session import Session, up_to_date
 
 HERE = Path(__file__).parent
 TITLE = "One step, taken apart"
-USES = ("bits", "granularity", "scale")
+LEAD = "One optimizer step of your network, taken apart number by number."
+USES = ("bits", "granularity", "scale", "device")
 
 STRIDES = (1, 25, 100)
 

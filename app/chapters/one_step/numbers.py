@@ -11,7 +11,7 @@ from torch import Tensor
 from app.lab.data import Sine
 from app.lab.fit import Experiment
 from app.lab.trace import StepTrace, Update, trace_step, traceable
-from app.runs.progress import DEVICE, Progress
+from app.runs.progress import Progress
 from app.runs.queue import exclusive
 
 CURVE_POINTS = 64  # of the 256: enough for a line 400 pixels wide
@@ -33,7 +33,7 @@ def contents(progress: Progress, choice: Choice) -> dict[str, Any]:
         ValueError: there is no such weight.
     """
     with exclusive():
-        experiment = Experiment.restore(progress.snapshot, DEVICE)
+        experiment = Experiment.restore(progress.snapshot)
         layers = traceable(experiment.models["qat"])
         shapes = {name: [layer.in_features, layer.out_features] for name, layer in layers.items()}
         trace = trace_step(experiment, choice.layer)
@@ -57,8 +57,8 @@ def contents(progress: Progress, choice: Choice) -> dict[str, Any]:
         "cols": cols,
         "row": row,
         "col": col,
-        "codes": base64_of(packed(trace.codes.flatten().numpy().astype(np.int8), trace.spec.bits)),
-        "flips": base64_of(np.packbits(trace.flips.numpy())),
+        "codes": base64_of(packed(trace.codes.flatten().cpu().numpy().astype(np.int8), trace.spec.bits)),
+        "flips": base64_of(np.packbits(trace.flips.cpu().numpy())),
         "flipped": int(trace.flips.sum()),
         "clamped": int(trace.clamped.sum()),
         "picks": picks,

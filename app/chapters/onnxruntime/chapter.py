@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from app.chapters.onnxruntime.anywhere import answer
+from app.chapters.onnxruntime.browser import addresses, at_hand, for_the_browser
 from app.chapters.onnxruntime.speed import GROUP_SIZE, LAYERS, WIDTH, Speed, compare_speed, large_network
 from app.components.code import listing, prose
 from app.components.module import module_view
@@ -27,6 +28,7 @@ from export.read.speed import compared
 
 HERE = Path(__file__).parent
 TITLE = "onnxruntime"
+LEAD = "A file is worth what it answers elsewhere: the proof, and what each form of it costs in time."
 USES = ()  # no setting of the page
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 NOTHING_YET = "There is no file yet: press Export in the chapter before this one."
@@ -43,6 +45,8 @@ def build(session: Session) -> None:
             with gr.Row(elem_classes="line"):
                 again = gr.Button("Check the receipt", elem_id="check", interactive=False)
                 measure = gr.Button("Measure the speed", elem_id="measure", interactive=False)
+                local = gr.Button("Check in your browser", elem_id="check-here", interactive=False)
+            browser = module_view(HERE / "browser.js", at_hand(None), elem_id="browser", **addresses())
             speed = module_view(HERE / "speed.js", to_json({"words": ""}), elem_id="speed")
             with gr.Row(elem_classes="line"):
                 x = gr.Textbox("0.5", label="x", max_lines=1, elem_id="x")
@@ -52,7 +56,8 @@ def build(session: Session) -> None:
     listing(answer)
 
     hidden: dict[str, Any] = {"show_progress": "hidden"}
-    session.exported.change(show_file, session.exported, [parity, curve, again, measure], **hidden)
+    session.exported.change(show_file, session.exported, [parity, curve, browser, again, measure, local], **hidden)
+    local.click(for_the_browser, session.exported, browser, **hidden)
     again.click(check_receipt, session.exported, parity, **hidden)
     measure.click(
         measure_speed, session.exported, [speed, measure], concurrency_id="speed", concurrency_limit=1, **hidden
@@ -70,12 +75,11 @@ def build(session: Session) -> None:
 def show_file(exported: Exported | None) -> tuple[Any, ...]:
     """The report that came with a new file, and the file's own curve."""
     if exported is None:
-        nothing = gr.Button(interactive=False)
-        return to_json({"words": NOTHING_YET}), answer_frame(None, NO_CURVE_YET), nothing, nothing
+        nothing = to_json({"words": NOTHING_YET}), answer_frame(None, NO_CURVE_YET), at_hand(None)
+        return *nothing, *[gr.Button(interactive=False)] * 3
     words = f"{exported.name}, compared with PyTorch on {exported.report.levels[0].outputs} points."
     curve = answer_frame(exported, f"The curve is what the file answers: {exported.label}.")
-    ready = gr.Button(interactive=True)
-    return parity_frame(exported, exported.report, words), curve, ready, ready
+    return parity_frame(exported, exported.report, words), curve, at_hand(exported), *[gr.Button(interactive=True)] * 3
 
 
 def check_receipt(exported: Exported | None) -> str:

@@ -14,7 +14,7 @@ from app.lab.fit import Experiment
 from app.lab.weights import largest_layer
 from app.runs.diagnosis import number, percent
 from app.runs.messages import rounded, significant, to_json
-from app.runs.progress import DEVICE, Progress
+from app.runs.progress import Progress
 from app.runs.queue import exclusive
 from app.session import Session, up_to_date
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
@@ -22,7 +22,8 @@ from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "Naive PTQ"
-USES = ("noise", "seed", "width", "learning_rate")
+LEAD = "Rounding a trained network costs nothing. Guess what 4 bits do to its curve, then look."
+USES = ("noise", "seed", "width", "learning_rate", "device")
 
 BITS = (8, 4, 3, 2)
 GRIDS = (("per_tensor", "minmax"), ("per_tensor", "mse"), ("per_channel", "minmax"), ("per_channel", "mse"))
@@ -55,7 +56,7 @@ def crush_network(progress: Progress, *settings: Any) -> str:
 
 def crushed(progress: Progress) -> dict[str, Any]:
     """Needs a turn."""
-    experiment = Experiment.restore(progress.snapshot, DEVICE)
+    experiment = Experiment.restore(progress.snapshot)
     fp32, task = experiment.models["fp32"], experiment.task
     metrics, curve = task.measure(fp32.eval())
     weight = max((p.detach() for p in fp32.parameters()), key=torch.numel)  # the hidden layer's

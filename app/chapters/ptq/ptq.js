@@ -1,6 +1,7 @@
 /** Chapter "ptq": guess what rounding does to the curve, see it, then see which roundings the network survives. */
 
 import { FitPlot, sine } from "../../static/charts/fit_plot.js";
+import { heightInView } from "../../static/charts/plot.js";
 import { eachFrame, own } from "../../static/data/recording.js";
 import { chapterDone } from "../../static/page/done.js";
 import { button, element, svgElement } from "../../static/widgets/dom.js";
@@ -28,7 +29,7 @@ export function mount(view, props, watch) {
 
   const plot = new FitPlot(view, {
     title: "What will 4 bits make of it?",
-    height: 300,
+    height: heightInView(),
     fits: ["fp32", "sketch", "ptq"],
     legend: [["fp32", "FP32"], ["sketch", "your guess"], ["ptq", "PTQ"]],
   });

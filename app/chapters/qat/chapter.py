@@ -16,6 +16,10 @@ from app.settings import NAMES
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "QAT"
+LEAD = (
+    "Three networks at once: one in floats (FP32), the same one rounded afterwards (PTQ), and one trained "
+    "while rounded (QAT)."
+)
 USES = NAMES
 
 
@@ -26,8 +30,8 @@ def build(session: Session) -> None:
         preset = choice("preset", "Break it on purpose", presets, training.NOT_BROKEN, render=False)
         with gr.Column(elem_classes="picture"):
             common = training.build(session, KEY, preset)
-            preset.render()  # type: ignore[no-untyped-call]
             module_view(HERE / "qat.js", "", elem_id="qat")
+            preset.render()  # type: ignore[no-untyped-call]
         with gr.Column(elem_classes="text"):
             prose(HERE / "text.md")
 

@@ -3,6 +3,7 @@
 import { FitPlot, sine } from "../../static/charts/fit_plot.js";
 import { LossPlot } from "../../static/charts/loss_plot.js";
 import { MODELS, modelsTable, perModel } from "../../static/charts/models.js";
+import { heightInView } from "../../static/charts/plot.js";
 import { eachFrame, last } from "../../static/data/recording.js";
 import { chapterDone } from "../../static/page/done.js";
 import { element } from "../../static/widgets/dom.js";
@@ -50,7 +51,7 @@ export function mount(view) {
 // Each part of the view builds its nodes once and returns the function that updates them.
 
 function fitChart(parent) {
-  const plot = new FitPlot(parent, { title: "The fit", height: HEIGHT, fits: KEYS, legend: LEGEND });
+  const plot = new FitPlot(parent, { title: "The fit", height: heightInView(), fits: KEYS, legend: LEGEND });
   return (frame, { noisy }) => {
     plot.show(() => plot.drawData({ noisy, clean: sine() }, frame.curves));
     plot.describe(
@@ -62,7 +63,7 @@ function fitChart(parent) {
 
 function lossChart(parent) {
   const series = LEGEND.map(([key, name]) => [key, name, ({ loss }) => loss[key]]);
-  const plot = new LossPlot(parent, { title: "Training loss, log scale", height: HEIGHT, series });
+  const plot = new LossPlot(parent, { title: "Training loss, log scale", height: heightInView(), series });
   return (frame, { frames }) => {
     plot.show(() => plot.drawRun(frames, frame));
     plot.describe(`Training loss after step ${frame.step}: ${perModel((key) => short(frame.loss[key]))}.`);

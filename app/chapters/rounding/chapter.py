@@ -7,6 +7,7 @@ from app.session import Session
 
 HERE = Path(__file__).parent
 TITLE = "Rounding"
+LEAD = "Drag a weight along the stairs: divide by the scale, round, clamp, and back to a float."
 USES = ()  # no setting of the page
 
 

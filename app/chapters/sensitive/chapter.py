@@ -25,7 +25,9 @@ from qat_core import Mix, PlannedLayer, frontier, suggest
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "Sensitive layers"
-USES = ("granularity", "scale", "noise", "seed", "width", "learning_rate")  # every width of WIDTHS is measured
+LEAD = "Some layers bear rounding worse than others. Find them, and spend the bytes where they count."
+# Not the bits: every width of WIDTHS is measured.
+USES = ("granularity", "scale", "noise", "seed", "width", "learning_rate", "device")
 
 IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
 SECONDS_A_FRAME = 0.1

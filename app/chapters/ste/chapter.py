@@ -11,6 +11,7 @@ from qat_core.ste import where_not_clamped
 
 HERE = Path(__file__).parent
 TITLE = "The straight-through estimator"
+LEAD = "Forward the stairs, backward a ramp: the small lie that lets a rounded weight learn."
 USES = ()  # no setting of the page
 
 

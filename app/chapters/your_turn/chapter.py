@@ -19,7 +19,7 @@ from app.lab.fit import MODELS, Settings
 from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
 from app.runs.diagnosis import number
 from app.runs.exported import export_now
-from app.runs.messages import rounded, to_json
+from app.runs.messages import rounded, to_json, two_digits
 from app.runs.progress import Progress
 from app.runs.run import drive, is_running
 from app.session import HOUR, Session
@@ -29,7 +29,8 @@ from export import ParityError, audit
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "Your turn"
-USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate")
+LEAD = "Your own curve, your own module, and six questions."
+USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate", "device")
 
 SECONDS_A_FRAME = 0.04  # ten steps; the 2,000 take eight seconds
 
@@ -197,6 +198,8 @@ def frame(
             "running": running,
             "problem": problem,
             "words": words or in_words(own, points),
+            "device": own.device if own else "",
+            "speed": two_digits(own.speed) if own else 0,
             "step": record.step if record else 0,
             "steps": record.steps if record else Settings.of("points", points=NO_MATTER).steps,
             "points": points,

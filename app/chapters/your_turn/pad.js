@@ -1,11 +1,10 @@
 /** The chart that is drawn upon, with a pointer or with the arrow keys. */
 
 import { MODELS, perModel } from "../../static/charts/models.js";
-import { Plot } from "../../static/charts/plot.js";
+import { Plot, heightInView } from "../../static/charts/plot.js";
 import { setAll } from "../../static/widgets/dom.js";
 import { short, shortest } from "../../static/widgets/format.js";
 
-const HEIGHT = 340;
 const BRUSH = 5; // columns that an arrow key lifts, falling off to both sides
 
 export const COLUMNS = 129; // of the curve that is drawn
@@ -14,7 +13,7 @@ export class Pad {
   constructor(parent, onDraw) {
     this.plot = new Plot(parent, {
       title: "Your points",
-      height: HEIGHT,
+      height: heightInView(),
       x: { domain: [-1, 1], ticks: [-1, 0, 1], title: "x", format: shortest },
       y: { domain: [-1.2, 1.2], ticks: [-1, 0, 1], format: shortest },
       legend: [["noisy", "your points"], ...MODELS.map(({ key, name }) => [key, name])],

@@ -24,12 +24,12 @@ export function mount(view, props, watch, trigger) {
   let isDrawn = true; // a curve on the grid of the pad, not points that were brought
 
   const status = statusLine(view);
-  const sources = element("div", "sources");
-  view.append(sources);
   const pad = new Pad(view, (next) => {
     setPoints(next);
     showShape(null); // so that it can be chosen again
   });
+  const sources = element("div", "sources");
+  view.append(sources);
   const table = numbers(view);
 
   const setPoints = (next, drawn = true) => {

@@ -36,6 +36,7 @@ from qat_core.ste import STEQuantize
 HERE = Path(__file__).parent
 KEY = HERE.name
 TITLE = "The zero gradient"
+LEAD = "round() is flat nearly everywhere, so its gradient is 0. Train through it, and see that nothing moves."
 USES = ()  # a small network of its own, always the same
 
 STEPS_A_FRAME = 8

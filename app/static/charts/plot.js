@@ -118,6 +118,11 @@ export class Plot {
   }
 }
 
+/** Of a chapter's first chart: with the controls above it, it fits into the window. */
+export function heightInView() {
+  return Math.round(Math.min(300, Math.max(190, window.innerHeight / 3)));
+}
+
 /** A logarithmic axis of whole decades that hold all values, never fewer than those given. */
 export function decades(values, low, high) {
   const powers = values.filter((v) => v > 0).map(Math.log10);

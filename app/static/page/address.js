@@ -4,7 +4,7 @@ import { CHAPTER, SETTINGS, tell, when } from "../data/events.js";
 
 const { chapters, defaults } = JSON.parse(document.getElementById("catalogue").textContent);
 
-/** @type {{ key: string, title: string, uses: string[] }[]} */
+/** The front door, then the course. @type {{ key: string, title: string, lead: string, uses: string[] }[]} */
 export const CHAPTERS = chapters;
 export const NAMES = Object.keys(defaults);
 
@@ -71,6 +71,7 @@ function show(key) {
   const { title, uses } = CHAPTERS[open];
   const hidden = hiddenNames();
   onlyOpen.textContent = `.page:not(#page-${key}) { display: none !important; }`;
+  document.documentElement.dataset.chapter = key;
   document.documentElement.dataset.controls = uses.filter((name) => !hidden.has(name)).join(" ");
   name(title);
   tell(CHAPTER, key);
@@ -81,11 +82,19 @@ function name(chapter) {
   if (document.title !== title) document.title = title;
 }
 
+function speakEnglish() {
+  if (document.documentElement.lang !== "en") document.documentElement.lang = "en";
+}
+
 function put(query, name, value) {
   if (value === null) query.delete(name);
   else query.set(name, value);
 }
 
+document.documentElement.toggleAttribute("data-embed", new URLSearchParams(window.location.search).get("embed") === "1");
 show(wanted());
+// Gradio writes the language of the browser; ours is the text's.
+new MutationObserver(speakEnglish).observe(document.documentElement, { attributes: true, attributeFilter: ["lang"] });
+speakEnglish();
 // Gradio writes the page's own title when it starts, which may be later.
 new MutationObserver(() => name(CHAPTERS[open].title)).observe(document.head, { childList: true, subtree: true });

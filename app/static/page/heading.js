@@ -1,23 +1,27 @@
-/** The title of the open chapter, and what the page did not understand of its address. */
+/** The title of the open chapter and what it is about, and what the page did not understand of its address. */
 
 import { CHAPTER, when } from "../data/events.js";
 import { follow } from "../data/follow.js";
 import { element } from "../widgets/dom.js";
 import { CHAPTERS, place } from "./address.js";
+import { keepInView } from "./in_view.js";
 
 export function mount(view, props, watch) {
   const title = element("h2");
   title.id = "chapter-title";
   title.tabIndex = -1;
+  const lead = element("p", "lead");
   const notices = element("div", "notices");
   notices.setAttribute("role", "status");
-  view.append(title, notices);
+  view.append(title, lead, notices);
 
   const update = () => {
     title.textContent = CHAPTERS[place()].title;
+    lead.textContent = CHAPTERS[place()].lead;
   };
   when(CHAPTER, update);
   update();
+  keepInView();
 
   follow(props, watch, ({ problems }) => {
     notices.replaceChildren(...problems.map((text) => element("p", "problem", text)));

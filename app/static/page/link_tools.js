@@ -29,7 +29,8 @@ function classDialog() {
 
   const fields = element("fieldset");
   fields.append(element("legend", "", "Fix and hide"));
-  const boxes = NAMES.map((name) => {
+  const offered = NAMES.filter((name) => CHAPTERS.some(({ uses }) => uses.includes(name)));
+  const boxes = offered.map((name) => {
     const label = element("label");
     const box = element("input");
     const value = element("span", "quiet");

@@ -7,6 +7,8 @@ import { chapterLink, focusTitle } from "./chapter_link.js";
 import { isDone } from "./done.js";
 import { linkTools } from "./link_tools.js";
 
+const FIRST = 1; // the place of chapter 0; before it comes the front door
+
 export function mount(view, props, watch, trigger) {
   const skip = element("a", "skip", "Skip to the chapter");
   skip.href = "#chapter-title";
@@ -48,7 +50,8 @@ export function mount(view, props, watch, trigger) {
 
   const update = () => {
     const open = place();
-    menu.textContent = `${open} of ${CHAPTERS.length - 1}: ${CHAPTERS[open].title}`; // 0 is the first, as in the list
+    const number = open - FIRST; // as in the list
+    menu.textContent = number < 0 ? CHAPTERS[open].title : `Chapter ${number}: ${CHAPTERS[open].title}`;
     for (const [i, { key, anchor, tick }] of links.entries()) {
       anchor.href = link(key);
       if (i === open) anchor.setAttribute("aria-current", "page");
@@ -56,10 +59,12 @@ export function mount(view, props, watch, trigger) {
       tick.hidden = !isDone(key);
     }
   };
+  let left = place();
   when(CHAPTER, () => {
     openMenu(false);
     update();
-    trigger("select"); // a run that nobody sees any more ends
+    if (left >= FIRST) trigger("select"); // a run that nobody sees any more ends; at the front door none begins
+    left = place();
   });
   when(TICKS, update);
   when(SETTINGS, () => queueMicrotask(update));

@@ -20,7 +20,7 @@ from app.chapters.one_step.sources import sources, torch_adam
 from app.components.code import excerpt
 from app.lab.fit import Experiment, Settings, TrainingDiverged
 from app.lab.trace import trace_step, traceable
-from app.runs.progress import DEVICE, Progress
+from app.runs.progress import Progress
 from app.runs.run import running
 from app.settings import DEFAULTS, NAMES
 from qat_core.affine import round_to_codes
@@ -45,7 +45,7 @@ def fresh() -> Progress:
 
 def test_the_numbers_are_those_of_the_trace(fresh: Progress) -> None:
     shown = json.loads(frame(fresh, Choice("2", 3, 5)), parse_constant=pytest.fail)
-    trace = trace_step(Experiment.restore(fresh.snapshot, DEVICE), "2")
+    trace = trace_step(Experiment.restore(fresh.snapshot), "2")
     n = {name: np.float32(value) for name, value in shown["numbers"].items()}
     assert n["w"] == trace.weight.before[3, 5]
     assert n["scaled"] == trace.scaled[3, 5]
@@ -75,7 +75,7 @@ def codes_of(shown: dict[str, Any]) -> np.ndarray:
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_codes_of_every_width_arrive(bits: int) -> None:
     progress = Progress.start(Settings(bits=bits, width=5))
-    trace = trace_step(Experiment.restore(progress.snapshot, DEVICE), "2")
+    trace = trace_step(Experiment.restore(progress.snapshot), "2")
     assert trace.codes.shape == (5, 5)  # an odd number of codes
     assert (codes_of(json.loads(frame(progress, Choice("2")))) == trace.codes.numpy()).all()
 
@@ -94,7 +94,7 @@ def test_a_matrix_that_the_browser_has_is_not_sent_again(fresh: Progress) -> Non
 
 
 def test_the_gradients_parts_add_up_to_it(fresh: Progress) -> None:
-    trace = trace_step(Experiment.restore(fresh.snapshot, DEVICE), "2")
+    trace = trace_step(Experiment.restore(fresh.snapshot), "2")
     at = tuple(cell_of(picks_of(trace)["gradient"], trace))
     parts = trace.grad_output[:, at[0]] * trace.input[:, at[1]]
     assert parts.sum().item() == pytest.approx(trace.grad_quantized[at].item(), rel=1e-4)
@@ -110,7 +110,7 @@ def test_a_frame_is_small(fresh: Progress) -> None:
 @pytest.mark.parametrize("layer", ["0", "2", "4"])
 def test_the_picks_are_what_their_names_say(scale: str, layer: str) -> None:
     progress = next(Progress.start(Settings(scale=scale)).advance(until=25))
-    trace = trace_step(Experiment.restore(progress.snapshot, DEVICE), layer)
+    trace = trace_step(Experiment.restore(progress.snapshot), layer)
     picks = json.loads(frame(progress, Choice(layer)))["picks"]
     gradient, flip, clamped = (None if cell is None else tuple(cell) for cell in picks.values())
     assert trace.weight.grad[gradient].abs() == trace.weight.grad.abs().max()
@@ -131,7 +131,7 @@ def test_without_a_choice_it_is_the_largest_gradient(fresh: Progress) -> None:
 def test_the_scale_of_a_channel_is_measured_in_its_row() -> None:
     progress = Progress.start(Settings(granularity="per_channel"))
     numbers = json.loads(frame(progress, Choice("2", 9, 0)))["numbers"]
-    weight = traceable(Experiment.restore(progress.snapshot, DEVICE).models["qat"])["2"].weight[9]
+    weight = traceable(Experiment.restore(progress.snapshot).models["qat"])["2"].weight[9]
     assert (numbers["w_max_row"], numbers["w_max_col"]) == (9, int(weight.abs().argmax()))
     assert np.float32(numbers["w_max"]) == weight.abs().max().item()
 

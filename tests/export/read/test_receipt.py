@@ -317,6 +317,9 @@ def test_the_checker_is_one_small_file_that_needs_nothing_of_this_repository(fil
     done = subprocess.run([sys.executable, checker, "check", file], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "integer codes were changed" in done.stderr
+    done = subprocess.run([sys.executable, checker, "pack", "x.html"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "a page is written by `python -m export pack`" in done.stderr
     assert main(["pack", str(tmp_path / "again.pyz")]) == 0
     assert (tmp_path / "again.pyz").read_bytes() == checker.read_bytes()
 

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from export import check_parity, export_onnx
 from export.write.axes import declared, enlarged, may_vary, other_sizes, resized, takes, with_sizes
 from export.write.call import Call
+from qat_core import QATConfig, prepare
 
 AUTO = torch.export.Dim.AUTO
 
@@ -96,3 +98,29 @@ def test_axes_are_said_as_torch_says_them():
     ):
         with pytest.raises(ValueError, match=sentence):
             declared(call, said)
+
+
+class Masked(nn.Module):
+    """Looks its mask up in a table of rows, unless there is nothing to hide, as the encoders of transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(30, 8), nn.Linear(8, 4)
+
+    def forward(self, ids, mask):
+        x = self.table(ids)
+        if torch.compiler.is_compiling() or not mask.all():
+            x = x * mask[torch.arange(ids.shape[0])[:, None], torch.arange(ids.shape[1])[None]].unsqueeze(-1)
+        return self.out(x).mean(1)
+
+
+def test_axes_that_vary_together_have_one_name(tmp_path):
+    """The example hides nothing, so that the model takes any mask; the graph, which looks it up, does not."""
+    torch.manual_seed(0)
+    model = prepare(Masked(), QATConfig()).eval()
+    inputs = (torch.randint(0, 30, (2, 5)), torch.ones(2, 5, dtype=torch.int64))
+    report = export_onnx(model, inputs, tmp_path / "masked.onnx")
+    assert report.axes["ids"] == report.axes["mask"]
+    mask = torch.ones(3, 7, dtype=torch.int64)
+    mask[1, 4:] = 0
+    assert check_parity(model, tmp_path / "masked.onnx", (torch.randint(0, 30, (3, 7)), mask)).ok
