@@ -110,10 +110,11 @@ class QuantLayer(nn.Module):
         """A checkpoint that has a weight and nothing for its quantizer is one of FP32: the scale of the weight that
         was here says nothing about the one that comes."""
         super()._load_from_state_dict(state_dict, prefix, *args)
-        for name, _, quantizer in self.quantized_weights():
+        for name, weight, quantizer in self.quantized_weights():
             own = f"{prefix}{name}_quantizer."
             if prefix + name in state_dict and not any(key.startswith(own) for key in state_dict):
                 quantizer.source.restart()
+            quantizer.upgrade(state_dict, own, weight)
 
     @torch.no_grad()
     def put_on_grid(self, replaced: dict[Tensor, nn.Parameter]) -> None:
