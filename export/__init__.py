@@ -15,6 +15,7 @@ from export.read.latency import Latency, latency
 from export.read.proof import Proof
 from export.read.receipt import ReceiptError, check
 from export.read.runtime import Setup
+from export.read.speed import Speed, SpeedError
 
 if TYPE_CHECKING:
     from export.write.exporter import export_onnx
@@ -34,6 +35,8 @@ __all__ = [
     "Proof",
     "ReceiptError",
     "Setup",
+    "Speed",
+    "SpeedError",
     "audit",
     "check",
     "check_parity",

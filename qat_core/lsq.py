@@ -182,10 +182,11 @@ class LearnedScale(StatefulSource):
         self.settled = False
 
     def upgrade(self, state: dict[str, Tensor]) -> None:
-        """Earlier versions had the whole logarithm in a parameter, NaN where it had not begun, and one scale had no
-        dimension. What has parameters and no buffers leaves those as they are."""
+        """Earlier versions had the whole logarithm in a parameter, NaN where it had not begun, other numbers for what
+        was seen, and one scale had no dimension. What has parameters and no buffers leaves those as they are."""
         if (log2_scale := state.pop("log2_scale", None)) is not None:
-            state.setdefault("seen", torch.where(log2_scale.isfinite(), NUMBERS, NOTHING))
+            seen = state.get("seen", 2 * log2_scale.isfinite())
+            state["seen"] = seen.new_tensor((NOTHING, ZEROS, NUMBERS), dtype=torch.float32)[seen.long()]
             state["begin"] = log2_scale.nan_to_num() + state.get("begin", 0)
             state["log2_growth"] = torch.zeros_like(log2_scale)
         state |= {

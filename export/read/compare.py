@@ -15,6 +15,7 @@ from export.read.proof import Proof
 from export.read.rows import cosine, same_class, touched
 from export.read.runtime import LEVELS, Setup, run, session
 from export.read.sample import Sample
+from export.read.speed import Choice, Speed, summary
 
 Outcome = Literal["exact", "rounding", "broken"]
 PUBLISHED = {"beyond_tolerance": "code_mismatches", "divergence": "parting"}  # keys of --json, which scripts read
@@ -115,6 +116,8 @@ class ParityReport:
         ties: what may be further away than the tolerance, without a divergence that explains it.
         unmet: what the file needs and this machine has not, a sentence each.
         rewritten: what was changed since the receipt was written, by a tool that kept the answers.
+        speed: beside float32, where it was measured.
+        choices: with flavor "auto" the form of each layer, and why.
     """
 
     tolerances: list[float]
@@ -127,6 +130,8 @@ class ParityReport:
     unmet: list[str] = field(default_factory=list)
     rewritten: str = ""
     in_float: Sequence[str] = ()
+    speed: Speed | None = None
+    choices: Sequence[Choice] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -193,10 +198,10 @@ class ParityReport:
 
     @property
     def evidence(self) -> str:
-        """Where the answers part, what is proven, which kernels run, what is not met and what the file takes."""
+        """Where the answers part, what is proven, which kernels run, how fast, what is not met, what the file takes."""
         left = f"in float, since their layers are not called or do not alone read them: {', '.join(self.in_float)}"
         sizes = ", ".join(f"{name} [{', '.join(map(str, axes))}]" for name, axes in self.axes.items())
-        known = (self.divergence, self.proof, self.kernels, *self.unmet)
+        known = (self.divergence, self.proof, self.kernels, summary(self.choices), self.speed, *self.unmet)
         return "; ".join(str(fact) for fact in (*known, self.in_float and left, sizes and f"takes {sizes}") if fact)
 
     @property

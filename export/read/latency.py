@@ -4,6 +4,7 @@ A small file need not be a quick one, and the other way round. Files are timed i
 after the other, so that whatever slows the machine down slows all of them; what counts is the ratio within a round.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -86,12 +87,12 @@ def latency(*paths: str | os.PathLike[str], batch: int = 1, threads: int = 1, ro
     for graph in graphs:
         raise_if_too_old(graph)
     inputs = example_inputs(graphs[0].model, batch)
-    twin = as_float(min(graphs, key=_roundings))
+    twin = as_float(graphs[0])
     setup = Setup(threads=threads)
     sessions = [session(twin, setup=Setup(threads=threads, config=FOLD_WEIGHTS))]
     sessions += [session(path, setup=setup) for path in paths]
     names = ["float32", *(os.fspath(path) for path in paths)]
-    seconds = _rounds([_runner(name, s, inputs) for name, s in zip(names, sessions, strict=True)], rounds)
+    seconds = rounds_of([_runner(name, s, inputs) for name, s in zip(names, sessions, strict=True)], rounds)
     return Latency([_timing(*row, seconds[0]) for row in zip(names, seconds, strict=True)], batch, threads, rounds)
 
 
@@ -106,17 +107,17 @@ def example_inputs(model: onnx.ModelProto, batch: int) -> list[NDArray[np.generi
 
 
 def as_float(graph: Graph) -> onnx.ModelProto:
-    """The network without rounding of activations, its weights ready to be folded into float32.
-
-    What a layer does to round its own activations in float operators stays.
-    """
+    """The network without rounding of activations, its weights ready to be folded into float32."""
     twin = onnx.ModelProto()
     twin.CopyFrom(graph.model)
     source: dict[str, str] = {}  # codes of activations -> the numbers they were made from
     nodes: list[onnx.NodeProto] = []
+    rounding = _rounding(graph)
     rows = {lookup.numbers: lookup for lookup in graph.lookups.values()}
     for node in twin.graph.node:
-        if node.output[0] in rows:
+        if node.output[0] in rounding:
+            nodes.append(helper.make_node("Identity", list(node.input[:1]), list(node.output), name=node.name))
+        elif node.output[0] in rows:
             nodes.append(_float_lookup(node, rows[node.output[0]], twin))
         elif node.op_type == "QuantizeLinear":
             source[node.output[0]] = node.input[0]
@@ -143,6 +144,18 @@ def _float_matmul(node: onnx.NodeProto, stored: PackedTensor, twin: onnx.ModelPr
     return nodes
 
 
+def _rounding(graph: Graph) -> set[str]:
+    """Outputs of the three operators that round a row: times a factor, Round, times a scale."""
+    found = set()
+    for node in graph.nodes:
+        before, after = graph.producer(node.input[0]) if node.input else None, graph.reader(node)
+        if node.op_type != "Round" or before is None or after is None:
+            continue
+        if before.op_type == after.op_type == "Mul" and after.input[0] == node.output[0]:
+            found |= {before.output[0], node.output[0], after.output[0]}
+    return found
+
+
 def _float_lookup(node: onnx.NodeProto, lookup: Lookup, twin: onnx.ModelProto) -> onnx.NodeProto:
     """What a lookup ends in becomes one of float rows; what is in front of it, nobody reads any more."""
     name = f"{lookup.tensor.name}/float"
@@ -150,10 +163,6 @@ def _float_lookup(node: onnx.NodeProto, lookup: Lookup, twin: onnx.ModelProto) -
         values = np.ascontiguousarray(lookup.tensor.as_weight(lookup.tensor.values))
         twin.graph.initializer.append(numpy_helper.from_array(values, name))
     return helper.make_node("Gather", [name, lookup.indices], list(node.output), name=node.name)
-
-
-def _roundings(graph: Graph) -> int:
-    return sum(node.op_type == "Round" for node in graph.nodes)
 
 
 def _ones(value: onnx.ValueInfoProto) -> NDArray[np.generic]:
@@ -176,11 +185,21 @@ def _runner(name: str, runtime: ort.InferenceSession, inputs: Sequence[NDArray[n
     return lambda: run(runtime, inputs)
 
 
-def _rounds(calls: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Seconds of one call of each in every round, in a different order each time."""
-    repeats = [max(1, round(BLOCK_SECONDS / _seconds(call, 3))) for call in calls]
+def rounds_of(
+    calls: Sequence[Callable[[], object]], rounds: int, block: float = BLOCK_SECONDS, until: float = math.inf
+) -> list[list[float]]:
+    """Seconds of one call of each in every round, in a different order each time.
+
+    Args:
+        calls: what is timed.
+        rounds: as many, but for those that would begin after `until`, of `time.perf_counter`; always two.
+        block: seconds that one call is repeated for in each round, as long as it is shorter.
+    """
+    repeats = [max(1, round(block / _seconds(call, 3))) for call in calls]
     found: list[list[float]] = [[] for _ in calls]
     for number in range(rounds):
+        if number >= 2 and time.perf_counter() > until:
+            break
         for place in range(len(calls)):
             index = (place + number) % len(calls)
             found[index].append(_seconds(calls[index], repeats[index]))

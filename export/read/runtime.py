@@ -54,23 +54,26 @@ class Setup:
             )
 
 
-def session(model: Source | onnx.ModelProto, level: str = "all", setup: Setup | None = None) -> ort.InferenceSession:
+def session(
+    model: Source | onnx.ModelProto, level: str = "all", setup: Setup | None = None, profile: Path | None = None
+) -> ort.InferenceSession:
     """A session at a level of graph optimization, on one CPU thread unless `setup` says otherwise.
 
     Args:
         model: path of an ONNX file, its bytes, an open file, or the model itself.
         level: "disable_all", "basic", "extended" or "all", which is onnxruntime's default.
         setup: execution providers, threads, configuration.
+        profile: where it keeps how long each operator takes, until `end_profiling`.
     """
     setup = setup or Setup()
     if not isinstance(model, onnx.ModelProto):
-        return _session(model, level, setup)
+        return _session(model, level, setup, profile=profile)
     if fits_one_file(model):
-        return _session(model.SerializeToString(), level, setup)
+        return _session(model.SerializeToString(), level, setup, profile=profile)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "model.onnx")
         write_in_two(model, file)
-        return _session(file, level, setup)
+        return _session(file, level, setup, profile=profile)
 
 
 def optimized(model: Source, setup: Setup | None = None) -> onnx.ModelProto:
@@ -81,13 +84,17 @@ def optimized(model: Source, setup: Setup | None = None) -> onnx.ModelProto:
         return onnx.load(file, load_external_data=False)
 
 
-def _session(model: Source, level: str, setup: Setup, keep: Path | None = None) -> ort.InferenceSession:
+def _session(
+    model: Source, level: str, setup: Setup, keep: Path | None = None, profile: Path | None = None
+) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = LEVELS[level]
     options.intra_op_num_threads = setup.threads
     options.log_severity_level = 4  # what is wrong is raised; and it warns that an optimized graph suits one processor
     for key, value in setup.config.items():
         options.add_session_config_entry(key, value)
+    if profile:
+        options.enable_profiling, options.profile_file_prefix = True, os.fspath(profile)
     if keep:
         options.optimized_model_filepath = os.fspath(keep)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep.name}.data")

@@ -1,5 +1,6 @@
 """What is refused before anything is written, each with a sentence that says what was expected."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +17,17 @@ from export.write.storage import FIRST_OPSET, LAST_OPSET
 from export.write.tensors import free_copies, to_numpy, twin
 
 
-def check_arguments(flavor: str, storage: str | None, opset_version: int | None) -> None:
-    if flavor not in ("qdq", "ort"):
-        raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq' or 'ort'")
+def check_arguments(
+    flavor: str, storage: str | None, opset_version: int | None, min_speedup: float | None = None
+) -> None:
+    if flavor not in ("qdq", "ort", "auto"):
+        raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq', 'ort' or 'auto'")
+    if flavor == "auto" and storage is not None:
+        raise ValueError(f"flavor='auto' with storage={storage!r}; expected storage=None, which it chooses itself")
     if storage not in (None, "int8"):
         raise ValueError(f"storage={storage!r} is not supported; expected None or 'int8'")
+    if min_speedup is not None and not 0 < min_speedup < math.inf:
+        raise ValueError(f"min_speedup={min_speedup!r}; expected a positive number, such as 1.0, or None")
     if opset_version is not None and opset_version not in range(FIRST_OPSET, LAST_OPSET + 1):
         raise ValueError(
             f"opset_version={opset_version!r} is not supported; expected {FIRST_OPSET}, the first with INT4, "

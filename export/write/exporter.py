@@ -1,7 +1,7 @@
 """export_onnx: trace, prove, write."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,14 @@ import onnx
 from torch import Tensor, nn
 
 from export.read.compare import ParityReport
+from export.read.costs import MANY_ROUNDS, ROUNDS, speed_of
 from export.read.files import Target, write, writing
 from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels, see_activations
 from export.read.requires import unmet
 from export.read.runtime import NO_INTEGER_KERNELS, Setup
+from export.read.speed import Choice
+from export.write.auto import choose
 from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
 from export.write.call import Call
 from export.write.checks import (
@@ -30,6 +33,7 @@ from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.settings import as_settings
 from export.write.storage import StoredLayer, default_opset, stored_layers
+from export.write.tensors import to_numpy
 from qat_core.batches import unwrapped
 
 
@@ -46,6 +50,7 @@ def export_onnx(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     dynamic_shapes: Any = None,
+    min_speedup: float | None = None,
 ) -> ParityReport:
     """Write a model as ONNX with QuantizeLinear / DequantizeLinear nodes, and prove that it answers the same.
 
@@ -56,7 +61,8 @@ def export_onnx(
         path: where the file goes, a path or an open binary file. It is written only after its parity has been proved.
         flavor: "qdq", standard operators only; or "ort", in which Linear layers are com.microsoft::MatMulNBits, for
             speed in onnxruntime: with float32 activations, or with 8-bit ones for layers trained with dynamic per-group
-            activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq".
+            activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq". "auto" measures, and takes
+            for each layer the form that is quickest here at the shapes of the example, float32 where no small one is.
         storage: "int8" keeps narrower codes in INT8, for integer kernels where activations are quantized with static
             scales; None is the narrowest type there is.
         processor: which one the file is for: "any", or "vnni" for x86 with VNNI, where 8-bit weights that meet 8-bit
@@ -68,10 +74,12 @@ def export_onnx(
         input_names, output_names: of all tensors that go in and come out, in the order of forward's arguments and of
             the answer; None is the names of arguments, keys and fields, and "output" with a number where there is none.
         dynamic_shapes: which axes vary, as in torch.export.export; None finds out.
+        min_speedup: refuse a file that is not so many times as fast as float32 at the shapes of the example, on this
+            machine and one thread.
 
     Returns:
-        onnxruntime against PyTorch on the example inputs, at every optimization level; with flavor "ort" or storage
-        "int8" also the quick kernels that onnxruntime was seen to run.
+        onnxruntime against PyTorch on the example inputs, at every optimization level, and how fast the file is beside
+        float32; with flavor "ort" or storage "int8" also the quick kernels that onnxruntime was seen to run.
 
     Raises:
         ValueError: the model was not prepared, has quantizers that are switched off, is in training mode and answers
@@ -81,16 +89,27 @@ def export_onnx(
         ParityError: the codes or the outputs differ; nothing is written.
         KernelError: this onnxruntime does not run the quick kernels that the flavor or the storage is for; nothing is
             written.
+        SpeedError: the file is slower than `min_speedup`; the message names the layers that cost; nothing is written.
     """
-    check_arguments(flavor, storage, opset_version)
+    check_arguments(flavor, storage, opset_version, min_speedup)
     model = unwrapped(model)
     call = Call.of(model, example_inputs)
     made, inputs = reference(model, call), call.tensors
     converted, expected = made.answering, list(made.expected.values())
     check_mode(model, converted, inputs, expected)
-    layers = stored_layers(made.converted, flavor, storage, opset_version, processor)
-    opset = opset_version or default_opset(layers)
     names = names_in_file(call.names, list(made.expected), input_names, output_names)
+    arrays = [to_numpy(t) for t in inputs]
+    choices: list[Choice] = []
+    if flavor == "auto":
+
+        def fixed(layers: Sequence[StoredLayer]) -> onnx.ModelProto:
+            opset = opset_version or default_opset(layers)
+            return to_qdq(converted, layers, inputs, *names, opset_version=opset)
+
+        choices = choose(made.converted, arrays, fixed, opset_version, processor)
+    forms = {choice.layer: choice.form for choice in choices}
+    layers = stored_layers(made.converted, flavor, storage, opset_version, processor, forms)
+    opset = opset_version or default_opset(layers)
 
     def graph_of(shapes: Declared | None) -> onnx.ModelProto:
         proto = to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
@@ -111,7 +130,7 @@ def export_onnx(
     assert_same_values(graph, layers)
     with writing(path) as target:
         write(proto, target)
-        kernels = _kernels_of(graph, layers, target) if flavor == "ort" or storage == "int8" else None
+        kernels = _kernels_of(graph, layers, target) if flavor != "qdq" or storage == "int8" else None
         lacking = unmet(graph)
         setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
         found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
@@ -124,11 +143,15 @@ def export_onnx(
         if kernels is not None:
             kernels.raise_if_missing()
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
+        if choices:
+            settings["choices"] = [asdict(choice) for choice in choices]
         if processor != "any":
             settings["processor"] = processor
+        speed = speed_of(target, graph, arrays, setup, ROUNDS if min_speedup is None else MANY_ROUNDS)
+        speed.raise_if_below(min_speedup)
         attach_receipt(graph, target, converted, inputs, expected, report, settings, setup)
         write(proto, target)
-    return report
+    return replace(report, speed=speed, choices=choices)
 
 
 def _kernels_of(graph: Graph, layers: Sequence[StoredLayer], target: Path) -> Kernels:

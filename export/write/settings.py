@@ -14,11 +14,11 @@ def as_settings(layers: Sequence[StoredLayer]) -> dict[str, Any]:
     if any(layer.kernel for layer in layers):
         settings["kernels"] = {
             **{layer.name: layer.kernel.as_settings() for layer in layers if layer.kernel},
-            **{layer.name: {"kernel": "QDQ", "reason": layer.reason} for layer in layers if not layer.kernel},
+            **{layer.name: {"kernel": "QDQ", "reason": layer.reason} for layer in layers if layer.reason},
         }
     shared: dict[str, dict[str, Any]] = {}
     for layer in layers:
-        specs = {"weight": _changes(layer.weights[0].spec)}
+        specs = {"weight": _changes(layer.layer.quantized_weights()[0][2].spec)}
         if layer.layer.input_quantizer is not None:
             specs["activation"] = _changes(layer.layer.input_quantizer.spec)
         shared.setdefault(repr(specs), {"names": [], **specs})["names"].append(layer.name)

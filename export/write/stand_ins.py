@@ -40,6 +40,15 @@ class _StandIn(nn.Module):
             self.register_buffer(role, tensor)
 
 
+class Numbers(nn.Module):
+    """A weight that stays in float, on its grid as it is."""
+
+    each_row = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 class Codes(_StandIn):
     """A tensor that never changes, as integer codes: DequantizeLinear."""
 
@@ -125,9 +134,13 @@ def with_stand_ins(
     for stored in layers:
         layer = exporting.get_submodule(stored.name)
         assert isinstance(layer, QuantLayer)
-        for (part, _, _), weight in zip(layer.quantized_weights(), stored.weights, strict=True):
-            kind = Rows if weight.row_bits else Blocks if weight.kernel else Codes
-            layer._modules[f"{part}_quantizer"] = made.setdefault(weight, kind(weight))
+        for index, (part, _, _) in enumerate(layer.quantized_weights()):
+            stand_in: nn.Module = Numbers()
+            if stored.weights:
+                weight = stored.weights[index]
+                kind = Rows if weight.row_bits else Blocks if weight.kernel else Codes
+                stand_in = made.setdefault(weight, kind(weight))
+            layer._modules[f"{part}_quantizer"] = stand_in
         if stored.kernel:
             layer._modules["input_quantizer"] = None
             replace_forward(layer, partial(_product, layer))
@@ -140,7 +153,7 @@ def with_stand_ins(
         elif layer.input_quantizer is not None:
             layer._modules["input_quantizer"] = ActivationInFloat(layer.input_quantizer)
         layer.__dict__["quantized"] = partial(_quantized, layer)
-        if isinstance(layer, QuantEmbedding) and stored.weights[0].row_bits:
+        if isinstance(layer, QuantEmbedding) and any(weight.row_bits for weight in stored.weights):
             replace_forward(layer, layer.weight_quantizer.forward)
         elif isinstance(layer, QuantEmbeddingBag):
             replace_forward(layer, partial(_bag, layer))

@@ -8,7 +8,7 @@ activation  scale and zero point of QuantizeLinear; None where it has no form fo
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -33,6 +33,7 @@ LARGEST_BIAS_CODE = 2**31 - 128  # the largest float32 below 2^31
 SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
 IN_FLOAT = "_in_float"  # behind the name of a weight: what others than its layer read
 PROCESSORS = ("any", "vnni")
+FORMS = ("qdq", "int8", "ort", "float")  # the smallest first: DequantizeLinear, 8 bits a code, MatMulNBits, no codes
 NO_INTEGER_KERNEL = (QuantConvTranspose1d, QuantConvTranspose2d)
 TWO_BITS = {ir.DataType.INT2, ir.DataType.UINT2}
 
@@ -92,7 +93,7 @@ class StoredLayer:
     def on_grid(self) -> list[tuple[StoredTensor, Tensor]]:
         """What is stored as codes, and the numbers that the forward pass computes with."""
         tensors = [weight for _, weight, _ in self.layer.quantized_weights()]
-        found = list(zip(self.weights, tensors, strict=True))
+        found = list(zip(self.weights, tensors, strict=True)) if self.weights else []
         if self.bias is not None and self.layer.bias is not None:
             found.append((self.bias, self.layer.bias))
         return found
@@ -104,8 +105,11 @@ def stored_layers(
     storage: str | None = None,
     opset_version: int | None = None,
     processor: str = "any",
+    forms: Mapping[str, str] | None = None,
 ) -> list[StoredLayer]:
     """How the file holds each quantized layer, in the order of the model.
+
+    A layer in float has no weights here: its numbers are on their grid as they are.
 
     Args:
         converted: what `convert` returns, on the CPU.
@@ -113,6 +117,7 @@ def stored_layers(
         storage: "int8" keeps narrower codes in INT8; None is the narrowest type.
         opset_version: which types there are; None is all of them.
         processor: "any", or "vnni" for INT8 weights where others would cut their products off.
+        forms: layer -> one of FORMS, in place of flavor and storage.
 
     Raises:
         ValueError: the processor is none of these, or the flavor is "ort" and no layer has a quick kernel.
@@ -124,19 +129,28 @@ def stored_layers(
     for name, layer in layers.items():
         for _, _, quantizer in layer.quantized_weights():
             readers[quantizer][name] = layer
-    kernels = _kernels(layers, list(readers.values())) if flavor == "ort" else {}
+    forms = forms or dict.fromkeys(layers, "ort" if flavor == "ort" else "int8" if storage == "int8" else "qdq")
+    asked = {name: layer for name, layer in layers.items() if forms[name] == "ort"}
+    kernels = _kernels(asked, list(readers.values()))
+    if flavor == "ort" and not any(isinstance(kernel, MatMulNBits) for kernel in kernels.values()):
+        reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in kernels.items())
+        raise ValueError(f"flavor='ort' has a quick kernel for no layer of this model; expected a Linear: {reasons}")
     tensors: dict[FakeQuantize, StoredTensor] = {}
     stored = []
     for name, layer in layers.items():
         prefix, found = f"{name}." if name else "", kernels.get(name, "")
         kernel, reason = (found, "") if isinstance(found, MatMulNBits) else (None, found)
+        if forms[name] == "float":
+            stored.append(StoredLayer(name, layer, (), None, _activation(input_name(name), layer), None, ""))
+            continue
         for part, weight, quantizer in layer.quantized_weights():
             if quantizer not in tensors:
                 who = list(readers[quantizer].values())
-                if all(_is_table(reader) for reader in who):
-                    tensors[quantizer] = _table(prefix + part, quantizer, weight, storage)
+                narrowest = None if all(forms[reader] != "int8" for reader in readers[quantizer]) else "int8"
+                if all(is_table(reader) for reader in who):
+                    tensors[quantizer] = _table(prefix + part, quantizer, weight, narrowest)
                     continue
-                dtype = _weight_type(quantizer.spec, who, storage, opset_version, processor)
+                dtype = _weight_type(quantizer.spec, who, narrowest, opset_version, processor)
                 tensors[quantizer] = _weight(prefix + part, quantizer, weight, layer.axis, dtype, kernel)
         weights = tuple(tensors[quantizer] for _, _, quantizer in layer.quantized_weights())
         bias, activation = _bias(f"{prefix}bias", layer), _activation(input_name(name), layer)
@@ -162,12 +176,9 @@ def _kernels(layers: dict[str, QuantLayer], shared: Sequence[dict[str, QuantLaye
     """Layer -> how MatMulNBits runs it, or why not; layers that share a weight read the same bytes."""
     found = {name: kernel_of(layer) for name, layer in layers.items()}
     for names in shared:
-        if len({found[name] for name in names}) > 1:
+        if len({found.get(name) for name in names}) > 1:
             reason = f"its weight is shared by {', '.join(names)}, which cannot all read the same bytes"
-            found.update({name: reason for name in names if isinstance(found[name], MatMulNBits)})
-    if not any(isinstance(kernel, MatMulNBits) for kernel in found.values()):
-        reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in found.items())
-        raise ValueError(f"flavor='ort' has a quick kernel for no layer of this model; expected a Linear: {reasons}")
+            found.update({name: reason for name in names if isinstance(found.get(name), MatMulNBits)})
     return found
 
 
@@ -226,7 +237,7 @@ def _weight(
     return StoredTensor(name, spec, parts, dtype, weight.shape, axis, block_size)
 
 
-def _is_table(layer: QuantLayer) -> bool:
+def is_table(layer: QuantLayer) -> bool:
     """Does it look rows up, wherever it reads its weight? A bag that leaves some out has to know the whole table."""
     if isinstance(layer, QuantEmbeddingBag):
         return layer.padding_idx is None

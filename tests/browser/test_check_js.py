@@ -1,15 +1,23 @@
 """The parts of the browser's check against Python's: hashes, patterns, canonical JSON and numbers, to the last bit."""
 
 import hashlib
+import io
 import json
 import random
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
 
+from export import export_onnx
+from export.read.graph import Graph
 from export.read.sample import digest, numbers, scatter
 from export.read.web import FOLDER
+from qat_core import QATConfig, QuantSpec, prepare
 
 PATTERNS = [
     {"dtype": "float32", "shape": [128, 3], "low": -3.25, "high": 2.75, "seed": 1},
@@ -76,3 +84,28 @@ def test_numbers_as_python_writes_them(in_module: Callable[..., Any]) -> None:
         FOLDER / "check.js", "({ general }, values) => values.map((v) => [general(v, 2), general(v, 3)])", values
     )
     assert found == [[f"{value:.2g}", f"{value:.3g}"] for value in values]
+
+
+@pytest.mark.parametrize(
+    ("spec", "columns"),
+    [
+        (QuantSpec(bits=8), 7),
+        (QuantSpec(bits=4, symmetric=False), 7),
+        (QuantSpec(bits=4, granularity="per_group", group_size=4), 6),
+        (QuantSpec(bits=8, granularity="per_group", group_size=4, symmetric=False), 8),
+        (QuantSpec(bits=3, half_shift=True, granularity="per_tensor"), 6),
+        (QuantSpec(bits=1.58), 8),
+    ],
+    ids=str,
+)
+def test_tables_that_are_looked_up(in_module: Callable[..., Any], spec: QuantSpec, columns: int) -> None:
+    model = prepare(nn.Sequential(nn.Embedding(11, columns), nn.Linear(columns, 3)), QATConfig(spec)).eval()
+    file = io.BytesIO()
+    export_onnx(model, torch.randint(11, (2, 3)), file)
+    ask = (
+        "({ readModel, codeTensors }, bytes) => codeTensors(readModel(Uint8Array.from(bytes)).graph)"
+        ".map(({ name, shape, codes }) => [name, shape, [...codes]])"
+    )
+    found = in_module(FOLDER / "onnx.js", ask, list(file.getvalue()))
+    expected = Graph(onnx.load_from_string(file.getvalue())).code_arrays()
+    assert found == [[name, list(codes.shape), codes.ravel().tolist()] for name, codes in expected]

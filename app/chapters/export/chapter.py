@@ -90,8 +90,10 @@ def frame(exported: Exported, path: Path) -> str:
     words = f"{exported.name}: {exported.label}."
     if not exported.step:
         words += " It has learned nothing yet: press Run in the chapter QAT, then export again."
-    if exported.quick:
-        words += f" Its twin for quick kernels, the flavour ort, takes {len(exported.quick):,} bytes."
+    words += f" It is {exported.report.speed}."
+    if exported.quick and exported.quick_report:
+        size, fast = f"{len(exported.quick):,} bytes", exported.quick_report.speed
+        words += f" Its twin for quick kernels, the flavour ort, takes {size} and is {fast}."
     elif exported.why_not_quick:
         words += f" There is no flavour ort of it: {exported.why_not_quick}."
     return to_json(

@@ -24,6 +24,7 @@ from app.runs.progress import Progress
 from app.session import Session
 from export import FileError, KernelError, ParityError, ParityReport, ReceiptError, check
 from export.read.receipt import read
+from export.read.speed import compared
 
 HERE = Path(__file__).parent
 TITLE = "onnxruntime"
@@ -146,7 +147,12 @@ def measure_speed(exported: Exported | None) -> Iterator[tuple[str, Any]]:
 
 def group(title: str, speeds: Sequence[Speed], answers: Mapping[str, str] | None = None) -> dict[str, Any]:
     """One network in its flavours, as `speed.js` draws it, with the outcome of parity where it is known."""
-    return {"title": title, "rows": [asdict(row) | {"answers": (answers or {}).get(row.flavor)} for row in speeds]}
+    in_float = speeds[0].milliseconds
+    rows = [
+        asdict(row) | {"compared": compared(row.milliseconds, in_float), "answers": (answers or {}).get(row.flavor)}
+        for row in speeds
+    ]
+    return {"title": title, "rows": rows}
 
 
 def readable(receipt: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,13 +5,14 @@ const UNSIGNED = new Set([25, 21, 2, 4]);
 const BYTES = { 1: 4, 10: 2, 16: 2, 11: 8, 9: 1, 3: 1, 2: 1, 5: 2, 4: 2, 6: 4, 7: 8, 21: 1, 22: 1, 25: 1, 26: 1 }; // of an entry
 const WIRE = { varint: 0, eight: 1, bytes: 2, four: 5 };
 const EXTERNAL = 1;
+const [FLOAT, INT32] = [1, 6]; // ONNX's data types
 
 /** The file is no model that can be checked here; the message says why. */
 export class FileError extends Error {}
 
 /**
  * @typedef {{ name: string, type: number, dims: number[], data: Uint8Array }} Tensor
- * @typedef {{ bytes: Uint8Array, opType: string, inputs: string[], numbers: Map<string, number>, graphs: Graph[] }} Node
+ * @typedef {{ bytes: Uint8Array, opType: string, inputs: string[], outputs: string[], numbers: Map<string, number>, graphs: Graph[] }} Node
  * @typedef {{ nodes: Node[], tensors: Tensor[], inputs: Uint8Array[], outputs: Uint8Array[] }} Graph
  */
 
@@ -44,9 +45,10 @@ function readGraph(bytes) {
 }
 
 function readNode(bytes) {
-  const node = { bytes, opType: "", inputs: [], numbers: new Map(), graphs: [] };
+  const node = { bytes, opType: "", inputs: [], outputs: [], numbers: new Map(), graphs: [] };
   for (const { field, value } of fields(bytes)) {
     if (field === 1) node.inputs.push(text(value));
+    if (field === 2) node.outputs.push(text(value));
     if (field === 4) node.opType = text(value);
     if (field === 5) readAttribute(value, node);
   }
@@ -103,11 +105,17 @@ function* everyTensor(graph) {
   for (const node of graph.nodes) for (const inside of node.graphs) yield* everyTensor(inside);
 }
 
-/** Name, shape and codes of every quantized tensor, those of MatMulNBits in the shape of the weight. */
+/** Name, shape and codes of every quantized tensor, those of MatMulNBits and of tables in the shape of the weight. */
 export function codeTensors(graph) {
   const tensors = new Map([...everyTensor(graph)].map((tensor) => [tensor.name, tensor]));
-  const found = new Map();
+  const [found, readers, producers] = [new Map(), new Map(), new Map()];
   for (const node of everyNode(graph)) {
+    for (const name of node.outputs) producers.set(name, node);
+    for (const name of node.inputs) readers.set(name, [...(readers.get(name) ?? []), node]);
+  }
+  for (const node of everyNode(graph)) {
+    const table = node.opType === "Gather" && !found.has(node.inputs[0]) && lookedUp(node, tensors, readers, producers);
+    if (table) found.set(node.inputs[0], table);
     const place = { DequantizeLinear: 0, MatMulNBits: 1 }[node.opType];
     const tensor = tensors.get(node.inputs[place]);
     if (!tensor || found.has(tensor.name) || !(tensor.type in INTEGER_BITS)) continue;
@@ -125,6 +133,39 @@ export function looksUpCodes(graph) {
 function declared({ type, dims, data }) {
   const count = dims.reduce((product, size) => product * size, 1);
   return { shape: dims, codes: unpacked(data, INTEGER_BITS[type], !UNSIGNED.has(type), count) };
+}
+
+/** A table whose rows are codes first and numbers afterwards, as lookup.py reads it; null where a Gather is none. */
+function lookedUp(gather, tensors, readers, producers) {
+  const tensor = tensors.get(gather.inputs[0]);
+  if (INTEGER_BITS[tensor?.type] !== 8 || tensor.dims.length < 2 || gather.numbers.get("axis")) return null;
+  let last = gather;
+  const passes = (opType, to) => {
+    const behind = readers.get(last.outputs[0]) ?? [];
+    if (behind.length !== 1 || behind[0].opType !== opType || (to && behind[0].numbers.get("to") !== to)) return false;
+    if (behind[0].inputs[opType === "Gather" ? 1 : 0] !== last.outputs[0]) return false;
+    last = behind[0];
+    return true;
+  };
+  const source = (name) => (producers.has(name) ? source(producers.get(name).inputs[0]) : tensors.get(name));
+  const shape = [...tensor.dims];
+  let [bits, signed] = [8, !UNSIGNED.has(tensor.type)];
+  if (passes("Cast", INT32)) {
+    const table = passes("Gather") && tensors.get(last.inputs[0]);
+    if (!table || !passes("Reshape")) return null;
+    const together = table.dims[1];
+    [bits, signed] = [8 / together, table.data[255 * together] > 127];
+    shape[shape.length - 1] *= together;
+  }
+  if (!passes("Cast", FLOAT)) return null;
+  passes("Sub");
+  passes("Add");
+  if (!passes("Mul") || !source(last.inputs[1]) || (shape.length === 3 && !passes("Reshape"))) return null;
+  const wide = shape.slice(1).reduce((product, size) => product * size, 1);
+  const columns = passes("Slice") ? unpacked(tensors.get(last.inputs[2]).data, 64, true, 1)[0] : wide;
+  const codes = unpacked(tensor.data, bits, signed, shape[0] * wide);
+  if (columns === wide && shape.length === 2) return { shape, codes };
+  return { shape: [shape[0], columns], codes: codes.filter((_, i) => i % wide < columns) };
 }
 
 /** Blocks of each row are filled up; without zero points codes count from the middle. */
