@@ -8,6 +8,7 @@ import ipaddress
 import json
 import re
 import time
+import uuid
 from collections import Counter
 from typing import Any, NoReturn
 
@@ -25,7 +26,10 @@ SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MOST_BYTES_ASKED = 3 * MOST_BYTES  # a file of points comes as base64
 MOST_OF_A_SESSION = 24  # events that wait or run; every click is one
 MOST_OF_AN_ADDRESS = 90  # a class may share one
+COME_BACK = 60  # seconds, in which most runs end
 SECONDS_TO_READ = 10.0  # after which answers are not for anybody
+
+SERVER = uuid.uuid4().hex  # tells a page whether it is still the one that it came from
 
 OK, BAD, GONE, TOO_LARGE, TOO_MANY, DEAD = 200, 400, 404, 413, 429, 503
 
@@ -35,7 +39,8 @@ class Refused(Exception):
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
-        self.answer = JSONResponse({"detail": sentence, "error": sentence}, status)
+        headers = {"Retry-After": str(COME_BACK)} if status == TOO_MANY else {}
+        self.answer = JSONResponse({"detail": sentence, "error": sentence}, status, headers)
 
 
 class Gate:
@@ -73,7 +78,7 @@ class Gate:
     def _health(self) -> JSONResponse:
         """For a host that asks whether to start the page anew."""
         alive = is_alive(self.page)
-        return JSONResponse({"queue": "alive" if alive else "stopped"}, OK if alive else DEAD)
+        return JSONResponse({"queue": "alive" if alive else "stopped", "server": SERVER}, OK if alive else DEAD)
 
     async def _answer_reader(self, request: Request, send: Send) -> None:
         session = request.query_params.get("session_hash", "")
@@ -91,7 +96,7 @@ class Gate:
             Refused: it is none that the page sends.
         """
         kind = route.partition("/")[0]
-        if kind not in ("queue", "run", "call", "cancel", "reset"):
+        if kind not in ("queue", "run", "cancel", "reset"):
             raise Refused(GONE, f"nothing is posted to {request.url.path!r:.80} here")
         body = await _body(request)
         question = _parsed(body)
@@ -114,12 +119,18 @@ class Gate:
 
     def _admit(self, session: str, address: str) -> None:
         """Note who it is, unless they have enough under way."""
+        queue = self.page._queue
+        if queue.max_size is not None and (line := len(queue)) >= queue.max_size:
+            raise Refused(TOO_MANY, f"{line} visitors wait in line before you; come back in {COME_BACK} seconds")
         waiting = Counter(event.session_hash for event in self.page._queue.event_ids_to_events.values())
         if (mine := waiting[session]) >= MOST_OF_A_SESSION:
-            raise Refused(TOO_MANY, f"{mine} clicks of this page are not answered yet; wait until they are")
+            raise Refused(
+                TOO_MANY,
+                f"{mine} clicks of this page are not answered yet; come back in {COME_BACK} seconds",
+            )
         ours = sum(count for other, count in waiting.items() if address_of(other) == address)
         if ours >= MOST_OF_AN_ADDRESS:
-            raise Refused(TOO_MANY, f"{ours} events of this address are under way; come back in a minute")
+            raise Refused(TOO_MANY, f"{ours} events of this address are under way; come back in {COME_BACK} seconds")
         know(session, address)
         self._joined[session] = time.monotonic()
         if session not in self._watched:

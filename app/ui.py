@@ -18,14 +18,15 @@ from starlette.middleware.gzip import GZipMiddleware
 from app import session, training
 from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC, module_view, static_path
-from app.gate import Gate, is_alive
+from app.faults import told_in_a_line
+from app.gate import SERVER, Gate, is_alive
 from app.handlers import THREADS
 from app.lab import devices
 from app.lab.points import MOST_BYTES
 from app.runs.messages import to_json
 from app.runs.queue import exclusive
 from app.runs.run import stop, stop_all
-from app.settings import CHOICES, DEFAULTS, NAMES, parse_address
+from app.settings import CHOICES, DEFAULTS, NAMES, RANGES, WHOLE, parse_address
 from export.read import web
 
 PAGE = STATIC / "page"
@@ -42,11 +43,21 @@ FONTS = ("Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")  # of th
 MONO = ("SFMono-Regular", "Menlo", "Consolas", "monospace")
 
 
+class Page(gr.Blocks):
+    """Without Gradio's heartbeat, which holds one of the six connections that a browser has for each open tab.
+
+    It would end the runs of a tab that is closed, which the end of their own stream does, too.
+    """
+
+    def get_config_file(self) -> Any:
+        return {**super().get_config_file(), "connect_heartbeat": False}
+
+
 def build() -> gr.Blocks:
     """The whole page."""
     # file by file: no Python is served
     gr.set_static_paths([STATIC, *FOLDER.glob("*/*.js"), *web.FOLDER.glob("*.js"), web.runtime.folder()])
-    page = gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(DAY, DAY))
+    page = Page(title=TITLE, analytics_enabled=False, delete_cache=(DAY, DAY))
     with page, gr.Row(elem_id="frame"):
         nav = module_view(PAGE / "nav.js", TITLE, elem_id="nav")
         with gr.Column(elem_id="main"):
@@ -64,6 +75,7 @@ def build() -> gr.Blocks:
         gr.on(common.changes, None, common.settings, js=PUBLISH, **hidden)
         left = nav.select(leave_chapter, queue=False, **hidden)
         left.then(training.catch_up, common.progress, common.feed, **hidden)
+    told_in_a_line(page)
     page.queue(max_size=VISITORS_IN_LINE, default_concurrency_limit=None, api_open=False)
     return page
 
@@ -97,6 +109,8 @@ def head() -> str:
             for c in CHAPTERS
         ],
         "defaults": DEFAULTS | ({"device": None} if is_choice else {}),
+        "ranges": {name: [*ends, name in WHOLE] for name, ends in RANGES.items()},
+        "server": SERVER,
     }
     return f"""
 <style>{HEAD_STYLE.read_text(encoding="utf-8")}</style>

@@ -1,12 +1,12 @@
 """FakeQuantize: float numbers that can only take the values an integer file can hold."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups, widened
-from qat_core.lsq import LearnedScale, LSQuantize, gradient_factor
+from qat_core.lsq import LearnedScale, LearnedScaleOfWeight, LSQuantize, gradient_factor
 from qat_core.observer import Fixed, MovingRange, NoDataError, fix
 from qat_core.processes import in_transform
 from qat_core.source import FromTensor, SmallestError, Source
@@ -30,7 +30,7 @@ class FakeQuantize(nn.Module):
 
     @classmethod
     def for_weight(cls, spec: QuantSpec, weight: Tensor, axis: int = 0) -> "FakeQuantize":
-        """For a weight whose output channels lie along `axis`; learned scales begin with its best ones."""
+        """For a weight whose output channels lie along `axis`; learned scales begin near its best ones."""
         if spec.scale == "minmax":
             return cls(spec, FromTensor(spec, axis))
         groups = to_groups(weight, spec)
@@ -40,8 +40,8 @@ class FakeQuantize(nn.Module):
             searched = SmallestError(spec, axis, shape).to(weight.device)
             searched.observe(groups.float())
             return cls(spec, searched)
-        learned = LearnedScale(FromTensor(spec, axis), shape, spec.symmetric, spec.power_of_two).to(weight.device)
-        learned.start(groups.float())
+        learned = LearnedScaleOfWeight(spec, axis, dims, shape).to(weight.device)
+        learned.observe(groups.float())
         return cls(spec, learned)
 
     @classmethod
@@ -107,6 +107,13 @@ class FakeQuantize(nn.Module):
             self.source = fix(self.source, self._groups(x), at_least)
         except NoDataError as error:
             raise self._of_this_layer(error) from error
+
+    def upgrade(self, state_dict: dict[str, Any], prefix: str, weight: Tensor) -> None:
+        """Earlier versions had the logarithm of a weight's learned scale itself, not of its ratio to the weight."""
+        whole = f"{prefix}source.log2_scale"
+        if whole in state_dict and isinstance(self.source, LearnedScale):
+            nothing = torch.zeros_like(self.source.begin)
+            state_dict[whole] = state_dict[whole] - self.source.log2_begin(self._groups(weight.detach()), nothing)
 
     @property
     def each_row(self) -> bool:

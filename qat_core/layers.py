@@ -116,10 +116,11 @@ class QuantLayer(nn.Module):
         for quantizer in [] if weight.is_meta else [q for q in self.children() if isinstance(q, FakeQuantize)]:
             if any(tensor.is_meta for tensor in quantizer.state_dict().values()):
                 quantizer.to_empty(device=weight.device)
-        for name, _, quantizer in self.quantized_weights():
+        for name, weight, quantizer in self.quantized_weights():
             own = f"{prefix}{name}_quantizer."
             if prefix + name in state_dict and not any(key.startswith(own) for key in state_dict):
                 quantizer.source.restart()
+            quantizer.upgrade(state_dict, own, weight)
 
     @torch.no_grad()
     def put_on_grid(self, replaced: dict[Tensor, nn.Parameter]) -> None:

@@ -9,25 +9,37 @@ so a scale shrinks when its rounding errors hurt and grows when its clamped valu
 elements that share the scale and multiplied by 1 / sqrt(N * quant_max), which brings it to the size of a weight's
 gradient.
 
-The parameter is log2(s): the scale stays positive, and an optimizer's step is a fraction of the scale whatever its
-size. Where the scale began with data, it is log2 of how far it has moved since: weight decay pulls it back to there.
+What is trained is the logarithm of how far the scale has moved from where it began:
+
+    s = 2^(begin + RATE * log2_growth)                  of activations
+    s = 2^(begin + RATE * log2_growth) * ||w||          of a weight: where it grows, so do its stairs
+
+The scale stays positive, an optimizer's step is a fraction of the scale whatever its size, and weight decay pulls it
+back to its beginning. Without ||w||, which has no gradient, a network that is trained from its first weights would
+outgrow its stairs: what is clamped no longer learns, and the scale comes after too late.
 
 Source: Esser et al. 2020, "Learned Step Size Quantization", equations 3 and 5 and section 2.2. Logarithm: Jain et al.
 2020, "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference", section 4.
 """
 
+import functools
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import SMALLEST_SCALE, dequantize_, round_to_codes
+from qat_core.affine import SMALLEST_SCALE, dequantize_, mse_qparams, reduced_dims, round_to_codes
 from qat_core.processes import only_looks
-from qat_core.source import Source, StatefulSource
+from qat_core.source import FromTensor, Source, StatefulSource
+from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 
+RATE = 2.0  # octaves that a scale moves where its parameter moves by 1
 ZEROS, NOTHING, NUMBERS = -1.0, 0.0, 1.0
+SMALLEST_NORM = 2.0**-40
+NORMAL_NUMBERS = 1024
 
 
 class LSQuantize(torch.autograd.Function):
@@ -55,8 +67,15 @@ class LSQuantize(torch.autograd.Function):
         grad_x = where_not_clamped(grad_y, unclamped, ctx.quant_min, ctx.quant_max)
         slopes = (grad_y * y).addcmul_(grad_x, x, value=-1)  # dL/dy * (y - x), or dL/dy * y where clamped
         factor = gradient_factor(x.numel() // scale.numel(), ctx.quant_max)
-        grad_scale = slopes.sum_to_size(scale.shape).div_(scale).mul_(factor).nan_to_num_(0.0, torch.inf, -torch.inf)
+        grad_scale = summed(slopes, scale).div_(scale).mul_(factor).nan_to_num_(0.0, torch.inf, -torch.inf)
         return grad_x, grad_scale, None, None, None, None
+
+
+def summed(slopes: Tensor, scale: Tensor) -> Tensor:
+    """Over the elements that share a scale, in its shape; `sum_to_size`, at half the cost where there are few."""
+    if scale.numel() == 1:
+        return slopes.sum().reshape(scale.shape)
+    return slopes.sum([dim for dim, size in enumerate(scale.shape) if size == 1], True)
 
 
 def gradient_factor(elements: int, quant_max: int) -> float:
@@ -68,9 +87,8 @@ class LearnedScale(StatefulSource):
     """A trainable scale, and a zero point that stays where it began.
 
     Both begin as what `initial` answers for the first tensor, or for all batches of a calibration. Where that is all
-    zeros (the B of a LoRA, a head that begins at 0) there is no scale to be found, and what the first steps of an
-    optimizer make of the zeros says nothing about their size later. There the scale goes on growing with the tensor,
-    and what it learns is to be larger than that.
+    zeros there is no scale to be found, and the first other numbers say nothing about their size later. There the
+    scale goes on growing with the tensor, and what it learns is to be larger than that.
 
     Args:
         initial: a source of scales, as in `observer.py`.
@@ -79,28 +97,38 @@ class LearnedScale(StatefulSource):
         power_of_two: the scale in use is the power of two above the learned one, straight-through.
     """
 
+    former = ("log2_scale",)
+
     zero_point: Tensor | None
-    begin: Tensor  # log2 of what was found in a forward pass: a sharded parameter loses what is written to it there
+    begin: Tensor  # log2 of the scale that was found
     seen: Tensor  # for each scale ZEROS, NOTHING or NUMBERS; in an average, its size says how much of `begin` is data
 
     def __init__(self, initial: Source, shape: torch.Size, symmetric: bool, power_of_two: bool) -> None:
         super().__init__()
         self.initial, self.power_of_two, self.shape = initial, power_of_two, shape
         stored = shape or (1,)  # FSDP shards no parameter without a dimension
-        self.log2_scale = nn.Parameter(torch.zeros(stored))
+        self.log2_growth = nn.Parameter(torch.zeros(stored))
         self.register_buffer("begin", torch.zeros(stored))
         self.register_buffer("zero_point", None if symmetric else torch.zeros(stored))
         self.register_buffer("seen", torch.full(stored, NOTHING))
 
+    @property
+    def log2_scale(self) -> nn.Parameter:
+        """`log2_growth` by its former name, for code that knows it by that."""
+        return self.log2_growth
+
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        log2_scale = self.log2_scale + self.begin
-        zero_point = self.zero_point
+        begin, zero_point = self.begin, self.zero_point
         if not (self.settled or self._has_begun()) and not (self.training and self._has_seen_all()):
             begin, zero_point, _ = self._found(x)
-            log2_scale = self.log2_scale + begin
+        log2_scale = self.log2_begin(x, begin).add(self.log2_growth, alpha=RATE)
         if self.power_of_two:
             log2_scale = log2_scale + (log2_scale.ceil() - log2_scale).detach()
         return log2_scale.exp2(), zero_point
+
+    def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
+        """Log2 of the scale of x that `begin` stands for."""
+        return begin
 
     def observe(self, x: Tensor) -> None:
         if self.settled or only_looks():
@@ -130,19 +158,12 @@ class LearnedScale(StatefulSource):
         share = torch.where(nothing, NUMBERS, self.seen.abs())
         before = self.begin / share
         scale, zero_point = self.initial.covering(x) if self._has_seen_all() else self.initial.qparams(x)
-        begin = scale.detach().log2() - self.log2_scale.detach()
+        begin = scale.detach().log2() - self.log2_begin(x, RATE * self.log2_growth.detach())
         grown = (nothing | ((self.seen < 0) & (begin > before))) & begin.isfinite()
         if zero_point is not None and self.zero_point is not None:
             zero_point = torch.where(grown, zero_point, (self.zero_point / share).round())
         seen = torch.where(scale > 2 * SMALLEST_SCALE, NUMBERS, ZEROS)
         return torch.where(grown, begin, before), zero_point, torch.where(grown & nothing, seen, self.seen.sign())
-
-    @torch.no_grad()
-    def start(self, x: Tensor) -> None:
-        """Begin from what `initial` answers for x, with the whole of it in the parameter."""
-        self.observe(x)
-        self.log2_scale.add_(self.begin)
-        self.begin.zero_()
 
     def _has_seen_all(self) -> bool:
         return self.without_numbers() or bool((self.seen != NOTHING).all())
@@ -156,21 +177,65 @@ class LearnedScale(StatefulSource):
 
     @torch.no_grad()
     def restart(self) -> None:
-        self.log2_scale.zero_()
+        self.log2_growth.zero_()
         self.seen.fill_(NOTHING)
         self.settled = False
 
-    def upgrade(self, state: dict[str, Tensor], under: set[str]) -> None:
-        """Earlier versions had NaN where a scale had not begun, and one scale had no dimension. What has parameters
-        and no buffers leaves those as they are."""
+    def upgrade(self, state: dict[str, Tensor]) -> None:
+        """Earlier versions had the whole logarithm in a parameter, NaN where it had not begun, and one scale had no
+        dimension. What has parameters and no buffers leaves those as they are."""
+        if (log2_scale := state.pop("log2_scale", None)) is not None:
+            state.setdefault("seen", torch.where(log2_scale.isfinite(), NUMBERS, NOTHING))
+            state["begin"] = log2_scale.nan_to_num() + state.get("begin", 0)
+            state["log2_growth"] = torch.zeros_like(log2_scale)
         state |= {
             name: tensor.reshape(getattr(self, name).shape) for name, tensor in state.items() if tensor.dim() == 0
         }
-        if "initial.low" in under and "initial.seen" not in under:
-            log2_scale = state["log2_scale"]
-            state["begin"] = torch.zeros_like(log2_scale)
-            state["seen"] = torch.where(log2_scale.isfinite(), NUMBERS, NOTHING)
-            state["log2_scale"] = log2_scale.nan_to_num()
         for name, buffer in self._buffers.items():
             if name not in state and buffer is not None:
                 state[name] = buffer
+
+
+class LearnedScaleOfWeight(LearnedScale):
+    """A trainable scale that grows with the weight: `begin` is log2 of its ratio to the norm of the elements.
+
+    Args:
+        spec: of the weight.
+        axis: of the output channels.
+        dims: that share a scale; none named means all.
+        shape: of the scale.
+    """
+
+    def __init__(self, spec: QuantSpec, axis: int, dims: tuple[int, ...], shape: torch.Size) -> None:
+        super().__init__(WithRoom(spec, axis), shape, spec.symmetric, spec.power_of_two)
+        self.dims = dims
+
+    def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
+        return norm(x, self.dims).log2_().add(begin)
+
+
+class WithRoom(FromTensor):
+    """The scale of a weight with the smallest squared error, but not below that for a normal distribution of its size.
+
+    Fresh weights are uniform and spread out in training; zeros are numbers that have not grown yet.
+    """
+
+    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        scale, zero_point = super().qparams(x)
+        elements = max(x.numel() // max(scale.numel(), 1), 1)
+        deviation = norm(x, reduced_dims(x, self.spec, self.axis)) / math.sqrt(elements)
+        return torch.maximum(scale, scale_of_normal(self.spec) * deviation), zero_point
+
+
+def norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Euclidean norm over some dimensions, or all if none is named, and not quite 0; without a gradient."""
+    found: Tensor = torch.linalg.vector_norm(x.detach(), 2, dims or None, bool(dims))
+    return found.clamp_min_(SMALLEST_NORM)
+
+
+@functools.cache
+def scale_of_normal(spec: QuantSpec) -> float:
+    """The scale with the smallest squared error for numbers of a normal distribution, in standard deviations."""
+    numbers = torch.special.ndtri((torch.arange(NORMAL_NUMBERS) + 0.5) / NORMAL_NUMBERS)
+    scale, _ = mse_qparams(numbers, replace(spec, granularity="per_tensor", power_of_two=False))
+    return scale.item()

@@ -205,7 +205,7 @@ class MovingRange(StatefulSource):
         super().train(mode)
         return self
 
-    def upgrade(self, state: dict[str, Tensor], under: set[str]) -> None:
+    def upgrade(self, state: dict[str, Tensor]) -> None:
         """Earlier versions had ends of plus and minus infinity where no data was seen."""
         if "seen" not in state and {"low", "high"} <= state.keys():
             seen = torch.isfinite(state["low"]) & torch.isfinite(state["high"])

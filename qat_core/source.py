@@ -9,7 +9,7 @@ of them is memory: copying, averaging, loading and sending them is ordinary work
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -75,9 +75,11 @@ class StatefulSource(Source):
     Attributes:
         settled: what it remembers is known to be complete, and need not be asked each time; nothing else hangs on it.
         seen: how much it remembers.
+        former: names that tensors had in checkpoints of earlier versions.
     """
 
     seen: Tensor
+    former: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,20 +93,15 @@ class StatefulSource(Source):
         self.settled = False  # averages may have been copied into it
         return super().train(mode)
 
-    def upgrade(self, state: dict[str, Tensor], under: set[str]) -> None:
-        """Fill in what checkpoints of earlier versions do not have.
-
-        Args:
-            state: this source's tensors by their names; changed in place.
-            under: all names in the checkpoint, sources within it included.
-        """
+    def upgrade(self, state: dict[str, Tensor]) -> None:
+        """Fill in what checkpoints of earlier versions do not have; state: this source's tensors by their names."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        names = [*self._parameters, *self._buffers]
-        state = {name: state_dict[prefix + name] for name in names if prefix + name in state_dict}
+        names = [*self._parameters, *self._buffers, *self.former]
+        state = {name: state_dict.pop(prefix + name) for name in names if prefix + name in state_dict}
         self.settled = False
         if state:
-            self.upgrade(state, {key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)})
+            self.upgrade(state)
             state_dict |= {prefix + name: tensor.float() for name, tensor in state.items()}
             super()._load_from_state_dict(state_dict, prefix, *args)
 

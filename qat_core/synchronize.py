@@ -4,6 +4,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from qat_core.lsq import RATE
 from qat_core.observer import MovingRange
 from qat_core.prepare import is_of_activations
 
@@ -40,7 +41,7 @@ def synchronize(model: nn.Module) -> nn.Module:
             source.high.copy_(max(state["high"] / state["seen"] for state in filled))
             source.seen.fill_(1)
         elif filled:
-            widest = max(filled, key=lambda state: float(state["log2_scale"] + state["begin"]))
+            widest = max(filled, key=lambda state: float(state["begin"] + RATE * state["log2_growth"]))
             for key, value in _own(source).items():
                 value.copy_(widest[key])
     return model

@@ -165,7 +165,7 @@ class Estimators:
             curve = model(torch.linspace(-math.pi, math.pi, CURVE_POINTS).unsqueeze(1)).flatten().tolist()
         parameters = dict(model.named_parameters())
         still = {}
-        for kind, ending in (("weights", "weight"), ("biases", "bias"), ("scales", "log2_scale")):
+        for kind, ending in (("weights", "weight"), ("biases", "bias"), ("scales", "log2_growth")):
             mine = {n: p for n, p in parameters.items() if n.endswith(ending)}
             still[kind] = Still(
                 count=sum(p.numel() for p in mine.values()),

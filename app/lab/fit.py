@@ -64,7 +64,15 @@ class Settings:
         """The defaults of a task, changed; a change to None is none."""
         defaults = TASKS.get(task, TASKS["sine"])
         given = {name: value for name, value in changes.items() if value is not None}
-        return cls(**{"task": task, "steps": defaults.steps, "learning_rate": defaults.learning_rate, **given})
+        return cls(
+            **{
+                "task": task,
+                "bits": defaults.bits,
+                "steps": defaults.steps,
+                "learning_rate": defaults.learning_rate,
+                **given,
+            }
+        )
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:

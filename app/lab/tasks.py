@@ -19,6 +19,7 @@ class Task(Protocol):
 
     Attributes:
         steps, learning_rate: how long and how fast it is trained unless told otherwise.
+        bits: of a weight unless told otherwise: so few that rounding afterwards fails, and in training does not.
         float_share: the part of the steps that the QAT model trains in float before quantization sets in.
         x: all training inputs, also what activations are calibrated on.
         examples: inputs that show what the exported file must answer.
@@ -26,6 +27,7 @@ class Task(Protocol):
 
     steps: int
     learning_rate: float
+    bits: int
     float_share: float
     x: Tensor
     examples: Tensor
@@ -48,6 +50,7 @@ class SineTask:
 
     steps = 2000
     learning_rate = 1e-2
+    bits = 4
     float_share = 0.0
 
     def __init__(self, noise: float, seed: int, device: torch.device) -> None:
@@ -75,6 +78,7 @@ class DigitsTask:
     batch = 64
     steps = 25 * 23
     learning_rate = 3e-3
+    bits = 2
     float_share = 0.4
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -110,6 +114,7 @@ class PointsTask:
 
     steps = 2000
     learning_rate = 1e-2
+    bits = 4
     float_share = 0.0
 
     def __init__(self, points: Points, device: torch.device) -> None:

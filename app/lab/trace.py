@@ -7,7 +7,7 @@ asked of the functions in qat_core that the quantizer itself calls.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from app.lab.fit import Experiment
 from qat_core.affine import from_groups, quantize, round_to_codes, to_groups
+from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLinear, quantized_layers
-from qat_core.lsq import LearnedScale, gradient_factor
+from qat_core.lsq import RATE, LearnedScale, gradient_factor
 from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 
@@ -80,7 +81,8 @@ class StepTrace:
         prediction, loss: of the network.
         grad_prediction, grad_output, grad_quantized: of the loss, in each one's shape.
         passes: True where the straight-through estimator lets the gradient through, (out, in).
-        log2_scale: the update of the learned scale; None where scales are measured.
+        log2_growth: the update of the learned scale's parameter; None where scales are measured.
+        log2_scale, log2_scale_after: of the learned scale before and after the step, in its own shape; else None.
         grad_scale: of the loss with respect to the learned scale itself, in its own shape; else None.
         scale_after, codes_after: of each weight when the step is done, (out, in).
     """
@@ -102,7 +104,9 @@ class StepTrace:
     grad_output: Tensor
     grad_quantized: Tensor
     passes: Tensor
-    log2_scale: Update | None
+    log2_growth: Update | None
+    log2_scale: Tensor | None
+    log2_scale_after: Tensor | None
     grad_scale: Tensor | None
     scale_after: Tensor
     codes_after: Tensor
@@ -144,8 +148,9 @@ def trace_step(experiment: Experiment, layer: str) -> StepTrace:
     if not quantizer.enabled:
         raise ValueError(f"layer {layer!r} still trains in float at step {experiment.step}: nothing is rounded yet")
     parameters = {"weight": module.weight}
-    if isinstance(quantizer.source, LearnedScale):
-        parameters["log2_scale"] = quantizer.source.log2_scale
+    learned = isinstance(quantizer.source, LearnedScale)
+    if learned:
+        parameters["log2_growth"] = quantizer.source.log2_growth
     before = {name: _adam(optimizer, parameter) for name, parameter in parameters.items()}
     step = experiment.step
 
@@ -162,9 +167,6 @@ def trace_step(experiment: Experiment, layer: str) -> StepTrace:
     _, (quantized, scale) = quantizer_calls[0]
     _, loss = losses[-1]  # the FP32 network's comes first
     updates = {name: _update(optimizer, parameters[name], *before[name]) for name in parameters}
-    if isinstance(quantizer.source, LearnedScale):
-        learned, begin = updates["log2_scale"], _copy(quantizer.source.begin)
-        updates["log2_scale"] = replace(learned, before=learned.before + begin, after=learned.after + begin)
 
     spec, latent = quantizer.spec, updates["weight"].before
     scales = _of_each(scale, latent, spec)
@@ -187,8 +189,10 @@ def trace_step(experiment: Experiment, layer: str) -> StepTrace:
         grad_output=_grad(output),
         grad_quantized=_grad(quantized),
         passes=where_not_clamped(torch.ones_like(latent), unclamped, spec.quant_min, spec.quant_max).bool(),
-        log2_scale=updates.get("log2_scale"),
-        grad_scale=_grad(scale) if "log2_scale" in updates else None,
+        log2_growth=updates.get("log2_growth"),
+        log2_scale=_log2_scale(quantizer, latent, updates["log2_growth"].before) if learned else None,
+        log2_scale_after=_log2_scale(quantizer, module.weight, updates["log2_growth"].after) if learned else None,
+        grad_scale=_grad(scale) if "log2_growth" in updates else None,
         scale_after=_of_each(quantizer.source.qparams(to_groups(module.weight, spec))[0], latent, spec),
         codes_after=quantizer.codes(module.weight).cpu().float(),
     )
@@ -249,6 +253,13 @@ def _update(
         betas=group["betas"],
         eps=group["eps"],
     )
+
+
+def _log2_scale(quantizer: FakeQuantize, weight: Tensor, log2_growth: Tensor) -> Tensor:
+    """Of a learned scale, before it is rounded to a power of two."""
+    source, groups = quantizer.source, to_groups(_copy(weight), quantizer.spec)
+    assert isinstance(source, LearnedScale)
+    return source.log2_begin(groups, _copy(source.begin)).add(log2_growth, alpha=RATE)
 
 
 def _of_each(scale: Tensor, weight: Tensor, spec: QuantSpec) -> Tensor:

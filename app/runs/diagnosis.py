@@ -56,6 +56,16 @@ def percent(share: float) -> str:
     return f"{100 * share:.3g}%"
 
 
+def times(value: float, other: float) -> str:
+    """How many times `other` the value is: of the two as `number` shows them, so that a reader finds the same."""
+    return number(shown(value) / max(shown(other), 1e-12))
+
+
+def shown(value: float) -> float:
+    """What `number` writes."""
+    return float(round(value)) if value >= 99.5 else float(f"{value:.1e}")
+
+
 def number(value: float) -> str:
     """Two digits are enough to compare; `short` in format.js writes the same."""
     if value == 0:

@@ -73,15 +73,15 @@ class Exported:
             yield path
 
 
-def export_now(progress: Progress) -> Exported:
-    """The QAT network as it is at this moment, in standard operators.
+def export_now(progress: Progress, data: str = "sine") -> Exported:
+    """The QAT network as it is at this moment, in standard operators; its file is called after the data.
 
     Raises:
         ParityError: onnxruntime does not answer as PyTorch.
         ValueError: the network cannot be exported.
     """
     model, report = _export(progress, "qdq")
-    return Exported(progress.settings, progress.step, progress.label, file_name(progress), model, report)
+    return Exported(progress.settings, progress.step, progress.label, file_name(progress, data), model, report)
 
 
 def with_quick(exported: Exported, progress: Progress) -> Exported:
@@ -101,8 +101,8 @@ def _export(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:
         return path.read_bytes(), report
 
 
-def file_name(progress: Progress) -> str:
+def file_name(progress: Progress, data: str) -> str:
     """The sine has a seed, points of a visitor have none."""
     s = progress.settings
-    name = f"yours_int{s.bits:g}_{s.granularity}" if s.points else f"sine_int{s.bits:g}_{s.granularity}_seed{s.seed}"
-    return f"{name}_step{progress.step}.onnx"
+    seed = "" if s.points else f"_seed{s.seed}"
+    return f"{data}_int{s.bits:g}_{s.granularity}{seed}_step{progress.step}.onnx"

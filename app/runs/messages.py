@@ -10,7 +10,7 @@ from typing import Any
 from app.lab.data import Sine
 from app.lab.fit import MODELS, Settings, StepRecord
 from app.lab.weights import WeightRecord
-from app.runs.diagnosis import diagnose, number
+from app.runs.diagnosis import diagnose, number, times
 from app.runs.progress import Progress
 
 HARDLY_LEARNED = 0.45  # the mean square of the sine is 0.5
@@ -68,7 +68,10 @@ def frame(
         "note": progress.note(running),
         "device": progress.device,
         "speed": two_digits(progress.speed),
-        "words": {"fp32": fp32_in_words(record, settings), "qat": qat_in_words(record, settings.bits)},
+        "words": {
+            "fp32": fp32_in_words(record, settings, running),
+            "qat": qat_in_words(record, settings.bits, running),
+        },
         "diagnosis": diagnose(record, settings),
         "flips": record.flips,
         "codes": record.codes,
@@ -108,10 +111,10 @@ def noise_floor(noise: float, seed: int) -> float:
     return significant((data.y - data.clean).square().mean().item())
 
 
-def fp32_in_words(record: StepRecord, settings: Settings) -> str:
+def fp32_in_words(record: StepRecord, settings: Settings, running: bool = False) -> str:
     """One sentence or two about the loss and its floor."""
     if record.step == 0:
-        return "Nothing is learned yet: the weights are random. Press Run."
+        return "Nothing is learned yet: the weights are random." + press_run(running)
     loss, error, floor = record.mse_train["fp32"], record.mse_clean["fp32"], noise_floor(settings.noise, settings.seed)
     begin = f"At step {record.step:,} the loss on the noisy points is {number(loss)}"
     if floor == 0:
@@ -124,23 +127,27 @@ def fp32_in_words(record: StepRecord, settings: Settings) -> str:
     return f"{begin}; the true sine itself would score {number(floor)}. The error against that sine is {number(error)}."
 
 
-def qat_in_words(record: StepRecord, bits: float) -> str:
+def qat_in_words(record: StepRecord, bits: float, running: bool = False) -> str:
     """One sentence about what training with the rounding gains."""
     if record.step == 0:
-        return "Nothing is learned yet: all three start from the same random weights. Press Run."
+        return "Nothing is learned yet: all three start from the same random weights." + press_run(running)
     error = record.mse_clean
     ratio = error["ptq"] / max(error["qat"], 1e-12)
     verdict = "about the same"
     if error["qat"] > HARDLY_LEARNED:
         verdict = "hardly better than to answer 0 for every x, which gives 0.50"
     elif ratio > 1.2:
-        verdict = f"{number(ratio)} times less"
+        verdict = f"{times(error['ptq'], error['qat'])} times less"
     elif ratio < 1 / 1.2:
-        verdict = f"for now {number(1 / ratio)} times more"
+        verdict = f"for now {times(error['qat'], error['ptq'])} times more"
     return (
         f"At step {record.step:,}, rounding the FP32 network to {bits:g} bits (PTQ) gives an error of "
         f"{number(error['ptq'])}; training with the rounding (QAT) gives {number(error['qat'])}: {verdict}."
     )
+
+
+def press_run(running: bool) -> str:
+    return "" if running else " Press Run."
 
 
 def significant(value: float) -> float:

@@ -11,6 +11,7 @@ from app.runs.cache import Recordings
 from app.runs.queue import exclusive, in_line
 
 STEPS_A_FRAME = 10
+RARE = {"scale": "scale", "width": "width", "learning_rate": "learning rate"}
 NEWEST_COUNTS = 1 / 8  # in the moving average of the speed
 
 recordings: "Recordings[Progress]" = Recordings()
@@ -86,9 +87,15 @@ class Progress(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Names the network: settings and step."""
-        s = self.settings
-        return f"INT{s.bits:g} {s.granularity.replace('_', ' ')}, seed {s.seed}, noise {s.noise:g}, step {self.step}"
+        """Names the network: settings, the rarer ones where they are not as ever, and step."""
+        s, usual = self.settings, Settings()
+        rare = [
+            f", {called} {getattr(s, name)}"
+            for name, called in RARE.items()
+            if getattr(s, name) != getattr(usual, name)
+        ]
+        about = f"INT{s.bits:g} {s.granularity.replace('_', ' ')}, seed {s.seed}, noise {s.noise:g}"
+        return f"{about}{''.join(rare)}, step {self.step}"
 
     def note(self, running: bool) -> str:
         """What a visitor should know of how this frame came to be, or why the next one is late; mostly nothing."""

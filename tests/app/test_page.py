@@ -33,6 +33,11 @@ def step_of(client: Client) -> int:
     return int(json.loads(shown)["step"])
 
 
+def test_no_tab_holds_a_connection_while_nothing_runs(url: str) -> None:
+    """A browser has six for a host, and the heartbeat of Gradio would take one for each tab."""
+    assert httpx.get(f"{url}config").json()["connect_heartbeat"] is False
+
+
 # --- what is served -------------------------------------------------------------------------------
 
 

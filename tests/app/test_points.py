@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.lab.__main__ import main
 from app.lab.fit import MODELS, Experiment, Settings
-from app.lab.points import MOST_BYTES, load_csv, parse_csv
+from app.lab.points import MOST_BYTES, load_csv, parse_csv, read_csv
 
 FOUR = ((0.0, 1.0), (1.0, 2.5), (2.0, -3.0), (3.0, 0.0))
 
@@ -36,22 +36,58 @@ def test_the_usual_forms_are_read(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "columns", "note"),
+    [
+        ("sep=;\nx;y\n0;1\n1;2,5\n2;-3\n3;0\n", None, ""),
+        ("# made by hand\nx,y\n0,1\n1,2.5\n# later\n2,-3\n3,0\n", None, ""),
+        ("x,y\n0,1\n1,2.5\n1.5,\n2,-3\n,\n3,0\n", None, "1 line with a blank cell left out"),
+        ("x,y,z\n0,1,9\n1,2.5,9\n2,-3,\n3,0,9\n", None, "x is 'x' and y is 'y'"),
+        ("z,x,y\n9,0,1\n9,1,2.5\n,2,-3\n9,3,0\n", ("x", "3"), "x is 'x' and y is 'y'"),
+        ("name,x,y\na,0,1\nb,1,2.5\nc,2,-3\nd,3,0\n", None, "x is 'x' and y is 'y'"),
+        ("2024-02-28,1\n2024-02-29,2.5\n2024-03-01,-3\n2024-03-02,0", None, "x is days since 2024-02-28"),
+        ("2024/02/28 06:00,1\n2024/02/29 06:00,2.5\n2024/03/01 06:00,-3\n2024/03/02 06:00,0", None, "x is days since"),
+    ],
+)
+def test_what_spreadsheets_and_instruments_write_is_read_and_said(text, columns, note):
+    reading = read_csv(text.encode(), "a.csv", columns)
+    assert reading.points == FOUR
+    assert reading.note.startswith(note)
+    assert bool(reading.note) == bool(note)
+
+
+def test_too_many_points_are_thinned_and_it_is_said():
+    reading = read_csv("".join(f"{n},1\n" for n in range(5000)).encode(), "a.csv")
+    assert len(reading.points) == 2000
+    assert reading.points[::1000] == ((0.0, 1.0), (2500.0, 1.0))
+    assert reading.note == "2,000 of 5,000 points kept, evenly spread over the file"
+
+
+def test_a_column_that_is_not_there_gets_a_sentence():
+    for wanted in ("w", "0", "3", "", "-1"):
+        with pytest.raises(ValueError, match=r"a\.csv has no column '.*'; expected one of x, y"):
+            read_csv(b"x,y\n0,1\n", "a.csv", (wanted, "y"))
+
+
+@pytest.mark.parametrize(
     ("data", "sentence"),
     [
         (b"", "a.csv is empty; expected two columns of numbers, x and y"),
         (b"\n \n", "a.csv has only blank lines; expected two columns"),
         (b"0,1\n1,two\n2,3\n", "a.csv, line 2: y='two' is not a number; expected two columns"),
         (b"x,1\n1,2\n", "a.csv, line 1: x='x' is not a number"),
-        (b"x,y\n\n1,\n", "a.csv, line 3: y='' is not a number"),
+        (b"x,y\n\n1,\n", "a.csv: 0 points; expected from 4"),
+        (b"2024-13-01,1\n2024-01-02,2\n", "a.csv, line 1: x='2024-13-01' is no day of the calendar"),
+        (b"2024-01-01,1\n2,2\n", "1 of 2 x are dates, the others are not"),
+        (b"sep=;\n# nothing\n", "a.csv: 0 points; expected from 4"),
         (b"0,1\n1,nan\n", "a.csv, line 2: y='nan'; expected a finite number"),
         (b"-inf,1\n1,2\n", "a.csv, line 1: x='-inf'; expected a finite number"),
         (b"0,1\n1,1e300\n", "a.csv, line 2: y='1e300'; expected a finite number of at most 1e+30"),
         (b"1_0,1\n1,2\n", "a.csv, line 1: x='1_0' is not a number"),
         (b"0,1\n", "a.csv: 1 point; expected from 4 to 2,000"),
         (b"x,y\n", "a.csv: 0 points; expected from 4 to 2,000"),
-        (b"".join(b"%d,1\n" % n for n in range(2001)), "a.csv: 2,001 points; expected from 4 to 2,000"),
         (b"1\n2\n3\n", "a.csv, line 1 has 1 column, ['1']; expected two columns"),
-        (b"0,1,5\n", "a.csv, line 1 has 3 columns, ['0', '1', '5']; expected two columns"),
+        (b"a,b,c\n", "a.csv: 0 points; expected from 4"),
+        (b"a,1,c\n", "a.csv, line 1: 1 column of numbers; expected two columns"),
         (b"0|1\n2|3\n", "a.csv, line 1 has 1 column, ['0|1']"),
         (b"0,1\n1;2\n", "a.csv, line 2 has 1 column, ['1;2']"),
         (b"2,1\n2,2\n2,3\n2,4\n", "a.csv: every x is 2; expected at least two that differ"),
@@ -59,7 +95,10 @@ def test_the_usual_forms_are_read(text):
         (b"\x89PNG\r\n\x1a\n\0\0", "a.csv is binary: byte 9 is zero; expected CSV text"),
         (b"PK\x03\x04\x14\0", "a.csv is a zip archive, as spreadsheets are"),
         ("x,y\n0,1\n".encode("utf-16"), "a.csv is UTF-16 text; expected UTF-8"),
-        ("größe,y\n0,1\n".encode("latin-1"), "a.csv is not UTF-8 text: byte 3 is 0xf6"),
+        (
+            "größe,y\n0,1\n".encode("latin-1"),
+            "a.csv is not UTF-8 text: byte 3 is 0xf6; expected CSV text in UTF-8: save it again",
+        ),
         (b'"0,1\n1,2\n', "a.csv, line 2: unexpected end of data"),
         (b"0," + b"9" * 200 + b"\n", "y='99999999"),
         (b"{" * (MOST_BYTES + 1), "a.csv has 1,000,001 bytes; expected at most 1,000,000"),
@@ -163,7 +202,7 @@ def test_the_terminal_reads_a_csv(capsys, tmp_path):
     assert "points" not in result["config"]
     assert set(result["qat"]) == {"mse_train"}
     assert result["parity"]["ok"]
-    assert not list(out.glob("*.png"))
+    assert sorted(file.name for file in out.iterdir()) == ["fit.png", "model.onnx", "parity.json"]
     (answer,) = ort.InferenceSession(result["onnx"]["path"]).run(None, {"input": torch.zeros(3, 1).numpy()})
     assert answer.shape == (3, 1)
 
@@ -176,3 +215,38 @@ def test_the_terminal_says_what_is_wrong_with_a_csv(capsys, tmp_path, text, sent
     assert main(["--csv", str(path), "--out", str(tmp_path / "out")]) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_the_terminal_says_what_it_replaces_and_leaves_nothing_of_another_network(capsys, tmp_path):
+    path, out = tmp_path / "mine.csv", tmp_path / "out"
+    path.write_text("t,x,y\n" + "\n".join(f"{n},{n},{n % 4}" for n in range(20)))
+    out.mkdir()
+    for name in ("model.onnx", "qat_success.png", "notes.txt"):
+        (out / name).write_text("of before")
+    arguments = ["--csv", str(path), "--columns", "x,3", "--steps", "2", "--device", "cpu", "--json", "--out", str(out)]
+    assert main(arguments) == 0
+    said = capsys.readouterr().err
+    assert "mine.csv: x is 'x' and y is 'y'." in said
+    assert "model.onnx, qat_success.png of an earlier run will be replaced." in said
+    assert sorted(file.name for file in out.iterdir()) == ["fit.png", "model.onnx", "notes.txt", "parity.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--columns", "x,y"], "--columns x,y without --csv; expected both, or neither"),
+        (["--csv", "mine.csv", "--columns", "x"], "--columns x; expected two names or numbers"),
+        (["--seed", "1.5"], "--seed: '1.5'; expected a whole number; --help lists"),
+        (["--noise", "loud"], "--noise: 'loud'; expected a number; --help lists"),
+        (["--bits"], "--bits: expected one argument; --help lists"),
+        (["--colour", "red"], "unrecognized arguments: --colour red; --help lists"),
+    ],
+)
+def test_a_wrong_command_line_gets_one_sentence(capsys, arguments, sentence):
+    try:
+        code = main(arguments)
+    except SystemExit as ended:
+        code = ended.code
+    said = capsys.readouterr().err
+    assert (code, said.count("\n")) == (2, 1)
+    assert sentence in said

@@ -34,7 +34,11 @@ def test_all_events_of_the_window_have_their_names_in_one_place() -> None:
     for script in SCRIPTS:
         if script != EVENTS:
             assert "CustomEvent" not in script.read_text()
-            assert set(re.findall(r'window\.addEventListener\("(\w+)"', script.read_text())) <= {"popstate"}
+            assert set(re.findall(r'window\.addEventListener\("(\w+)"', script.read_text())) <= {
+                "popstate",
+                "offline",
+                "online",
+            }
     (settings,) = re.findall(r"CustomEvent\('([\w-]+)'", ui.PUBLISH)
     names = dict(re.findall(r'^export const (\w+) = "([\w-]+)";', EVENTS.read_text(), re.MULTILINE))
     assert names["SETTINGS"] == settings

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from app.lab.fit import Experiment, Settings, TrainingDiverged
 from app.lab.trace import StepTrace, trace_step, traceable
 from qat_core.layers import quantized_layers
+from qat_core.lsq import RATE
 
 CASES: tuple[dict[str, Any], ...] = (
     {"granularity": "per_tensor"},
@@ -173,9 +174,9 @@ def test_the_gradient_of_a_learned_scale(trace: StepTrace) -> None:
     assert trace.grad_scale is not None
     assert trace.log2_scale is not None
     # The straight-through estimator as a detached difference, which autograd then differentiates by itself.
-    scale = trace.log2_scale.before.exp2()
+    scale = trace.log2_scale.exp2()
     if trace.spec.power_of_two:
-        scale = trace.log2_scale.before.ceil().exp2()
+        scale = trace.log2_scale.ceil().exp2()
     scale = scale.double().requires_grad_()
     v = trace.weight.before.double() / scale
     y = scale * torch.where(trace.passes, v + (trace.codes - v).detach(), trace.codes.double())
@@ -185,8 +186,8 @@ def test_the_gradient_of_a_learned_scale(trace: StepTrace) -> None:
     assert torch.allclose(trace.grad_scale.double(), expected, rtol=1e-3, atol=1e-6)
     summed = (trace.grad_quantized * trace.scale_slopes).sum_to_size(scale.shape) * trace.scale_factor
     assert torch.allclose(summed, trace.grad_scale, rtol=1e-3, atol=1e-6)
-    chain_rule = trace.grad_scale * scale.detach().float() * math.log(2)
-    assert torch.allclose(trace.log2_scale.grad, chain_rule, rtol=1e-5, atol=1e-9)
+    chain_rule = trace.grad_scale * scale.detach().float() * math.log(2) * RATE
+    assert torch.allclose(trace.log2_growth.grad, chain_rule, rtol=1e-5, atol=1e-9)
 
 
 # --- update ---------------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ def test_adam_does_what_it_does_alone(started: dict[str, Any], layer: str) -> No
     alone: dict[str, tuple[Tensor, torch.optim.Adam]] = {}
     for _ in range(3):
         trace = trace_step(experiment, layer)
-        for name in ("weight", "log2_scale"):
+        for name in ("weight", "log2_growth"):
             update = getattr(trace, name)
             if update is None:
                 continue
@@ -223,7 +224,7 @@ def test_adam_does_what_it_does_alone(started: dict[str, Any], layer: str) -> No
 
 
 def test_the_change_is_adams_formula(trace: StepTrace) -> None:
-    for update in filter(None, (trace.weight, trace.log2_scale)):
+    for update in filter(None, (trace.weight, trace.log2_growth)):
         m = 0.9 * update.exp_avg_before.double() + 0.1 * update.grad.double()
         v = 0.999 * update.exp_avg_sq_before.double() + 0.001 * update.grad.double() ** 2
         m_hat, v_hat = m / (1 - 0.9**update.step), v / (1 - 0.999**update.step)

@@ -76,7 +76,7 @@ def test_points_are_brought_or_refused_with_a_sentence(tab: Page, server: str, t
     open_chapter(tab, server, "your_turn")
     words = tab.locator("#your-turn .words")
     tab.locator(".bring summary").click()
-    chosen = tab.get_by_label("A CSV file, two columns: x and y")
+    chosen = tab.get_by_label("A CSV file with the columns x and y")
     huge = tmp_path / "huge.csv"
     with huge.open("wb") as file:
         file.truncate(100_000_000)
@@ -145,5 +145,6 @@ def test_the_listing_follows_the_settings(tab: Page, server: str) -> None:
 
 def points(page: Page) -> list[list[float]]:
     drawn(page)
-    found: list[list[float]] = json.loads(page.locator("#your-turn .view").get_attribute("data-points") or "")
+    drawing = json.loads(page.locator("#your-turn .view").get_attribute("data-points") or "")
+    found: list[list[float]] = drawing["points"]
     return found

@@ -10,9 +10,12 @@ from torch import nn
 
 from qat_core import QATConfig, QuantSpec, prepare
 from qat_core.affine import mse_qparams
-from qat_core.lsq import LSQuantize, gradient_factor
+from qat_core.lsq import RATE, LSQuantize, gradient_factor
 from tests.qat_core import oracle
 
+# Where the squared error of a normal distribution on the signed grid is smallest, in standard deviations: integrated
+# over its density on a fine mesh, for 200 scales.
+NORMAL = {2: 1.05, 3: 0.603, 4: 0.339}
 SMALL = hnp.arrays(np.float64, (4, 6), elements=st.floats(-3, 3))
 
 
@@ -78,14 +81,33 @@ def test_scale_gradient_is_that_of_the_smooth_estimator(x, scale):
 
 
 @given(oracle.arrays(limit=2.0**40), st.sampled_from([2, 3, 4]), st.booleans())
-def test_a_learned_scale_begins_with_the_smallest_error(x, bits, per_channel):
+def test_a_learned_scale_begins_with_the_smallest_error_of_the_weight_or_of_a_normal_one(x, bits, per_channel):
     spec = QuantSpec(bits=bits, granularity="per_channel" if per_channel else "per_tensor", scale="learned")
     layer = nn.Linear(x.shape[1], x.shape[0], bias=False)
     layer.weight.data = torch.from_numpy(x.copy())
     prepared = prepare(layer, QATConfig(spec))
-    expected, _ = mse_qparams(layer.weight.detach(), spec)
+    best, _ = mse_qparams(layer.weight.detach(), spec)
+    deviation = (x.astype(np.float64) ** 2).mean(1 if per_channel else None, keepdims=per_channel) ** 0.5
+    assume((deviation > 2.0**-30).all())
+    normal = torch.from_numpy(np.asarray(NORMAL[bits] * deviation)).float().reshape(best.shape)
     scale, _ = prepared.weight_quantizer.source.qparams(layer.weight)
-    torch.testing.assert_close(scale, expected.reshape(scale.shape), rtol=1e-4, atol=0)
+    scale = scale.reshape(best.shape)
+    torch.testing.assert_close(scale, torch.maximum(best, normal), rtol=0.03, atol=0)
+    own = best > 1.03 * normal
+    torch.testing.assert_close(scale[own], best[own], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])
+def test_stairs_grow_with_the_weight(granularity):
+    """By powers of two, so that nothing is rounded: codes stay."""
+    layer = prepare(nn.Linear(70, 6), QATConfig(QuantSpec(granularity=granularity, scale="learned")))
+    codes = layer.weight_quantizer.codes(layer.weight)
+    scale, _ = layer.weight_quantizer.source.qparams(layer.weight_quantizer._groups(layer.weight))
+    with torch.no_grad():
+        layer.weight.mul_(8)
+    grown, _ = layer.weight_quantizer.source.qparams(layer.weight_quantizer._groups(layer.weight))
+    torch.testing.assert_close(grown, 8 * scale, rtol=1e-6, atol=0)
+    assert torch.equal(layer.weight_quantizer.codes(layer.weight), codes)
 
 
 @pytest.mark.parametrize("begin", [0.2, 5.0])
@@ -97,8 +119,8 @@ def test_a_scale_far_off_learns_its_way_back(begin):
     prepared = prepare(layer, QATConfig(QuantSpec(granularity="per_tensor", scale="learned")))
     best = (prepared.weight_quantizer(target) - target).square().mean().item()
     source = prepared.weight_quantizer.source
-    source.log2_scale.data.add_(torch.tensor(begin).log2())
-    optimizer = torch.optim.Adam([source.log2_scale], lr=0.05)
+    source.begin.add_(torch.tensor(begin).log2())
+    optimizer = torch.optim.Adam([source.log2_growth], lr=0.05 / RATE)
     for _ in range(300):
         optimizer.zero_grad()
         error = (prepared.weight_quantizer(target) - target).square().mean()
@@ -108,8 +130,9 @@ def test_a_scale_far_off_learns_its_way_back(begin):
 
 
 def test_power_of_two_scales_stay_powers_of_two_while_they_learn():
+    torch.manual_seed(0)
     prepared = prepare(nn.Linear(5, 3), QATConfig(QuantSpec(scale="learned", power_of_two=True)))
-    optimizer = torch.optim.SGD(prepared.parameters(), lr=0.5)
+    optimizer = torch.optim.SGD(prepared.parameters(), lr=0.08)  # from 0.1 on, float32 diverges as well
     seen = set()
     for _ in range(20):
         optimizer.zero_grad()
@@ -136,7 +159,7 @@ def test_a_checkpoint_of_its_own_brings_the_scale_back():
     trained = prepare(nn.Linear(5, 3), config)
     trained(torch.randn(7, 5))
     with torch.no_grad():
-        trained.weight_quantizer.source.log2_scale.add_(0.7)
+        trained.weight_quantizer.source.log2_growth.add_(0.7)
     loaded = prepare(nn.Linear(5, 3), config)
     loaded.load_state_dict(trained.state_dict())
     x = torch.randn(2, 5)
@@ -150,5 +173,5 @@ def test_there_are_as_many_learned_scales_as_the_granularity_says(granularity, s
     spec = QuantSpec(granularity=granularity, group_size=4, scale="learned")
     layer = prepare(nn.Linear(10, 6), QATConfig(spec))
     layer(torch.randn(3, 10)).square().sum().backward()
-    scale = layer.weight_quantizer.source.log2_scale
+    scale = layer.weight_quantizer.source.log2_growth
     assert scale.shape == scale.grad.shape == shape

@@ -92,7 +92,7 @@ def test_numbers_that_are_not_finite_are_refused_by_the_name_of_the_layer(value)
 def test_a_learned_scale_that_is_not_finite_is_refused():
     model = prepare(nn.Linear(2, 1), QATConfig(QuantSpec(scale="learned")))
     with torch.no_grad():
-        model.weight_quantizer.source.log2_scale.fill_(torch.nan)
+        model.weight_quantizer.source.log2_growth.fill_(torch.nan)
     with pytest.raises(ValueError, match=r"weight_quantizer.source.scale of layer 'model' has 1 values that are NaN"):
         convert(model)
 

@@ -11,6 +11,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from qat_core import NoDataError, Oscillations, QATConfig, QuantSpec, Schedule, annealed_threshold, calibrate, prepare
+from qat_core.layers import quantized_layers
+from qat_core.lsq import LearnedScale
 from qat_core.observer import MOMENTUM, MovingRange
 
 NEW = ("seen", "begin", "fraction")  # what earlier versions had not
@@ -140,27 +142,51 @@ def test_the_state_of_before_the_first_batch_is_empty_again(scale):
     assert torch.equal(model.train()(x), twin(x))
 
 
+def whole_logarithms(model):
+    """The checkpoint as earlier versions wrote it: a learned scale as one parameter, its logarithm."""
+    state = model.state_dict()
+    old = {name: tensor.clone() for name, tensor in state.items() if not name.endswith((*NEW, "log2_growth"))}
+    for name, layer in quantized_layers(model):
+        for kind, x in (("weight", layer.weight), ("input", torch.empty(0))):
+            source = getattr(layer, f"{kind}_quantizer").source
+            if isinstance(source, LearnedScale):
+                scale = source.eval().qparams(x)[0] if source.seen.all() else torch.tensor(math.nan)
+                old[f"{name}.{kind}_quantizer.source.log2_scale"] = scale.detach().log2()
+    return old
+
+
 @pytest.mark.parametrize("scale", ["minmax", "learned"])
 def test_checkpoints_of_the_format_without_counters_load(scale):
     model = prepare(network(), config(scale))
-    old_empty = {n: t for n, t in model.state_dict().items() if not n.endswith(NEW)}
+    old_empty = whole_logarithms(model)
     for name in old_empty:
         if name.endswith((".low", ".high")):
             old_empty[name] = torch.tensor(math.inf if name.endswith("low") else -math.inf)
-        elif "input_quantizer" in name and name.endswith("log2_scale"):
-            old_empty[name] = torch.tensor(math.nan)
-    x = torch.randn(16, 4)
-    model(x)
-    old_full = {n: t.clone() for n, t in model.state_dict().items() if not n.endswith(NEW)}
-    for name in old_full:
-        if name.endswith("log2_scale"):
-            old_full[name] += model.state_dict()[name.replace("log2_scale", "begin")]
+    train(model, adam(model), range(5))
     loaded = prepare(network(), config(scale))
-    loaded.load_state_dict(old_full)
-    assert torch.equal(loaded.eval()(x), model.eval()(x))
+    loaded.load_state_dict(whole_logarithms(model))
+    x = torch.randn(16, 4)
+    torch.testing.assert_close(loaded.eval()(x), model.eval()(x), rtol=1e-5, atol=1e-6)
+    assert scale == "learned" or torch.equal(loaded(x), model(x))
     loaded.load_state_dict(old_empty)
     with pytest.raises(NoDataError):
         loaded(x)
+
+
+def test_a_scale_that_has_learned_loads_from_its_logarithm_and_where_it_began():
+    """A format between two versions."""
+    model = prepare(network(), config("learned"))
+    train(model, adam(model), range(5))
+    kept = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith("log2_growth")}
+    old = kept | whole_logarithms(model)
+    for name in list(old):
+        if name.endswith("log2_scale"):
+            old[name.replace("log2_scale", "begin")] = torch.full_like(old[name], 0.25)
+            old[name] -= 0.25
+    loaded = prepare(network(), config("learned"))
+    loaded.load_state_dict(old)
+    x = torch.randn(16, 4)
+    torch.testing.assert_close(loaded.eval()(x), model.eval()(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("save_at", [3, 5, 9, 15, 19])

@@ -5,7 +5,7 @@ import { follow } from "../../static/data/follow.js";
 import { eachFrame, own } from "../../static/data/recording.js";
 import { chapterDone } from "../../static/page/done.js";
 import { element, region } from "../../static/widgets/dom.js";
-import { grouped } from "../../static/widgets/format.js";
+import { grouped, times } from "../../static/widgets/format.js";
 import { spoken } from "../../static/widgets/spoken.js";
 import { numbersTable } from "../../static/widgets/table.js";
 import { NibbleMap } from "./nibbles.js";
@@ -83,9 +83,8 @@ function bytes(sizes) {
     ...bar("this file", parts.map(([key]) => [key, sizes[key]]), sizes.file, sizes),
     ...bar("minimum", [["minimum", sizes.minimum]], sizes.minimum, sizes),
   );
-  const times = (sizes.fp32 / sizes.file).toPrecision(2);
   const over = grouped(sizes.file - sizes.minimum);
-  const words = element("p", "quiet", `${times} times smaller than in float32; ${over} bytes above the theoretical minimum.`);
+  const words = element("p", "quiet", `${times(sizes.fp32, sizes.file)} times smaller than in float32; ${over} bytes above the theoretical minimum.`);
   figure.append(caption, bars, words);
   table(figure, parts, sizes);
   return figure;

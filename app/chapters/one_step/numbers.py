@@ -139,7 +139,7 @@ def owner_of_scale(trace: StepTrace, row: int) -> tuple[int, int]:
 
 def scale_numbers(trace: StepTrace, row: int, col: int) -> dict[str, Any]:
     """Of the learned scale that this weight has; nothing where scales are measured."""
-    if trace.log2_scale is None or trace.grad_scale is None:
+    if trace.log2_scale is None or trace.log2_scale_after is None or trace.grad_scale is None:
         return {}
     per_weight = (trace.grad_quantized * trace.scale_slopes)[row, col]
     mine = (row, 0) if trace.grad_scale.numel() > 1 else (0,) * trace.grad_scale.dim()
@@ -149,10 +149,8 @@ def scale_numbers(trace: StepTrace, row: int, col: int) -> dict[str, Any]:
         "scale_factor": trace.scale_factor,
         "scale_elements": trace.scaled.numel() // trace.grad_scale.numel(),
         "grad_s": trace.grad_scale[mine],
-        "log2_s": trace.log2_scale.before[mine],
-        "grad_log2_s": trace.log2_scale.grad[mine],
-        "log2_s_change": trace.log2_scale.change[mine],
-        "log2_s_after": trace.log2_scale.after[mine],
+        "log2_s": trace.log2_scale[mine],
+        "log2_s_after": trace.log2_scale_after[mine],
     }
 
 

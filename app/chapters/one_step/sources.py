@@ -34,7 +34,7 @@ def sources() -> dict[str, Any]:
         "ste": excerpt(ste_round, "y = x.clone()", "dequantize_(round_to_codes("),
         "ste.mse": excerpt(STEQuantize.backward, "where_not_clamped"),
         "ste.learned": excerpt(LSQuantize.backward, "grad_x = where_not_clamped"),
-        "scale_gradient": excerpt(LSQuantize.backward, "grad_scale = slopes"),
+        "scale_gradient": excerpt(LSQuantize.backward, "grad_scale = summed("),
         "averages": torch_adam("exp_avg.lerp_(grad", "value=1 - beta2)"),
         "update": torch_adam("param.addcdiv_(exp_avg, denom, value"),
         "flip": excerpt(FakeQuantize.codes, "codes = quantize("),

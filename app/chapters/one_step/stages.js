@@ -36,7 +36,7 @@ const STAGES = {
         ({
           minmax: `The width of one stair. The largest weight of ${sharing(f)} gets the code {quant_max} or −{quant_max}; measured anew in every step.`,
           mse: `The width of one stair. Of 80 fractions of max |w| / {quant_max}, the one whose rounded weights lie closest to the latent ones.`,
-          learned: `The width of one stair. Its logarithm is a parameter like any other, shared by ${sharing(f)}: it will be updated, too.`,
+          learned: `The width of one stair. How far it has moved from where it began is a parameter like any other, shared by ${sharing(f)}: it will be updated, too.`,
         })[f.rule],
     },
     {
@@ -128,7 +128,7 @@ const STAGES = {
       formula: "w ← w − η · m̂ / (√v̂ + ε) = {w} + {change} = {w_after}",
       words: (f) =>
         f.rule === "learned"
-          ? "With the learning rate η = {lr}, a move of {moved} stairs. The scale moves the same way: log₂ s from {log2_s} to {log2_s_after}."
+          ? "With the learning rate η = {lr}, a move of {moved} stairs. The scale moves the same way, and with the size of the weights: log₂ s from {log2_s} to {log2_s_after}."
           : "With the learning rate η = {lr}, which decays to 0 along a cosine, a move of {moved} stairs.",
     },
     {
@@ -193,8 +193,8 @@ export function originOf(name, f) {
     quant_min: `Smallest code of ${f.bits} signed bits.`,
     quant_max: `Largest code of ${f.bits} signed bits.`,
     s: `Scale ${of}.`,
-    log2_s: `Learned parameter ${of}: the scale's logarithm.`,
-    log2_s_after: "The same parameter after this step; Adam moves it by its own averages.",
+    log2_s: `The scale's logarithm ${of}: where it began, the size of the weights, and what was learned.`,
+    log2_s_after: "The same after this step; Adam moves what is learned by its own averages.",
     scaled: "Latent weight divided by the scale, in float32.",
     rounded: "The nearest whole number, before any clamp.",
     rounding_error: "Distance from w / s to its code before the clamp.",

@@ -2,7 +2,7 @@
 
 import { follow } from "../../static/data/follow.js";
 import { element } from "../../static/widgets/dom.js";
-import { grouped, short } from "../../static/widgets/format.js";
+import { grouped, short, times } from "../../static/widgets/format.js";
 import { spoken } from "../../static/widgets/spoken.js";
 import { headCell } from "../../static/widgets/table.js";
 
@@ -28,7 +28,7 @@ function table({ title, rows }) {
   table.append(element("caption", "", title));
   const slowest = Math.max(...rows.map(({ milliseconds }) => milliseconds));
   const body = table.createTBody();
-  for (const { flavor, milliseconds, times, bytes, answers } of rows) {
+  for (const { flavor, milliseconds, bytes, answers } of rows) {
     const [name, about] = FLAVORS[flavor];
     const head = headCell("", "row");
     head.append(element("span", "level", name), element("span", "about", about));
@@ -36,7 +36,7 @@ function table({ title, rows }) {
     bar.style.width = `${(100 * milliseconds) / slowest}%`;
     const time = element("td", "time");
     time.append(element("span", "level", `${short(milliseconds)} ms`), bar);
-    if (flavor !== "fp32") time.append(element("span", "about", compared(times)));
+    if (flavor !== "fp32") time.append(element("span", "about", compared(milliseconds, rows[0].milliseconds)));
     const amount = element("td", "amount");
     amount.append(element("span", "", `${grouped(bytes)} bytes`));
     if (answers) amount.append(element("span", "level", answers === "broken" ? "✗ broken" : `✓ ${answers}`));
@@ -45,8 +45,8 @@ function table({ title, rows }) {
   return table;
 }
 
-/** @param {number} times  as fast as float32 */
-function compared(times) {
-  if (Math.abs(Math.log(times)) < Math.log(1.1)) return "about the same";
-  return times > 1 ? `${short(times)} times faster` : `${short(1 / times)} times slower`;
+/** A time beside that of float32. */
+function compared(milliseconds, float) {
+  if (Math.abs(Math.log(milliseconds / float)) < Math.log(1.1)) return "about the same";
+  return milliseconds < float ? `${times(float, milliseconds)} times faster` : `${times(milliseconds, float)} times slower`;
 }

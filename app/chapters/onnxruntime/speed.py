@@ -24,13 +24,11 @@ class Speed:
     Attributes:
         flavor: "fp32", or that of the file.
         milliseconds: for one row, on one thread.
-        times: how many times as fast as "fp32".
         bytes: size of the file; of "fp32" what its weights and biases take.
     """
 
     flavor: str
     milliseconds: float
-    times: float
     bytes: int
 
 
@@ -41,8 +39,7 @@ def compare_speed(files: Mapping[str, Path]) -> list[Speed]:
         name: path.stat().st_size for name, path in files.items()
     }
     return [
-        Speed(flavor, row.milliseconds, row.speed, size)
-        for row, (flavor, size) in zip(found.rows, sizes.items(), strict=True)
+        Speed(flavor, row.milliseconds, size) for row, (flavor, size) in zip(found.rows, sizes.items(), strict=True)
     ]
 
 

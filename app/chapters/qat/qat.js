@@ -108,15 +108,15 @@ function diagnosis(parent) {
   const say = spoken(box, "");
   box.append(facts);
   parent.append(box);
-  return ({ grid, flips, codes, diagnosis, running }, { frames }) => {
-    say(diagnosis, { patient: running && frames.length > 2 });
+  return ({ step, grid, flips, codes, diagnosis, running }) => {
     const texts = [
       percent(grid.clipped),
       `${grid.codes_used} of ${levels(grid)}`,
       `${grouped(flips)} of ${grouped(codes)}`,
       grid.gradient_norm === null ? "no step yet" : short(grid.gradient_norm),
     ];
-    values.forEach((value, i) => (value.textContent = texts[i]));
+    const alongside = () => values.forEach((value, i) => (value.textContent = texts[i]));
+    say(diagnosis, { patient: running, step, alongside });
   };
 }
 

@@ -8,6 +8,7 @@ import { numbersTable } from "../../static/widgets/table.js";
 import { WIDTHS } from "./layer_table.js";
 
 const HEIGHT = 260;
+const HARDLY_BETTER = 0.9;
 
 export function budget(parent, choose) {
   const box = element("div", "budget");
@@ -56,7 +57,8 @@ function bought(frame, { bytes, bits, expected, measured, accuracy }) {
   const right = accuracy === null ? "" : `, ${percent(accuracy)} of unseen images right`;
   const same = frame.uniform.find(({ bits: width }) => width === frame.bits);
   const beside = same ? ` ${same.bits} bits everywhere take ${grouped(same.bytes)} bytes and measure ${short(same.measured)}.` : "";
-  return `${grouped(bytes)} bytes as ${bits.join(", ")} bits: ${frame.metric.toLowerCase()} expected ${short(expected)}, ${found}${right}.${beside}`;
+  const blind = measured !== null && measured > HARDLY_BETTER * frame.blind ? ` That is hardly better than to answer without a look at the input, which gives ${short(frame.blind)}: it has fallen apart.` : "";
+  return `${grouped(bytes)} bytes as ${bits.join(", ")} bits: ${frame.metric.toLowerCase()} expected ${short(expected)}, ${found}${right}.${blind}${beside}`;
 }
 
 export function budgetChart(parent) {

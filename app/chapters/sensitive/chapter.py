@@ -29,6 +29,9 @@ LEAD = "Some layers bear rounding worse than others. Find them, and spend the by
 # Not the bits: every width of WIDTHS is measured.
 USES = ("granularity", "scale", "noise", "seed", "width", "learning_rate", "device")
 
+# What an answer that does not look at its input scores: 0 for every x, or every digit as likely.
+BLIND = {"sine": 0.5, "digits": math.log(10)}
+
 IMPORTS = "from qat_core import QATConfig, QuantSpec, prepare"
 SECONDS_A_FRAME = 0.1
 
@@ -117,7 +120,7 @@ def settings_of(task: Any, *settings: Any) -> Settings:
     if task == "sine":
         return found
     if task == "digits":
-        return Settings.of(task, bits=found.bits, granularity=found.granularity, scale=found.scale, seed=found.seed)
+        return Settings.of(task, granularity=found.granularity, scale=found.scale, seed=found.seed)
     raise ValueError(f"network={task!r}; expected 'sine' or 'digits'")
 
 
@@ -164,6 +167,7 @@ def frame(exam: Examination, healing: Healing | None = None, running: bool = Fal
             "done": done,
             "total": total,
             "bits": exam.settings.bits,
+            "blind": BLIND[exam.settings.task],
             "baseline": exam.rows[0].baseline if exam.rows else None,
             "layers": [
                 {

@@ -2,7 +2,7 @@
 
 import { choice } from "../../static/widgets/controls.js";
 import { element } from "../../static/widgets/dom.js";
-import { grouped, percent, short } from "../../static/widgets/format.js";
+import { grouped, percent, short, times } from "../../static/widgets/format.js";
 import { headCell, headed, numbersTable } from "../../static/widgets/table.js";
 
 export const WIDTHS = [2, 3, 4, 8];
@@ -78,7 +78,7 @@ function layerRows(body, layers) {
 function drawBar({ row, fill, amount }, metric, baseline, reach, isWorst) {
   const known = metric !== null && metric !== undefined;
   fill.style.width = known ? `${(100 * decadesAbove(metric, baseline)) / reach}%` : "0";
-  amount.textContent = known ? `${short(metric)}, ${times(metric, baseline)}${isWorst ? " · most fragile" : ""}` : "not scanned yet";
+  amount.textContent = known ? `${short(metric)}, ${compared(metric, baseline)}${isWorst ? " · most fragile" : ""}` : "not scanned yet";
   row.classList.toggle("worst", isWorst);
 }
 
@@ -111,9 +111,8 @@ function decadesAbove(value, baseline) {
   return Math.max(0, Math.log10(Math.max(value, 1e-12) / Math.max(baseline, 1e-12)));
 }
 
-function times(value, baseline) {
-  const ratio = value / Math.max(baseline, 1e-12);
-  return ratio < 1.05 ? "as FP32" : `${ratio < 10 ? ratio.toFixed(1) : short(ratio)} × FP32`;
+function compared(value, baseline) {
+  return value / Math.max(baseline, 1e-12) < 1.05 ? "as FP32" : `${times(value, baseline)} × FP32`;
 }
 
 function ticks(baseline, reach) {

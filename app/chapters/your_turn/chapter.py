@@ -2,11 +2,12 @@
 
 import json
 import math
+import re
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -16,7 +17,7 @@ from app.components.controls import buttons
 from app.components.module import from_view, module_view
 from app.handlers import QUIET, Handlers, show, unchanged
 from app.lab.fit import MODELS, Settings
-from app.lab.points import MOST_BYTES, Points, check_points, parse_csv
+from app.lab.points import MOST_BYTES, Points, Reading, check_points, read_csv
 from app.runs.diagnosis import number
 from app.runs.exported import export_now
 from app.runs.messages import rounded, to_json, two_digits
@@ -31,6 +32,9 @@ KEY = HERE.name
 TITLE = "Your turn"
 LEAD = "Your own curve, your own module, and six questions."
 USES = ("bits", "granularity", "scale", "seed", "width", "learning_rate", "device")
+
+MOST_OF_A_NAME = 40
+NO_NAME = re.compile(r"[^A-Za-z0-9]+")
 
 SECONDS_A_FRAME = 0.04  # ten steps; the 2,000 take eight seconds
 
@@ -99,13 +103,14 @@ def follow_settings(request: gr.Request, points: Any, own: Progress | None, *set
 def read_points(request: gr.Request, own: Progress | None, event: gr.EventData) -> tuple[Any, ...]:
     """Points that were typed, or are in a file: the browser sends its name and its bytes."""
     try:
-        outputs = page(None, points=parse_upload(event._data))
+        reading = parse_upload(event._data)
+        outputs = page(None, points=reading.points, words=in_words(None, reading))
     except ValueError as error:
         outputs = page(own, problem=str(error))
     return show(request, outputs, KEY)
 
 
-def parse_upload(sent: Any) -> Points:
+def parse_upload(sent: Any) -> Reading:
     """
     Raises:
         ValueError: it is not points; the message says what was found and what was expected.
@@ -118,21 +123,31 @@ def parse_upload(sent: Any) -> Points:
         data = b64decode(sent["data"], validate=True)
     except NotBase64:
         raise ValueError(f"{sent['name']:.80} did not arrive whole; try again") from None
-    return parse_csv(data, f"{sent['name']:.80}")
+    said = [part.strip() for part in str(sent.get("columns") or "").split(",")]
+    if said != [""] and len(said) != 2:
+        raise ValueError(f"columns={sent['columns']!r:.60}; expected two names or numbers with a comma between")
+    return read_csv(data, f"{sent['name']:.80}", (said[0], said[1]) if len(said) == 2 else None)
 
 
-def parse_points(text: Any) -> Points:
-    """The points in the browser.
+class Drawing(NamedTuple):
+    """The points in the browser, and what they are called there: a file or a shape."""
 
-    Raises:
-        ValueError: they are none.
-    """
-    try:
-        points = tuple((float(x), float(y)) for x, y in json.loads(text))
-    except (TypeError, ValueError):
-        raise ValueError(f"the points are {text!r:.60}; expected pairs of numbers") from None
-    check_points(points)
-    return points
+    name: str
+    points: Points
+
+    @classmethod
+    def parse(cls, text: Any) -> "Drawing":
+        """
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            said = json.loads(text)
+            name, points = said["name"], tuple((float(x), float(y)) for x, y in said["points"])
+        except (TypeError, ValueError, LookupError):
+            raise ValueError(f"the points are {text!r:.60}; expected a name and pairs of numbers") from None
+        check_points(points)
+        return cls(NO_NAME.sub("-", str(name))[:MOST_OF_A_NAME].strip("-") or "yours", points)
 
 
 def settings_of(points: Points, settings: Any) -> Settings:
@@ -152,14 +167,15 @@ def up_to_date(own: Progress | None, points: Any, settings: Any) -> Progress:
     Raises:
         ValueError: a point or a setting is not one that can be used.
     """
-    wanted = settings_of(parse_points(points), settings)
+    wanted = settings_of(Drawing.parse(points).points, settings)
     return own if own is not None and own.settings == wanted else Progress.start(wanted)
 
 
 def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[tuple[Any, ...]]:
     """The QAT network of this moment as a file. It lies in a folder of its own until Gradio has its copy."""
     try:
-        is_trained = own is not None and own.settings == settings_of(parse_points(points), settings)
+        drawing = Drawing.parse(points)
+        is_trained = own is not None and own.settings == settings_of(drawing.points, settings)
     except ValueError as error:
         yield *page(own, problem=str(error)), gr.skip()
         return
@@ -169,7 +185,7 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
         return
     yield *page(own, words="Exporting: this takes about three seconds."), gr.DownloadButton(interactive=False)
     try:
-        made = export_now(own)
+        made = export_now(own, drawing.name)
     except (ValueError, ParityError) as error:
         yield *page(own, problem=f"Nothing was exported: {error}"), gr.skip()
         return
@@ -180,7 +196,7 @@ def export_file(points: Any, own: Progress | None, *settings: Any) -> Iterator[t
             f"{path.name}: {sizes.file_bytes:,} bytes, {sizes.fp32_bytes:,} in FP32. At all {len(levels)} "
             f"optimization levels onnxruntime answers within {number(apart)} of PyTorch."
         )
-        yield *page(own, words=words), gr.DownloadButton(value=path, interactive=True)
+        yield *page(own, words=words, file=path.name), gr.DownloadButton(value=path, interactive=True)
 
 
 def page(own: Progress | None, **about: Any) -> tuple[Any, ...]:
@@ -189,20 +205,27 @@ def page(own: Progress | None, **about: Any) -> tuple[Any, ...]:
 
 
 def frame(
-    own: Progress | None, running: bool = False, problem: str = "", words: str = "", points: Points | None = None
+    own: Progress | None,
+    running: bool = False,
+    problem: str = "",
+    words: str = "",
+    points: Points | None = None,
+    file: str = "",
 ) -> str:
-    """What `your_turn.js` draws."""
+    """What `your_turn.js` draws; a `file` is what Download gives from now on."""
     record = own.record if own else None
     return to_json(
         {
             "running": running,
             "problem": problem,
-            "words": words or in_words(own, points),
+            "words": words or in_words(own),
             "device": own.device if own else "",
             "speed": two_digits(own.speed) if own else 0,
             "step": record.step if record else 0,
             "steps": record.steps if record else Settings.of("points", points=NO_MATTER).steps,
             "points": points,
+            "of": f"{hash(own.settings):x}, step {own.step}" if own else "",
+            "file": file,
             "curves": {name: rounded(record.curves[name], 6) for name in MODELS} if record else {},
             "error": {name: math.sqrt(record.mse_train[name]) for name in MODELS} if record else {},
         }
@@ -212,10 +235,11 @@ def frame(
 NO_MATTER: Points = ((0.0, 0.0), (1.0, 0.0), (2.0, 0.0), (3.0, 0.0))
 
 
-def in_words(own: Progress | None, points: Points | None) -> str:
+def in_words(own: Progress | None, reading: Reading | None = None) -> str:
     """One sentence about what there is to see now."""
-    if points is not None:
-        return f"{len(points):,} points read. Press Train."
+    if reading is not None:
+        note = f" ({reading.note})" if reading.note else ""
+        return f"{len(reading.points):,} points read{note}. Press Train."
     if own is None or own.step == 0:
         return "Draw over the curve, pick a shape or bring your own points; then press Train."
     fp32, ptq, qat = (math.sqrt(own.record.mse_train[name]) for name in MODELS)

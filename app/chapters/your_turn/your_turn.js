@@ -20,42 +20,54 @@ const SHAPES = {
 
 export function mount(view, props, watch, trigger) {
   let points = shape("steps");
+  let name = "steps"; // of the points, and so of a file
+  let file = null; // that Download gives, and the network that it is of
   let frame = JSON.parse(props.value);
+  let brought = "yours"; // what the points that are read will be called
   let isDrawn = true; // a curve on the grid of the pad, not points that were brought
 
   const status = statusLine(view);
+  const outdated = element("p", "outdated");
+  outdated.setAttribute("role", "status");
+  view.append(outdated);
   const pad = new Pad(view, (next) => {
-    setPoints(next);
+    setPoints(next, "drawn");
     showShape(null); // so that it can be chosen again
   });
   const sources = element("div", "sources");
   view.append(sources);
   const table = numbers(view);
 
-  const setPoints = (next, drawn = true) => {
+  const setPoints = (next, called, drawn = true) => {
     points = next;
+    name = called;
     isDrawn = drawn;
-    frame = { ...frame, step: 0, curves: {}, error: {}, problem: "", words: drawn ? "Press Train: three networks learn this curve." : frame.words };
+    frame = { ...frame, of: "", file: "", step: 0, curves: {}, error: {}, problem: "", words: drawn ? "Press Train: three networks learn this curve." : frame.words };
     update();
   };
   const update = () => {
-    view.dataset.points = JSON.stringify(points);
+    view.dataset.points = JSON.stringify({ name, points });
     view.dataset.step = frame.step;
     view.dataset.running = frame.running;
     status(frame, frame.words);
+    if (frame.file) file = { name: frame.file, of: frame.of };
+    outdated.textContent = file && file.of !== frame.of ? `Download gives ${file.name}, and the page has moved on: press Export for its file.` : "";
     for (const control of sources.querySelectorAll("input, textarea, button")) control.disabled = Boolean(frame.running);
     pad.show(points, frame.curves, isDrawn && !frame.running);
     pad.describe(points, frame);
     table(frame, points);
   };
   const options = Object.keys(SHAPES).map((name) => [name, name]);
-  const choose = (name) => {
-    setPoints(shape(name));
-    showShape(name);
+  const choose = (shown) => {
+    setPoints(shape(shown), shown);
+    showShape(shown);
   };
   const showShape = choice(sources, { label: "Start from", options, value: "steps", set: choose });
   bring(sources, {
-    send: (file) => trigger("upload", file),
+    send: (sent) => {
+      brought = sent.name.replace(/\.[^.]*$/, "");
+      trigger("upload", sent);
+    },
     refuse: (problem) => {
       frame = { ...frame, problem };
       update();
@@ -66,7 +78,7 @@ export function mount(view, props, watch, trigger) {
     frame = next;
     if (frame.points) {
       showShape(null);
-      setPoints(frame.points, false);
+      setPoints(frame.points, brought, false);
     } else update();
   });
 }
@@ -77,25 +89,29 @@ function bring(parent, { send, refuse }) {
   box.append(element("summary", "", "Bring your own points"));
   const file = element("input");
   Object.assign(file, { type: "file", id: "your-file", accept: ".csv,.tsv,.txt,text/csv,text/plain" });
-  const fileLabel = element("label", "", "A CSV file, two columns: x and y");
+  const fileLabel = element("label", "", "A CSV file with the columns x and y");
   fileLabel.htmlFor = file.id;
   const text = element("textarea");
   Object.assign(text, { id: "your-text", rows: 4, placeholder: "x, y\n0, 1.5\n0.5, 2", spellcheck: false });
   const textLabel = element("label", "", "or type them, a line each");
   textLabel.htmlFor = text.id;
+  const columns = element("input");
+  Object.assign(columns, { id: "your-columns", placeholder: "the first two of numbers", spellcheck: false });
+  const columnsLabel = element("label", "", "Where there are more columns: the names or numbers of x and y, with a comma between");
+  columnsLabel.htmlFor = columns.id;
   const use = element("button", "copy", "Use these");
   use.type = "button";
-  box.append(fileLabel, file, textLabel, text, use);
+  box.append(columnsLabel, columns, fileLabel, file, textLabel, text, use);
   parent.append(box);
 
   file.addEventListener("change", async () => {
     const [chosen] = file.files;
     if (!chosen) return;
     if (chosen.size > MOST_BYTES) refuse(`${chosen.name} has ${grouped(chosen.size)} bytes; expected at most ${grouped(MOST_BYTES)}`);
-    else send({ name: chosen.name, data: base64(new Uint8Array(await chosen.arrayBuffer())) });
+    else send({ name: chosen.name, columns: columns.value, data: base64(new Uint8Array(await chosen.arrayBuffer())) });
     file.value = "";
   });
-  use.addEventListener("click", () => send({ name: "your text", data: base64(new TextEncoder().encode(text.value)) }));
+  use.addEventListener("click", () => send({ name: "your text", columns: columns.value, data: base64(new TextEncoder().encode(text.value)) }));
 }
 
 function numbers(parent) {

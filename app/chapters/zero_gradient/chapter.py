@@ -237,20 +237,22 @@ def in_words(lesson: Lesson) -> str:
     """One sentence about what there is to see now."""
     plain, ste = lesson.records["round"], lesson.records["ste"]
     weights, biases, scales = (plain.still[kind] for kind in ("weights", "biases", "scales"))
+    before = lesson.history[0][1 + list(lesson.records).index("round")]
     if lesson.step == 0:
         return (
             f"All {weights.zero} gradients that reach the weights through torch.round() are exactly 0. "
             "Press Train, and see what moves."
         )
+    change = f"the loss was {before:.3g} at step 0 and is"
     others = {
-        "weights": "Nothing moved at all: the loss is what it was at step 0",
-        "biases": f"{biases.moved} of {biases.count} biases moved, and all that was gained, they gained",
-        "scales": f"{biases.moved} of {biases.count} biases and {scales.moved} of {scales.count} scales moved, "
-        "and all that was gained, they gained",
+        "weights": "Nothing moved at all: the loss is what it was at step 0:",
+        "biases": f"{biases.moved} of {biases.count} biases moved: {change}",
+        "scales": f"{biases.moved} of {biases.count} biases and {scales.moved} of {scales.count} scales moved: "
+        f"{change}",
     }
     return (
         f"Step {lesson.step}. Through torch.round(), {weights.moved} of {weights.count} weights moved. "
-        f"{others[lesson.free]}: {plain.loss:.3g}. With the straight-through estimator (STE) it is {ste.loss:.3g}."
+        f"{others[lesson.free]} {plain.loss:.3g}. With the straight-through estimator (STE) it is {ste.loss:.3g}."
     )
 
 

@@ -52,7 +52,7 @@ export function mount(view, props, watch, trigger) {
 
 function status(parent) {
   const say = spoken(parent);
-  return (frame) => say(frame.problem || frame.words, { patient: frame.running, problem: Boolean(frame.problem) });
+  return (frame) => say(frame.problem || frame.words, { patient: frame.running, problem: Boolean(frame.problem), step: frame.step });
 }
 
 /** Two networks side by side: their gradients, and what comes of them. */

@@ -5,6 +5,7 @@ export const CHAPTER = "chapter"; // another is open: its key
 export const CHAPTER_DONE = "chapter-done"; // its key
 export const TICKS = "ticks"; // other chapters are ticked than before
 export const NETWORK = "network"; // the visitor's own has moved on: its label
+export const NOTICE = "notice"; // about what, and a sentence for the head of the page; "" takes it back
 
 export function tell(event, detail) {
   window.dispatchEvent(new CustomEvent(event, { detail }));

@@ -3,7 +3,7 @@
  * way back through a run are made of what was said before.
  */
 
-import { oncePerFrame } from "./follow.js";
+import { comesAfterPause, oncePerFrame } from "./follow.js";
 
 const MOST_RUNS = 6;
 const runs = new Map(); // key of the settings -> run, the newest last
@@ -31,6 +31,7 @@ export function add(frame) {
   newest.set(frame.preset, run);
   const isBrokenShown = last()?.frames.at(-1).preset;
   if (!(frame.unasked && isBrokenShown)) newest.set("shown", run);
+  if (comesAfterPause(frame)) return;
   for (const listener of listeners) listener();
 }
 

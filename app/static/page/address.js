@@ -2,7 +2,7 @@
 
 import { CHAPTER, SETTINGS, tell, when } from "../data/events.js";
 
-const { chapters, defaults } = JSON.parse(document.getElementById("catalogue").textContent);
+const { chapters, defaults, ranges } = JSON.parse(document.getElementById("catalogue").textContent);
 
 /** The front door, then the course. @type {{ key: string, title: string, lead: string, uses: string[] }[]} */
 export const CHAPTERS = chapters;
@@ -27,7 +27,7 @@ export function link(key, hidden = hiddenNames()) {
   put(query, "hide", hide.length ? hide.join(",") : null);
   for (const name of values ? NAMES : []) {
     const isPlain = String(values[name]) === String(defaults[name]) && !hide.includes(name);
-    put(query, name, isPlain ? null : String(values[name]));
+    if (isOffered(name, values[name])) put(query, name, isPlain ? null : String(values[name])); // or else the last that was
   }
   url.search = query.toString().replaceAll("%2C", ",");
   return url;
@@ -84,6 +84,13 @@ function name(chapter) {
 
 function speakEnglish() {
   if (document.documentElement.lang !== "en") document.documentElement.lang = "en";
+}
+
+/** What the server would take: a box that is typed in may hold anything for a moment, or nothing. */
+function isOffered(name, value) {
+  if (!ranges[name]) return value !== null;
+  const [low, high, isWhole] = ranges[name];
+  return Number.isFinite(value) && low <= value && value <= high && (!isWhole || Number.isInteger(value));
 }
 
 function put(query, name, value) {

@@ -1,9 +1,10 @@
 /** The title of the open chapter and what it is about, and what the page did not understand of its address. */
 
-import { CHAPTER, when } from "../data/events.js";
+import { CHAPTER, NOTICE, when } from "../data/events.js";
 import { follow } from "../data/follow.js";
 import { element } from "../widgets/dom.js";
 import { CHAPTERS, place } from "./address.js";
+import { watchConnection } from "./connection.js";
 import { keepInView } from "./in_view.js";
 
 export function mount(view, props, watch) {
@@ -15,6 +16,13 @@ export function mount(view, props, watch) {
   notices.setAttribute("role", "status");
   view.append(title, lead, notices);
 
+  const said = new Map(); // about what -> sentences
+  const sayAll = () => notices.replaceChildren(...[...said.values()].flat().map((text) => element("p", "problem", text)));
+  when(NOTICE, ([about, text]) => {
+    said.set(about, text ? [text] : []);
+    sayAll();
+  });
+
   const update = () => {
     title.textContent = CHAPTERS[place()].title;
     lead.textContent = CHAPTERS[place()].lead;
@@ -24,6 +32,8 @@ export function mount(view, props, watch) {
   keepInView();
 
   follow(props, watch, ({ problems }) => {
-    notices.replaceChildren(...problems.map((text) => element("p", "problem", text)));
+    said.set("address", problems);
+    sayAll();
   });
+  watchConnection();
 }

@@ -3,6 +3,7 @@
 import { SETTINGS, when } from "../data/events.js";
 import { button, element } from "../widgets/dom.js";
 import { CHAPTERS, NAMES, hiddenNames, link, place, settings } from "./address.js";
+import { NAMED, valueInWords } from "./in_words.js";
 
 /** @returns {HTMLElement} */
 export function linkTools() {
@@ -36,7 +37,7 @@ function classDialog() {
     const value = element("span", "quiet");
     box.type = "checkbox";
     box.addEventListener("change", () => update());
-    label.append(box, name.replace("_", " "), value);
+    label.append(box, NAMED[name], value);
     fields.append(label);
     return { name, box, value };
   });
@@ -56,7 +57,7 @@ function classDialog() {
   node.append(title, about, fields, text, line);
 
   const update = () => {
-    for (const { name, value } of boxes) value.textContent = String(settings()[name]).replace("_", " ");
+    for (const { name, value } of boxes) value.textContent = valueInWords(settings()[name]);
     const chosen = boxes.filter(({ box }) => box.checked).map(({ name }) => name);
     text.value = link(CHAPTERS[place()].key, chosen).href;
     said.textContent = "";

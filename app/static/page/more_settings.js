@@ -2,20 +2,11 @@
 
 import { CHAPTER, SETTINGS, when } from "../data/events.js";
 import { button, element } from "../widgets/dom.js";
-import { CHAPTERS, hiddenNames, place, settings } from "./address.js";
+import { CHAPTERS, NAMES, hiddenNames, place, settings } from "./address.js";
+import { inWords } from "./in_words.js";
 
 const RARE = ["width", "learning_rate"];
 const SMALL = window.matchMedia("(max-width: 999px), (max-height: 650px)"); // as in head.css
-const IN_WORDS = {
-  bits: (value) => `${value} bits`,
-  granularity: (value) => value.replace("_", " "),
-  scale: (value) => ({ minmax: "min-max", mse: "MSE", learned: "learned" })[value],
-  noise: (value) => `noise ${value}`,
-  seed: (value) => `seed ${value}`,
-  width: (value) => `width ${value}`,
-  learning_rate: (value) => `learning rate ${value}`,
-  device: (value) => `on ${value}`,
-};
 
 export function mount(view, props) {
   const defaults = JSON.parse(props.value);
@@ -44,7 +35,5 @@ export function mount(view, props) {
 function summary(differs) {
   const hidden = hiddenNames();
   const shown = CHAPTERS[place()].uses.filter((name) => !hidden.has(name) && (!RARE.includes(name) || differs(name)));
-  return Object.keys(IN_WORDS)
-    .filter((name) => shown.includes(name))
-    .map((name) => IN_WORDS[name](settings()[name] ?? "empty"));
+  return NAMES.filter((name) => shown.includes(name)).map((name) => inWords(name, settings()[name]));
 }

@@ -66,6 +66,9 @@ export function mount(view, props, watch, trigger) {
     if (left >= FIRST) trigger("select"); // a run that nobody sees any more ends; at the front door none begins
     left = place();
   });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden && document.querySelector('.view[data-running="true"]')) trigger("select"); // nor one in a tab behind
+  });
   when(TICKS, update);
   when(SETTINGS, () => queueMicrotask(update));
   openMenu(false);

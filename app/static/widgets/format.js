@@ -7,6 +7,15 @@ export function short(value) {
   return value >= 1e-6 ? value.toPrecision(2) : powerOfTen(value);
 }
 
+/** How many times `other` the value is: of the two as `short` shows them, so that a reader finds the same. */
+export function times(value, other) {
+  return short(shown(value) / Math.max(shown(other), 1e-12));
+}
+
+function shown(value) {
+  return value >= 99.5 ? Math.round(value) : Number(value.toPrecision(2));
+}
+
 /** Two digits and a power of ten: 3.0 · 10⁻⁸. */
 export function powerOfTen(value) {
   const [digits, power] = value.toExponential(1).split("e");

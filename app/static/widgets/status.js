@@ -22,7 +22,7 @@ export function statusLine(parent, { unit = "Step", label = "Training" } = {}) {
     if (unit) step.textContent = `${unit} ${grouped(frame.step)} of ${grouped(frame.steps)}`;
     bar.max = frame.steps;
     bar.value = frame.step;
-    say(frame.problem || words, { patient: Boolean(frame.running), problem: Boolean(frame.problem) });
+    say(frame.problem || words, { patient: Boolean(frame.running), problem: Boolean(frame.problem), step: frame.step });
     where.textContent = [frame.device, frame.speed && `${grouped(frame.speed)} steps/s`].filter(Boolean).join(", ");
     note.textContent = frame.note ?? "";
   };

@@ -23,7 +23,7 @@ from export import audit
 
 PAGE = (4, "per_channel", 0.1, 0)  # bits, granularity, noise, seed
 POINTS = tuple((1900.0 + n, 10.0 * (n % 16)) for n in range(64))
-DRAWN = json.dumps(POINTS)
+DRAWN = json.dumps({"name": "mine, of May", "points": POINTS})
 
 
 def visitor(name: str) -> gr.Request:
@@ -68,7 +68,7 @@ def test_the_points_and_the_settings_of_the_page_are_trained() -> None:
 
 def test_other_points_or_settings_start_anew(own: Progress) -> None:
     assert your_turn.up_to_date(own, DRAWN, PAGE) is own
-    moved = json.dumps([[x, y + 1] for x, y in POINTS])
+    moved = json.dumps({"name": "mine", "points": [[x, y + 1] for x, y in POINTS]})
     assert your_turn.up_to_date(own, moved, PAGE).step == 0
     assert your_turn.up_to_date(own, DRAWN, (2, *PAGE[1:])).settings.bits == 2
 
@@ -146,7 +146,7 @@ def test_the_exported_file_answers_in_the_units_of_the_points(
             session = onnxruntime.InferenceSession(files[0])
             xs = np.array([[x] for x, _ in POINTS], np.float32)
             (answers,) = session.run(None, {session.get_inputs()[0].name: xs})
-            assert files[0].name == "yours_int4_per_channel_step50.onnx"
+            assert files[0].name == "mine-of-May_int4_per_channel_step50.onnx"
     assert not list(tmp_path.glob("qat-*"))
     experiment = Experiment.restore(own.snapshot, "cpu")
     expected = experiment.models["qat"](experiment.task.x).detach().numpy()
@@ -160,7 +160,7 @@ def test_only_what_is_on_the_page_is_exported(own: Progress) -> None:
     for points, progress, settings in (
         (DRAWN, None, PAGE),
         (DRAWN, own, (2, *PAGE[1:])),
-        ("[[0,0],[1,1],[2,2],[3,3]]", own, PAGE),
+        ('{"name": "", "points": [[0,0],[1,1],[2,2],[3,3]]}', own, PAGE),
     ):
         *_, outputs = your_turn.export_file(points, progress, *settings)
         assert "press Train first" in json.loads(outputs[0])["problem"]
