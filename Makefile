@@ -12,7 +12,7 @@ export HF_HUB_OFFLINE := 1
 # what another has left.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: app test quick matrix check bench zoo picture pretrained clean
+.PHONY: app test quick browsers matrix check bench zoo picture pretrained clean
 .DELETE_ON_ERROR:
 
 app: $(VENV)/app.stamp $(VENV)/web.stamp
@@ -23,6 +23,10 @@ test: $(VENV)/dev.stamp $(VENV)/chromium.stamp $(VENV)/web.stamp
 
 quick: $(VENV)/dev.stamp
 	$(PYTEST) --ignore tests/browser $(ARGS)
+
+browsers: $(VENV)/dev.stamp $(VENV)/web.stamp
+	$(BIN)/python -m pip install --quiet websockets
+	$(BIN)/python -m pytest tests/browser/in_firefox.py $(ARGS)
 
 matrix: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet uv

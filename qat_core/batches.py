@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 
@@ -16,7 +17,9 @@ def call(model: nn.Module, batch: Any) -> Any:
     positional, named = arguments(batch)
     try:
         return model(*positional, **named)
-    except TypeError as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, AttributeError, RuntimeError) as error:
         given = ", ".join([*(type(x).__name__ for x in positional), *map(str, named)])
         raise ValueError(
             f"{type(model).__name__} cannot be called with a batch of ({given}): {error}; expected the arguments of "
@@ -33,6 +36,17 @@ def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if batch and isinstance(batch[-1], Mapping):
         return tuple(batch[:-1]), dict(batch[-1])
     return tuple(batch), {}
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside what torch.compile, DataParallel and DistributedDataParallel put around it."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
+            model = inside
+        else:
+            return model
 
 
 @contextmanager

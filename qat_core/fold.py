@@ -10,11 +10,14 @@ Inference", section 3.2.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import fusion
+
+from qat_core.batches import unwrapped
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -23,17 +26,19 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d)
 
 class Folded(nn.Identity):
     """What is left of a BatchNorm: it held the second dimension for the channels, as the layer's batches have them.
+    One of timm's has an activation inside, which stays.
 
     Of a sequence of rows, (batch, length, features), a BatchNorm would have normalized the positions, and no weight of
     a linear layer can do so.
 
     Args:
         dims: of those batches: 2 for a linear layer, 4 for images.
+        inside: what the BatchNorm went on with.
     """
 
-    def __init__(self, dims: int) -> None:
+    def __init__(self, dims: int, inside: Iterable[nn.Module] = ()) -> None:
         super().__init__()
-        self.dims = dims
+        self.dims, self.inside = dims, nn.Sequential(*inside)
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() != self.dims:
@@ -41,7 +46,8 @@ class Folded(nn.Identity):
                 f"a BatchNorm that normalizes {tuple(input.shape)} cannot be folded into the layer before it; "
                 f"expected {self.dims} dimensions, or fold=False"
             )
-        return input
+        answer: Tensor = self.inside(input)
+        return answer
 
 
 def fold_batch_norm(model: nn.Module) -> nn.Module:
@@ -55,13 +61,14 @@ def fold_batch_norm(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: the order of the layers cannot be traced; the message passes on why.
     """
+    model, wrapped = unwrapped(model), model
     modules = dict(model.named_modules())
     for layer, norm in [(modules[layer], modules[norm]) for layer, norm in _pairs(model)]:
         _fold(layer, norm)
-        left = Folded(layer.weight.dim()).train(norm.training)
+        left = Folded(layer.weight.dim(), norm.children()).train(norm.training)
         norm.__class__ = Folded  # in its own place: lists and closures may hold it as well
         norm.__dict__ = left.__dict__
-    return model
+    return wrapped
 
 
 def _fold(layer: Any, norm: Any) -> None:
@@ -82,28 +89,44 @@ def _fold(layer: Any, norm: Any) -> None:
     layer.bias = nn.Parameter(bias.detach(), bias_learns)
 
 
+class _Tracer(torch.fx.Tracer):
+    """Looks only into modules that have a BatchNorm inside; what the others do is their own affair."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, BATCH_NORMS) or not any(isinstance(part, BATCH_NORMS) for part in m.modules())
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """A BatchNorm of torch's, or timm's with an activation behind it, known by its name and its parts."""
+    if isinstance(module, BATCH_NORMS) and type(module).__module__.startswith("torch.nn"):
+        return True
+    parts = [name for name, _ in module.named_children()]
+    return isinstance(module, nn.BatchNorm2d) and (type(module).__name__, parts) == ("BatchNormAct2d", ["drop", "act"])
+
+
 def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     """(layer, BatchNorm) where the BatchNorm reads that layer's output and nothing else does."""
     modules = dict(model.named_modules())
     if not any(isinstance(m, BATCH_NORMS) for m in modules.values()):
         return []
     try:
-        graph = torch.fx.Tracer().trace(model)
+        graph = _Tracer().trace(model)
     except Exception as error:
         raise ValueError(f"fold=True cannot follow the forward of {type(model).__name__}: {error}") from error
     pairs = []
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
+    hidden = {part for name in calls for part in list(modules[name].modules())[1:]}  # called where nobody looks
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
     holders = Counter(p for module in modules.values() for p in module._parameters.values() if p is not None)
     for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(modules[str(node.target)], BATCH_NORMS):
+        if node.op != "call_module" or not _is_norm(modules[str(node.target)]):
             continue
         (before,) = node.all_input_nodes
         names = str(before.target), str(node.target)
         if (
             before.op == "call_module"
             and len(before.users) == 1
-            and all(calls.count(name) == 1 and name not in read for name in names)
+            and all(calls.count(name) == 1 and name not in read and modules[name] not in hidden for name in names)
             and all(holders[p] == 1 for name in names for p in modules[name].parameters(recurse=False))
             and _is_foldable(modules[names[0]], modules[names[1]])
         ):
@@ -111,9 +134,9 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     return pairs
 
 
-def _is_foldable(layer: nn.Module, norm: nn.Module) -> bool:
+def _is_foldable(layer: Any, norm: Any) -> bool:
     """One affine map after another, with nothing of the user's own before, between or behind."""
-    if not isinstance(layer, (nn.Linear, *CONVS, *TRANSPOSED)) or norm.running_mean is None:
+    if type(layer) not in (nn.Linear, *CONVS, *TRANSPOSED) or "forward" in vars(layer) or norm.running_mean is None:
         return False
     if isinstance(layer, TRANSPOSED) and layer.groups > 1:  # its weight has no axis with all output channels
         return False

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from qat_core.affine import widened
 from qat_core.fake_quant import FakeQuantize
+from qat_core.permanent import make_permanent
 from qat_core.processes import on_grid_in_calls
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import ste_round
@@ -108,8 +109,13 @@ class QuantLayer(nn.Module):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """A checkpoint that has a weight and nothing for its quantizer is one of FP32: the scale of the weight that
-        was here says nothing about the one that comes."""
+        was here says nothing about the one that comes. Where it takes the layer off the meta device, its quantizers,
+        which it may have nothing for, come along."""
         super()._load_from_state_dict(state_dict, prefix, *args)
+        weight = self.latent(self.weight_names()[0])
+        for quantizer in [] if weight.is_meta else [q for q in self.children() if isinstance(q, FakeQuantize)]:
+            if any(tensor.is_meta for tensor in quantizer.state_dict().values()):
+                quantizer.to_empty(device=weight.device)
         for name, weight, quantizer in self.quantized_weights():
             own = f"{prefix}{name}_quantizer."
             if prefix + name in state_dict and not any(key.startswith(own) for key in state_dict):
@@ -125,6 +131,7 @@ class QuantLayer(nn.Module):
                 own: what somebody else holds and reads in float stays as it was.
         """
         at_least = None
+        make_permanent(self)
         if self.input_quantizer is not None and not self.input_quantizer.spec.dynamic:
             self.input_quantizer.freeze(torch.empty(0))
             input_scale, _ = self.input_quantizer.source.qparams(torch.empty(0))
@@ -182,9 +189,11 @@ class QuantConv1D(QuantLayer):
 
 def is_conv1d(module: nn.Module) -> bool:
     """Is it transformers' `Conv1D`? Known by its name and its shape, so that nobody has to have transformers."""
+    if type(module).__name__ != "Conv1D":
+        return False
     weight, bias = (module._parameters.get(name) for name in ("weight", "bias"))
     outputs = getattr(module, "nf", None)
-    return type(module).__name__ == "Conv1D" and all(
+    return all(
         tensor is not None and tensor.shape[-1] == outputs and tensor.dim() == dims
         for tensor, dims in ((weight, 2), (bias, 1))
     )

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import SMALLEST_SCALE, dequantize_, mse_qparams, reduced_dims, round_to_codes
-from qat_core.processes import only_looks, without_numbers
+from qat_core.processes import only_looks
 from qat_core.source import FromTensor, Source, StatefulSource
 from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
@@ -80,7 +80,7 @@ def summed(slopes: Tensor, scale: Tensor) -> Tensor:
 
 def gradient_factor(elements: int, quant_max: int) -> float:
     """1 / sqrt(N * quant_max), N elements to a scale: Esser et al. 2020, section 2.2."""
-    return 1 / math.sqrt(elements * max(quant_max, 1))
+    return 1 / math.sqrt(max(elements, 1) * max(quant_max, 1))
 
 
 class LearnedScale(StatefulSource):
@@ -166,17 +166,14 @@ class LearnedScale(StatefulSource):
         return torch.where(grown, begin, before), zero_point, torch.where(grown & nothing, seen, self.seen.sign())
 
     def _has_seen_all(self) -> bool:
-        return self._without_numbers() or bool((self.seen != NOTHING).all())
+        return self.without_numbers() or bool((self.seen != NOTHING).all())
 
     def _has_begun(self) -> bool:
-        if not (self.settled or self._without_numbers()):
+        if not (self.settled or self.without_numbers()):
             self.settled = not self.calibrating and bool((self.seen == NUMBERS).all())
             if self.settled and self.zero_point is not None:
                 self.zero_point.round_()  # a mean of several lies between two codes
         return self.settled
-
-    def _without_numbers(self) -> bool:
-        return self.seen.is_meta or without_numbers()
 
     @torch.no_grad()
     def restart(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qat_core.affine import qparams_of_range
-from qat_core.processes import in_backward, in_step_with_others, in_transform, largest_of_all, without_numbers
+from qat_core.processes import in_backward, in_step_with_others, in_transform, largest_of_all
 from qat_core.source import SmallestError, Source, StatefulSource
 from qat_core.spec import QuantSpec
 
@@ -65,7 +65,7 @@ class MovingRange(StatefulSource):
     @property
     def only_zeros(self) -> bool:
         """Has it seen data, and nothing else in it? Then any range does, and 0 to 1 leaves room for a bias."""
-        return not (self.settled or without_numbers()) and bool(self._holds_zeros())
+        return not (self.settled or self.without_numbers()) and bool(self._holds_zeros())
 
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         low, high = self.then or self._ends()
@@ -91,7 +91,7 @@ class MovingRange(StatefulSource):
             self._agree()
 
     def _ends(self) -> tuple[Tensor, Tensor]:
-        if not (self.settled or without_numbers()):
+        if not (self.settled or self.without_numbers()):
             seen = float(self.seen)
             if seen == 0 and not (self.training and self.observing):
                 raise NoDataError(

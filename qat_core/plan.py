@@ -2,7 +2,7 @@
 
 import fnmatch
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,11 +57,12 @@ def plan(model: nn.Module, config: QATConfig | None = None, batch: Any = None) -
     if not isinstance(config, QATConfig):
         raise ValueError(f"config={config!r}; expected a QATConfig, such as QATConfig(weight=QuantSpec(bits=4))")
     layers, stored, asked = [], _Stored(), dict[str, Collection[str]]()
-    for name, module in model.named_modules():
+    modules = dict(model.named_modules())
+    for name, module in modules.items():
         if any(True for _ in module.parameters(recurse=False)) or _is_container_with_weights(module):
-            asked[name] = _kinds(name, model)
+            asked[name] = _kinds(name, modules)
             layers.append(_plan_layer(name, module, *config_for(name, asked[name], config), stored))
-    layers = [layer if layer.config else _in_float(layer, model.get_submodule(layer.name), stored) for layer in layers]
+    layers = [layer if layer.config else _in_float(layer, modules[layer.name], stored) for layer in layers]
     for pattern in config.overrides:
         if not any(_matches(pattern, name, kinds) for name, kinds in asked.items()):
             raise ValueError(f"override {pattern!r} matches no layer; expected a glob over {', '.join(asked)}")
@@ -83,10 +84,10 @@ def _matches(pattern: object, name: str, kinds: Collection[str]) -> bool:
     return pattern in kinds or fnmatch.fnmatchcase(name, str(pattern))
 
 
-def _kinds(name: str, model: nn.Module) -> set[str]:
+def _kinds(name: str, modules: Mapping[str, nn.Module]) -> set[str]:
     """The classes that a layer is of, and those of the modules that hold it, as overrides name them."""
     parts = name.split(".") if name else []
-    holders = [model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
+    holders = [modules[".".join(parts[:depth])] for depth in range(len(parts) + 1)]
     return {class_key(kind) for holder in holders for kind in type(holder).__mro__}
 
 
@@ -173,6 +174,8 @@ def _obstacle(module: nn.Module) -> str:
     """Why this module cannot be quantized; empty when it can."""
     twin = quantized_class(module)
     kind = type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule):
+        return "it is compiled by torch.jit: prepare the module that it was made of"
     if twin is None:
         bases = [k.__name__ for k in QUANTIZED if isinstance(module, k)]
         return f"{kind} replaces the forward of {bases[0]}" if bases else f"no quantized {kind}"
@@ -182,7 +185,7 @@ def _obstacle(module: nn.Module) -> str:
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in parameters.values()):
         return "lazy: run one batch through the model first"
     if hasattr(module, "parametrizations"):
-        return "its weight is parametrized: remove the parametrization first"
+        return "its weight is parametrized: remove the parametrization first, or apply it after prepare"
     base = twin.__bases__[-1]
     if not is_conv1d(module) and (own := _own_ways(module, base)):
         return f"{kind} adds to {base.__name__} or replaces: {', '.join(own)}"
@@ -199,7 +202,7 @@ def _obstacle(module: nn.Module) -> str:
         return "proj_size is not supported"
     for name in twin.weight_names(module):
         if name not in parameters:  # pruning, the older weight_norm and spectral_norm compute it before each call
-            return f"its {name!r} is not a parameter of its own: make what computes it permanent first"
+            return f"its {name!r} is not a parameter: make what computes it permanent first, or apply it after prepare"
         if not parameters[name].numel():
             return "its weight has no elements"
     return ""

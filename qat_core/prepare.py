@@ -4,6 +4,7 @@ import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -43,15 +44,15 @@ def prepare(
         raise ValueError("the model is prepared already; call prepare on the FP32 model")
     if not inplace:
         model = copied(model, "inplace=True")
+    known = set(model.parameters())
     with _as_it_was_on_error(model):
         if fold:
             fold_batch_norm(model)
-        known = set(model.parameters())
         _quantize(model, config)
-    if inplace and (new := [parameter for parameter in model.parameters() if parameter not in known]):
+    if inplace and (new := [name for name, parameter in model.named_parameters() if parameter not in known]):
         warnings.warn(
-            f"prepare made {len(new)} learned scales, which an optimizer made before it does not know: make the "
-            "optimizer after prepare, or give it the new ones with optimizer.add_param_group",
+            f"prepare made {len(new)} parameters, {new[0]} first, which an optimizer made before it does not know: "
+            "make the optimizer after prepare, or give it the new ones with optimizer.add_param_group",
             stacklevel=2,
         )
     return model
@@ -105,15 +106,30 @@ def _as_it_was_on_error(model: nn.Module) -> Iterator[None]:
 def copied(model: nn.Module, otherwise: str = "", shared: Mapping[Tensor, Tensor] | None = None) -> nn.Module:
     """A deep copy, which has the values of `shared` in the place of its keys.
 
+    Results of a call that the model has kept come without the way they were computed.
+
     Raises:
         ValueError: it cannot be copied; the message names what stands in the way and says what to do `otherwise`.
     """
     try:
-        return copy.deepcopy(model, {id(old): new for old, new in (shared or {}).items()})
+        new = {id(x): x.detach().clone() for module in model.modules() for x in _results(vars(module), set())}
+        return copy.deepcopy(model, new | {id(old): own for old, own in (shared or {}).items()})
     except Exception as error:
         culprit = next(filter(None, map(_uncopyable, *zip(*model.named_modules(), strict=True))), "")
         expected = "a model that can" + (f", or {otherwise}" if otherwise else "")
         raise ValueError(f"{type(model).__name__} cannot be copied: {culprit}{error}; expected {expected}") from error
+
+
+def _results(value: Any, seen: set[int]) -> Iterator[Tensor]:
+    """The tensors inside a value that something computed, which nobody but autograd can make again."""
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            yield value
+    elif id(value) not in seen and not isinstance(value, nn.Module | type | ModuleType | FunctionType):
+        seen.add(id(value))
+        parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple | set) else ()
+        for part in (*parts, *getattr(value, "__dict__", {}).values()):
+            yield from _results(part, seen)
 
 
 def _uncopyable(name: str, module: nn.Module) -> str:
@@ -140,7 +156,7 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
             finite.
     """
     require_prepared(model)
-    if isinstance(batches, Mapping):
+    if isinstance(batches, Mapping) or not hasattr(batches, "__iter__"):
         raise ValueError(f"batches is a {type(batches).__name__}; expected an iterable of batches, such as [batch]")
     ranges = [module for module in model.modules() if isinstance(module, StatefulSource) and is_of_activations(module)]
     for observer in ranges:

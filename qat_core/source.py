@@ -52,10 +52,15 @@ class Source(nn.Module):
         return self.qparams(x)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Source":
-        """Follow a model to another device, but not to half precision: a range moves in steps too fine for it."""
+        """Follow a model to another device, but not to half precision: a range moves in steps too fine for it.
+
+        What comes from the meta device has no numbers: it begins with zeros, which is nothing seen.
+        """
 
         def kept(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
+            if tensor.is_meta and not moved.is_meta:
+                return torch.zeros_like(moved, dtype=tensor.dtype)
             return tensor.to(moved.device) if moved.dtype.itemsize < 4 <= tensor.dtype.itemsize else moved
 
         super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
@@ -69,14 +74,20 @@ class StatefulSource(Source):
 
     Attributes:
         settled: what it remembers is known to be complete, and need not be asked each time; nothing else hangs on it.
+        seen: how much it remembers.
         former: names that tensors had in checkpoints of earlier versions.
     """
 
+    seen: Tensor
     former: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()
         self.settled = False
+
+    def without_numbers(self) -> bool:
+        """Can no number be asked for now?"""
+        return self.seen.is_meta or without_numbers()
 
     def train(self, mode: bool = True) -> "StatefulSource":
         self.settled = False  # averages may have been copied into it
@@ -132,7 +143,8 @@ class SmallestError(StatefulSource):
     def __init__(self, spec: QuantSpec, axis: int = 0, shape: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.spec, self.axis = spec, axis
-        self.passes, self.last_scale = 0, torch.empty(0)
+        self.passes = 0
+        self.last_scale: Tensor | None = None
         self.register_buffer("fraction", torch.ones(shape))
         self.register_buffer("seen", torch.zeros(()))
 
@@ -143,13 +155,13 @@ class SmallestError(StatefulSource):
     def scale(self, x: Tensor, full_scale: Tensor, zero_point: Tensor | None) -> Tensor:
         """The scale for x, given that of min-max."""
         fraction = self.fraction
-        if not (without_numbers() or self._passes()):
+        if not (self.without_numbers() or self._passes()):
             fraction = mse_fraction(x, full_scale, zero_point, self.spec, self.axis)
         return shrunk(full_scale, fraction, self.spec)
 
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
-        if without_numbers() or only_looks() or x.is_meta or not x.numel():
+        if self.without_numbers() or only_looks() or not x.numel():
             return
         passes = self._passes()
         if passes and not self.training:
@@ -162,7 +174,8 @@ class SmallestError(StatefulSource):
     def _search(self, x: Tensor) -> None:
         """Not twice for one step of the optimizer: forward passes with the same weights have the same scale."""
         full_scale, zero_point = minmax_qparams(x, self.spec, self.axis)
-        first, same = self.passes == 1, torch.equal(full_scale, self.last_scale)
+        first, last = self.passes == 1, self.last_scale
+        same = last is not None and last.device == full_scale.device and torch.equal(full_scale, last)
         self.last_scale = full_scale
         if not full_scale.isfinite().all():
             self.passes -= 1
@@ -181,4 +194,4 @@ class SmallestError(StatefulSource):
         self.settled = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"last_scale": torch.empty(0)}
+        return self.__dict__ | {"last_scale": None}

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.runtimes.versions import ROOT, VERSIONS, answers, folder_of
 from benchmarks.runtimes.zoo import SIX
-from benchmarks.sections.runtimes import summary, written
+from benchmarks.sections.runtimes import in_javascript, summary, written
 from export import export_onnx
 from export.__main__ import main
 from export.read.runtime import optimized
@@ -52,6 +52,20 @@ def test_six_files_answer_the_same(files, version):
     assert found["ties"] <= 2  # the two that round activations with free scales: a processor may meet a tie there
     assert found["wrongly"] == []
     assert found["unpacked"] == 1  # the one whose activations MatMulNBits rounds
+
+
+def test_six_files_in_webassembly(files):
+    """All answer the same but the one whose activations MatMulNBits should round, and its receipt says so."""
+    try:
+        found = summary(rows := in_javascript(files))
+    except OSError as error:
+        pytest.skip(str(error))
+    rounded = "ort-w4-dynamic32"
+    assert found["loaded"] == len(SIX)
+    assert found["same"] + found["ties"] == found["holds"] == len(SIX) - 1
+    assert (found["otherwise"], found["crashed"], found["wrongly"]) == (1, 0, [])
+    assert all("this file needs a processor with AVX2" in row["receipt"] for row in rows if row["file"] == rounded)
+    assert all(row["receipt"] == "holds" for row in rows if row["file"] != rounded)
 
 
 def test_old_versions_get_a_sentence_of_the_packed_checker(files, tmp_path):

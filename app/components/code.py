@@ -12,7 +12,8 @@ from typing import Any
 import gradio as gr
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
+from pygments.lexer import Lexer
+from pygments.lexers import PythonLexer, get_lexer_for_filename
 
 from qat_core import QATConfig, QuantSpec
 
@@ -29,20 +30,36 @@ def listing(*objects: Any) -> gr.HTML:
     return gr.HTML("".join(map(listed, objects)), apply_default_css=False, elem_classes="listing")
 
 
+def whole_files(*paths: Path) -> gr.HTML:
+    """Files in any language, as they lie there."""
+    return gr.HTML("".join(map(whole_file, paths)), apply_default_css=False, elem_classes="listing")
+
+
 def listed(item: Any) -> str:
-    """One function or class as HTML; the scrolling part can be reached with the keyboard."""
+    """One function or class as HTML."""
     file = Path(inspect.getfile(item)).resolve().relative_to(ROOT).as_posix()
-    title = escape(f"{file}: {item.__qualname__}")
-    code = coloured(inspect.getsource(item))
+    return _figure(f"{file}: {item.__qualname__}", coloured(inspect.getsource(item)))
+
+
+def whole_file(path: Path) -> str:
+    """One file as HTML."""
+    text = path.read_text(encoding="utf-8")
+    return _figure(path.relative_to(ROOT).as_posix(), coloured(text, get_lexer_for_filename(path.name)))
+
+
+def _figure(title: str, code: str) -> str:
+    """The scrolling part can be reached with the keyboard."""
+    title = escape(title)
     return (
         f"<figure><figcaption>{title}</figcaption>"
         f'<pre tabindex="0" role="region" aria-label="{title}"><code>{code}</code></pre></figure>'
     )
 
 
-def coloured(source: str) -> str:
-    """Python as HTML; its text is the source itself."""
-    html: str = highlight(source, PythonLexer(stripnl=False, ensurenl=False), HtmlFormatter(nowrap=True))
+def coloured(source: str, lexer: Lexer | None = None) -> str:
+    """Python, if no lexer of another language is given, as HTML; its text is the source itself."""
+    lexer = lexer or PythonLexer(stripnl=False, ensurenl=False)
+    html: str = highlight(source, lexer, HtmlFormatter(nowrap=True))
     return html if source.endswith("\n") else html.removesuffix("\n")
 
 

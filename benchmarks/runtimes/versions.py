@@ -28,6 +28,7 @@ VERSIONS = (  # the last of each minor version, oldest first
 )
 OPENVINO = "2026.4.1"
 CRASHED = "the process ended"
+IN_PYTHON = ("-m", "benchmarks.runtimes.answers")
 
 
 def folder_of(*requirements: str) -> Path:
@@ -60,14 +61,17 @@ def folder_of(*requirements: str) -> Path:
     return folder
 
 
-def answers(command: Sequence[str], folder: Path | None, files: Path, runtime: str) -> list[dict[str, Any]]:
+def answers(
+    command: Sequence[str], folder: Path | None, files: Path, runtime: str, script: Sequence[str] = IN_PYTHON
+) -> list[dict[str, Any]]:
     """What all files in a folder answer, a row each, of those that crash too.
 
     Args:
-        command: the Python that runs them, and what runs that.
+        command: the Python, or whatever the script is for, that runs them, and what runs that.
         folder: with the packages that go before its own; None is its own alone.
         files: where they are, each beside what it is asked and should answer.
-        runtime: "onnxruntime" or one of `others.py`.
+        runtime: "onnxruntime" or one of `others.py`; for another script, what that takes.
+        script: what answers, and prints a line a file.
     """
     import numpy as np
 
@@ -75,7 +79,7 @@ def answers(command: Sequence[str], folder: Path | None, files: Path, runtime: s
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, filter(None, (folder, ROOT))))}
     rows: list[dict[str, Any]] = []
     while len(rows) < len(names):
-        ask = [*command, "-m", "benchmarks.runtimes.answers", str(files), str(len(rows)), runtime]
+        ask = [*command, *script, str(files), str(len(rows)), runtime]
         done = subprocess.run(ask, env=environment, capture_output=True, text=True)
         rows += [json.loads(line) for line in done.stdout.splitlines()]
         if len(rows) < len(names):

@@ -1,5 +1,6 @@
 """Files of every kind on every onnxruntime, on older processors, in other runtimes: where do they answer the same?"""
 
+import json
 import shutil
 import sys
 import tempfile
@@ -11,9 +12,12 @@ from typing import Any
 
 from benchmarks.contenders import Library
 from benchmarks.markdown import table
+from benchmarks.runtimes.node import node
 from benchmarks.runtimes.versions import CRASHED, OPENVINO, VERSIONS, answers, folder_of
 from benchmarks.runtimes.zoo import SIX, kinds
 from benchmarks.task import Effort
+from export.read.sample import to_json
+from export.read.web import runtime as web
 
 TITLE = "Runtimes"
 WHO = ("ours",)
@@ -30,12 +34,16 @@ NOTES = """\
 - *Named* are the files that a runtime does not load and of which `python -m export check` says beforehand what they
   need.
 - *Held, wrongly*: a receipt that holds for a file that answers otherwise. There must be none.
+- *WebAssembly* is onnxruntime's build for browsers, on one thread of Node.js, where the modules behind `check.html` and
+  "Check in your browser" recompute the receipts. It leaves the activations of MatMulNBits in float at any level.
 - *Without prepacking* onnxruntime ignores that MatMulNBits is to round its activations (accuracy level 4): those files
   then answer otherwise, and `check` says so for a session that is set up like this.
 """
 TIES_SHARE, TIES_REACH, TOLERANCE = 0.02, 0.25, 1e-5
 PROCESSORS = {"Haswell": tuple(kinds()), "Westmere": SIX}  # AVX2 without VNNI, and neither, which takes longest
 NEEDS = "this file needs "
+WASM = Path(__file__).parents[1] / "runtimes" / "wasm.mjs"
+WITH_RECEIPT = ("onnxruntime", "web")
 
 
 def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
@@ -43,12 +51,15 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
     if effort.files == len(SIX):
         return [found[0], found[-1]]
     found += [{"runtime": "onnxruntime", "version": VERSIONS[-1], "processor": name} for name in PROCESSORS]
-    return [*found, {"runtime": "reference"}, {"runtime": "openvino", "version": OPENVINO}]
+    others = {"runtime": "reference"}, {"runtime": "openvino", "version": OPENVINO}
+    return [*found, *others, {"runtime": "web", "version": web.VERSION}]
 
 
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, Any]:
     folder = written(SIX if effort.files == len(SIX) else PROCESSORS.get(job.get("processor", ""), tuple(kinds())))
     command = [sys.executable]
+    if job["runtime"] == "web":
+        return summary(in_javascript(Path(folder.name)))
     if "processor" in job:
         if not shutil.which("qemu-x86_64"):
             raise OSError("qemu-x86_64 is not installed here")
@@ -56,6 +67,16 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
     packages = {"onnxruntime": ["onnxruntime=={version}"], "openvino": ["openvino=={version}", "openvino-telemetry"]}
     wanted = [package.format(**job) for package in packages.get(job["runtime"], [])]
     return summary(answers(command, folder_of(*wanted) if wanted else None, Path(folder.name), job["runtime"]))
+
+
+def in_javascript(files: Path) -> list[dict[str, Any]]:
+    """What onnxruntime's build for browsers answers, a row a file, as `answers`."""
+    import numpy as np
+
+    for path in files.glob("*.npz"):
+        known = np.load(path)
+        path.with_suffix(".json").write_text(json.dumps({name: to_json(known[name]) for name in ("x", "y")}))
+    return answers([node()], None, files, str(web.fetch()), [str(WASM)])
 
 
 @cache
@@ -134,13 +155,14 @@ def title(row: dict[str, Any]) -> str:
         "onnxruntime": "onnxruntime {version}",
         "reference": "onnx, ReferenceEvaluator",
         "openvino": "OpenVINO {version}",
+        "web": "onnxruntime-web {version}, WebAssembly",
     }
     processor = f" on {row['processor']} (qemu)" if "processor" in row else ""
     return names[row["runtime"]].format(**row) + processor
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    asked = row["runtime"] == "onnxruntime"
+    asked = row["runtime"] in WITH_RECEIPT
     return [
         title(row),
         f"{row['loaded']} of {row['files']}",

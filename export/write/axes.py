@@ -15,7 +15,7 @@ from typing import Any
 
 import onnx
 import torch
-from sympy import Integer, sympify
+from sympy import Integer, Symbol, solve, sympify
 from torch import Tensor, nn
 
 from export.write.call import Call, paired
@@ -142,13 +142,20 @@ def with_sizes(tensors: Sequence[Tensor], symbols: Symbols, sizes: Mapping[str, 
 
 
 def sizes_of(tensors: Sequence[Tensor], symbols: Symbols) -> dict[str, int]:
-    """The sizes of the symbols that are an axis of their own."""
-    return {
-        said: x.shape[axis]
+    """The sizes of the symbols: of those that are an axis of their own, and of those that an axis is a multiple of."""
+    said = [
+        (sympify(s, locals={name: Symbol(name) for name in re.findall(r"[A-Za-z_]\w*\b(?!\()", s)}), x.shape[axis])
         for x, axes in zip(tensors, symbols, strict=True)
-        for axis, said in axes.items()
-        if said.isidentifier()
-    }
+        for axis, s in axes.items()
+    ]
+    sizes = {str(symbol): size for symbol, size in said if symbol.is_Symbol}
+    for expression, size in said:
+        unknown = [symbol for symbol in expression.free_symbols if str(symbol) not in sizes]
+        if len(unknown) == 1:
+            known = {symbol: sizes[str(symbol)] for symbol in expression.free_symbols - set(unknown)}
+            found = solve(expression.subs(known) - size, unknown[0])
+            sizes |= {str(unknown[0]): int(found[0])} if found and found[0].is_integer else {}
+    return sizes
 
 
 def other_sizes(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from qat_core.batches import arguments
 
@@ -102,6 +102,8 @@ class FlatForward:
 
 def flattened(model: nn.Module, call: Call) -> nn.Module:
     """The same model, called with a row of tensors from now on."""
+    if isinstance(model, fx.GraphModule):  # whose copies are made of its graph and lose a forward of their own
+        model.__class__ = type(type(model).__name__, (nn.Module,), {"forward": type(model).forward})
     model.__dict__["forward"] = FlatForward(model, call)
     return model
 
@@ -114,17 +116,6 @@ def replace_forward(model: nn.Module, forward: Callable[..., Any]) -> None:
         model.__dict__["forward"] = forward
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside what torch.compile, DataParallel and DistributedDataParallel put around it."""
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
-            model = inside
-        else:
-            return model
-
-
 def answers(answer: Any, model: str) -> dict[str, Tensor]:
     """Name -> tensor of what a model answers: keys and fields by their names, all others numbered.
 
@@ -135,7 +126,10 @@ def answers(answer: Any, model: str) -> dict[str, Tensor]:
     paths, tensors = flat(answer)
     if others or not tensors:
         raise ValueError(f"{model} answers {', '.join(others) or 'no tensor'}; expected tensors")
-    return dict(zip(_names(paths, "output"), tensors, strict=True))
+    named = dict(zip(_names(paths, "output"), tensors, strict=True))
+    if found := [name for name, tensor in named.items() if tensor.is_complex()]:
+        raise ValueError(f"{model} answers complex numbers, {found[0]!r}; expected real ones: torch.view_as_real")
+    return named
 
 
 def flat(value: Any) -> tuple[list[Path], list[Tensor]]:

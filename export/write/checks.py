@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ def names_in_file(
     """What inputs and outputs are called in the file: as those given and answered, or as somebody says.
 
     Raises:
-        ValueError: there are too many names or too few, or one is there twice.
+        ValueError: there are too many names or too few, one is there twice, or one is none.
     """
     found = []
     for argument, said, own in (("input_names", input_names, given), ("output_names", output_names, answered)):
@@ -75,18 +76,26 @@ def names_in_file(
     inputs, outputs = found
     if output_names is None:
         outputs = [f"{name}_out" if name in inputs else name for name in outputs]
+    if wrong := [name for name in inputs + outputs if not (isinstance(name, str) and name)]:
+        raise ValueError(f"an input or output is called {wrong[0]!r}; expected a name")
     twice = [name for name, count in Counter(inputs + outputs).items() if count > 1]
     if twice:
         raise ValueError(f"two inputs or outputs are called {twice[0]!r}; expected a name of its own for each")
     return inputs, outputs
 
 
+def check_names(proto: onnx.ModelProto) -> None:
+    """Tensors inside have names of their own."""
+    inside = {tensor.name for tensor in proto.graph.initializer}
+    if taken := [value.name for value in (*proto.graph.input, *proto.graph.output) if value.name in inside]:
+        raise ValueError(f"an input or output is called {taken[0]!r}, as is a tensor inside; expected another name")
+
+
 def check_batch(model: nn.Module, graph: Graph) -> None:
-    axes = graph.axes
-    if all(isinstance(sizes[0], int) for sizes in axes.values() if sizes):
-        sizes = next((sizes for sizes in axes.values() if sizes), (0,))
+    first = [sizes[0] for sizes in graph.axes.values() if sizes]
+    if first and all(isinstance(size, int) for size in first):
         raise ValueError(
-            f"{type(model).__name__} takes batches of {sizes[0]} only: its forward depends on that number; "
+            f"{type(model).__name__} takes batches of {first[0]} only: its forward depends on that number; "
             "expected one that takes any, or dynamic_batch=False"
         )
 

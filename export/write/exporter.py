@@ -15,12 +15,13 @@ from export.read.kernels import Kernels, expected_kernels, find_kernels, see_act
 from export.read.requires import unmet
 from export.read.runtime import NO_INTEGER_KERNELS, Setup
 from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
-from export.write.call import Call, unwrapped
+from export.write.call import Call
 from export.write.checks import (
     check_arguments,
     check_batch,
     check_declared,
     check_mode,
+    check_names,
     names_in_file,
 )
 from export.write.parity import answers_alike, assert_same_values, parity_of
@@ -29,6 +30,7 @@ from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.settings import as_settings
 from export.write.storage import StoredLayer, default_opset, stored_layers
+from qat_core.batches import unwrapped
 
 
 def export_onnx(
@@ -91,7 +93,9 @@ def export_onnx(
     names = names_in_file(call.names, list(made.expected), input_names, output_names)
 
     def graph_of(shapes: Declared | None) -> onnx.ModelProto:
-        return to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
+        proto = to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
+        check_names(proto)
+        return proto
 
     def holds(proto: onnx.ModelProto, other: Sequence[Tensor]) -> bool:
         return answers_alike(converted, proto, other)

@@ -19,11 +19,12 @@ from export.read.kernels import Kernels
 from export.read.proof import prove
 from export.read.requires import unmet
 from export.read.runtime import NO_INTEGER_KERNELS, InputsError, Setup
-from export.write.call import Call, unwrapped
+from export.write.call import Call
 from export.write.divergence import find_divergence, watch
 from export.write.reference import reference
 from export.write.storage import IN_FLOAT, StoredLayer
 from export.write.tensors import to_numpy, torch_outputs
+from qat_core.batches import unwrapped
 
 
 def check_parity(

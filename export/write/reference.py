@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from export.read.files import first_line
 from export.write.call import Call, FlatForward, flattened
 from export.write.conv1d import as_linear
 from export.write.tensors import free_copies, to_numpy, twin
@@ -44,22 +45,28 @@ def reference(model: nn.Module, call: Call) -> Reference:
     """The reference of a prepared or converted model.
 
     Raises:
-        ValueError: it was not prepared, no quantized layer is reached, an activation quantizer has seen no data, or
-            the model answers something else than tensors.
+        ValueError: it was not prepared or does not take the inputs, a weight is not float32, no quantized layer is
+            reached, an activation quantizer has seen no data, or the model answers something else than tensors.
     """
     require_prepared(model)
+    for name, layer in quantized_layers(model):
+        for part, weight, _ in layer.quantized_weights():
+            if weight.dtype != torch.float32:
+                raise ValueError(
+                    f"the {part} of layer {name or 'model'!r} is {weight.dtype}; expected torch.float32: model.float()"
+                )
     try:
         left, answers = _not_run(twin(model).cpu().eval(), call)
     except Exception:  # the branches of torch.cond cannot be watched; what a stranger's forward raises comes again
-        left, answers = {}, _named_outputs(flattened(twin(model).cpu().eval(), call), call)
+        left, answers = {}, _unwatched(model, call)
     free_copies(model)
     own = flattened(twin(model).cpu().eval(), call)
     for name, is_read in left.items():
-        layer = own.get_submodule(name)
-        assert isinstance(layer, QuantLayer)
-        for part, weight, quantizer in layer.quantized_weights() if is_read else ():
-            layer._parameters[part] = nn.Parameter(quantizer(weight).detach(), requires_grad=False)
-        in_float(layer)
+        unused = own.get_submodule(name)
+        assert isinstance(unused, QuantLayer)
+        for part, weight, quantizer in unused.quantized_weights() if is_read else ():
+            unused._parameters[part] = nn.Parameter(quantizer(weight).detach(), requires_grad=False)
+        in_float(unused)
     if next(quantized_layers(own), None) is None:
         raise ValueError(
             f"{type(model).__name__} calls none of its {len(left)} quantized layers, {next(iter(left))!r} first"
@@ -71,6 +78,18 @@ def reference(model: nn.Module, call: Call) -> Reference:
     answering = converted if same else as_linear(_with_weights_of(model, copy.deepcopy(converted)))
     as_linear(converted)
     return Reference(converted, answering, _named_outputs(twin(answering), call), list(left))
+
+
+def _unwatched(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
+    """What the model answers."""
+    try:
+        return _named_outputs(flattened(twin(model).cpu().eval(), call), call)
+    except ValueError:
+        raise
+    except Exception as error:
+        given = ", ".join(f"{name} {tuple(x.shape)}" for name, x in zip(call.names, call.tensors, strict=True))
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{type(model).__name__} cannot be called with {given}: {said}") from error
 
 
 def _not_run(model: nn.Module, call: Call) -> tuple[dict[str, bool], dict[str, NDArray[Any]]]:

@@ -115,20 +115,15 @@ def stored_layers(
         processor: "any", or "vnni" for INT8 weights where others would cut their products off.
 
     Raises:
-        ValueError: the processor is none of these, a weight is not float32, or the flavor is "ort" and no layer has a
-            quick kernel.
+        ValueError: the processor is none of these, or the flavor is "ort" and no layer has a quick kernel.
     """
     if processor not in PROCESSORS:
         raise ValueError(f"processor={processor!r} is not supported; expected one of {', '.join(PROCESSORS)}")
     layers = dict(quantized_layers(converted))
     readers: dict[FakeQuantize, dict[str, QuantLayer]] = defaultdict(dict)
     for name, layer in layers.items():
-        for part, weight, quantizer in layer.quantized_weights():
+        for _, _, quantizer in layer.quantized_weights():
             readers[quantizer][name] = layer
-            if weight.dtype != torch.float32:
-                raise ValueError(
-                    f"the {part} of layer {name or 'model'!r} is {weight.dtype}; expected torch.float32: model.float()"
-                )
     kernels = _kernels(layers, list(readers.values())) if flavor == "ort" else {}
     tensors: dict[FakeQuantize, StoredTensor] = {}
     stored = []

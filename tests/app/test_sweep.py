@@ -1,7 +1,9 @@
 """A sweep keeps every row once, whatever stops it."""
 
 import json
-from dataclasses import replace
+import os
+import signal
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -77,24 +79,20 @@ def test_the_two_halves_share_no_task():
 
 def test_a_worker_that_dies_costs_no_row_and_doubles_none(tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+    died, jobs = tmp_path / "died", jobs_of(["wine"], [2, 3], ["per_channel"], ["minmax"], [None], 4)
 
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    def dies_once(job):
+        if job == jobs[5] and not died.exists():
+            died.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {**asdict(job), "error": 1.0, "bytes": 1, "worker": os.getpid()}
+
+    monkeypatch.setattr(sweep, "measure", dies_once)
+    path = tmp_path / "rows.jsonl"
     try:
-        workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
-        jobs = jobs_of(["wine"], [2, 3, 4], ["per_channel"], ["minmax", "learned"], [None], 2)
-
-        def run(left):
-            for number, row in enumerate(sweep.on_ray(left, cluster.address)):
-                if number == 2:
-                    cluster.remove_node(workers[0], allow_graceful=False)
-                yield row
-
-        path = tmp_path / "rows.jsonl"
-        sweep.sweep(jobs, path, run)
-        found = [Job.of(row) for row in rows_of(path)]
-        assert sorted(found, key=str) == sorted(jobs, key=str)
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        sweep.sweep(jobs, path, lambda left: sweep.on_ray(left, None))
     finally:
         ray.shutdown()
-        cluster.shutdown()
+    assert sorted((Job.of(row) for row in rows_of(path)), key=str) == sorted(jobs, key=str)
+    assert next(row for row in rows_of(path) if Job.of(row) == jobs[5])["worker"] != int(died.read_text())

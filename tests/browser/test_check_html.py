@@ -135,6 +135,17 @@ def test_it_says_what_is_wrong_with_others(page: Page, tmp_path: Path) -> None:
             report = check(path)
             verdict = "the receipt holds" if report.holds else "the receipt does NOT hold"
             assert (f"rewritten, answers kept ({report.rewritten})," if report.rewritten else verdict) in words
+    words, table = tmp_path / "words.onnx", tmp_path / "table.onnx"
+    export_onnx(prepared(Tagger(), W4, torch.randint(10, (4, 5))), torch.randint(10, (4, 5)), words)
+    model = onnx.load(words)
+    (codes,) = (t for t in model.graph.initializer if t.name == "words.weight")
+    codes.raw_data = bytes(255 - byte for byte in codes.raw_data)
+    table.write_bytes(model.SerializeToString())
+    with pytest.raises(ReceiptError, match="the integer codes were changed"):
+        check(table)
+    holds, differs = said(page, words, table)
+    assert "the receipt holds" in holds
+    assert "something was changed, a code, a scale, a bias or an operator: the SHA-256 is" in differs
     half, text = tmp_path / "half.onnx", tmp_path / "text.onnx"
     half.write_bytes(whole.read_bytes()[:1000])
     text.write_text("Hello.")

@@ -1,5 +1,7 @@
 """Folding leaves what learns, who holds a layer and every answer as they were, or it says that it cannot."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +140,81 @@ def test_what_is_refused_in_place_keeps_its_norms(message):
     assert before.keys() == after.keys()
     assert all(before[name] is after[name] for name in before)
     torch.testing.assert_close(net(x), answer, rtol=0, atol=0, equal_nan=True)
+
+
+class BatchNormAct2d(nn.BatchNorm2d):
+    """As timm has it."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), nn.Hardswish()
+
+    def forward(self, x):
+        return self.act(self.drop(super().forward(x)))
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, BatchNormAct2d])
+def test_norms_of_timm_and_inside_of_wrappers_are_folded(norm, wrap):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3), norm(4), nn.Conv2d(4, 2, 1)), torch.randn(4, 3, 6, 6)
+    model(x)
+    expected = model.eval()(x)
+    folded = fold_batch_norm(wrap(copy.deepcopy(model)))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    torch.testing.assert_close(folded(x), expected)
+
+
+def test_a_norm_of_the_users_own_is_not_folded():
+    class Doubled(nn.BatchNorm2d):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3), Doubled(4)).eval(), torch.randn(2, 3, 6, 6)
+    torch.testing.assert_close(fold_batch_norm(copy.deepcopy(model))(x), model(x))
+
+
+class Standardized(nn.Conv2d):
+    """Has a forward of its own."""
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight / self.weight.std(), self.bias)
+
+
+class Choosy(nn.Module):
+    """What torch.fx cannot follow, beside what is to be folded."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.stem, self.rest = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), Branches(conv)
+
+    def forward(self, x):
+        return self.rest(self.stem(x))
+
+
+class Branches(nn.Module):
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x):
+        return self.conv(x) if x.sum() > 0 else -self.conv(x)
+
+
+def test_only_what_has_a_norm_inside_has_to_be_followed():
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(4, 4, 1), torch.randn(4, 3, 6, 6)
+    model = seen(Choosy(conv), x)
+    folded = fold_batch_norm(copy.deepcopy(model))
+    assert isinstance(folded.stem[1], nn.Identity)
+    torch.testing.assert_close(folded(x), model(x))
+
+
+def test_layers_with_a_forward_of_their_own_or_called_where_nobody_looks_are_not_folded():
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 6, 6)
+    model = seen(nn.Sequential(Standardized(3, 4, 3), nn.BatchNorm2d(4)), x)
+    torch.testing.assert_close(fold_batch_norm(copy.deepcopy(model))(x), model(x))
+    conv, x = nn.Conv2d(4, 4, 1), torch.randn(4, 4, 6, 6)
+    model = seen(nn.Sequential(Branches(conv), conv, nn.BatchNorm2d(4)), x)
+    torch.testing.assert_close(fold_batch_norm(copy.deepcopy(model))(x), model(x))

@@ -272,9 +272,11 @@ def test_oscillations_are_those_of_the_parameters_that_the_model_has_now(how):
     assert tracker.report()[0].oscillating > 0.4
 
 
-def test_scales_that_an_earlier_optimizer_does_not_know_are_said():
-    with pytest.warns(UserWarning, match="prepare made 2 learned scales, which an optimizer made before"):
+def test_parameters_that_an_earlier_optimizer_does_not_know_are_said():
+    with pytest.warns(UserWarning, match=r"made 2 parameters, 0\.weight_quantizer\..* which an optimizer made before"):
         prepare(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), QATConfig(QuantSpec(scale="learned")), inplace=True)
+    with pytest.warns(UserWarning, match=r"made 2 parameters, 0\.weight first"):
+        prepare(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), inplace=True, fold=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         prepare(nn.Linear(2, 2), QATConfig(QuantSpec(scale="learned")))
@@ -289,3 +291,11 @@ def test_convert_says_that_quantization_is_off(scale):
         convert(model)
     schedule.load_state_dict({"steps": 10})
     assert convert(model).weight[0].unique().numel() <= 4
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_an_expert_without_data_has_a_gradient_of_zeros(scale):
+    model = prepare(nn.Linear(4, 2), config(scale))
+    model(torch.randn(8, 4))
+    model(torch.empty(0, 4)).sum().backward()
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())

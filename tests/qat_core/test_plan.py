@@ -98,9 +98,9 @@ def test_what_stays_in_float_has_a_reason():
         "standardized": "Standardized adds to Conv2d or replaces: _conv_forward",
         "head": "Head adds to Linear or replaces: probabilities",
         "patched": "the forward of this Linear was replaced",
-        "pruned": "'weight' is not a parameter of its own",
-        "buffered": "'weight' is not a parameter of its own",
-        "one_weight": "'weight_hh_l0' is not a parameter of its own",
+        "pruned": "'weight' is not a parameter",
+        "buffered": "'weight' is not a parameter",
+        "one_weight": "'weight_hh_l0' is not a parameter",
         "empty": "its weight has no elements",
     }
     for name, reason in reasons.items():

@@ -3,13 +3,14 @@
 import copy
 import os
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from qat_core import QATConfig, QuantLinear, QuantSpec, convert, prepare, sensitivity
+from qat_core import QATConfig, QuantLinear, QuantSpec, convert, plan, prepare, sensitivity
 from qat_core.affine import dequantize, minmax_qparams, quantize
 
 
@@ -78,15 +79,38 @@ def test_what_is_refused_in_place_is_left_as_it_was():
     assert type(model[0]) is nn.Linear
 
 
-def test_a_model_that_cannot_be_copied_gets_a_sentence():
-    model = make_model()
-    prune.l1_unstructured(model[0], "weight", 0.5)
-    model(torch.randn(2, 6))  # the masked weight is now a part of a graph, which torch does not copy
-    with pytest.raises(
-        ValueError, match=r"Sequential cannot be copied: .*; expected a model that can, or inplace=True"
-    ):
-        prepare(model)
-    assert isinstance(prepare(model, inplace=True)[2][0], QuantLinear)
+def pruned(layer):
+    prune.l1_unstructured(layer, "weight", 0.5)
+
+
+PARAMETRIZED = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+    "older weight_norm": nn.utils.weight_norm,
+    "older spectral_norm": nn.utils.spectral_norm,
+    "pruning": pruned,
+}
+
+
+@pytest.mark.parametrize("how", PARAMETRIZED)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_computes_a_weight_may_come_after_prepare(how):
+    """The computed weight is quantized, trained through, and made permanent by convert; the original is left alone."""
+    torch.manual_seed(0)
+    model = prepare(make_model())
+    PARAMETRIZED[how](model[0])
+    x = torch.randn(5, 6)
+    model(x).square().mean().backward()  # the older ones leave the weight as a part of a graph
+    model.eval()
+    expected, weight = model(x), model[0].latent("weight").detach().clone()
+    for _ in range(2):
+        converted = convert(model)
+        assert torch.equal(converted(x), expected)
+        assert len(converted[0].weight[0].unique()) <= 16
+        assert [name for name, _ in converted[0].named_parameters()] == ["bias", "weight"]
+    assert torch.equal(model(x), expected)
+    assert torch.equal(model[0].latent("weight"), weight)
 
 
 class Keeps(nn.Module):
@@ -100,13 +124,7 @@ class Keeps(nn.Module):
         return self.fc(x)
 
 
-def in_a_graph():
-    return torch.ones(2, requires_grad=True) * 2
-
-
 UNCOPYABLE = {
-    "activation": in_a_graph,
-    "activations in a list": lambda: [in_a_graph()],
     "lock": threading.Lock,
     "file": lambda: open(os.devnull),  # noqa: SIM115
     "generator": lambda: (i for i in range(3)),
@@ -126,6 +144,28 @@ def test_what_a_model_holds_and_cannot_be_copied_is_named(what):
         sensitivity(in_float, lambda m: 0.0)
     with pytest.raises(ValueError, match=message + ", or inplace=True"):
         prepare(in_float)
+
+
+@pytest.mark.parametrize("kept", ["alone", "in a list", "in an object"])
+def test_results_that_a_model_has_kept_are_copied_without_their_history(kept):
+    result = torch.ones(2, requires_grad=True) * 2
+    keeps = {"alone": result, "in a list": {"all": [result]}, "in an object": SimpleNamespace(keys=(result,))}[kept]
+    model = nn.Sequential(Keeps(keeps))
+    for twin in (prepare(model), convert(prepare(model, inplace=True))):
+        own = twin[0].kept
+        own = own["all"][0] if kept == "in a list" else own.keys[0] if kept == "in an object" else own
+        assert torch.equal(own, result)
+        assert own is not result
+        assert own.is_leaf
+    assert result.grad_fn is not None
+
+
+@pytest.mark.parametrize("compiled", [torch.jit.script, lambda model: torch.jit.trace(model, torch.randn(1, 6))])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_torch_jit_has_compiled_gets_a_sentence(compiled):
+    with pytest.raises(ValueError, match=r"nothing to quantize .*: it is compiled by torch\.jit: prepare the module"):
+        prepare(compiled(make_model()))
+    assert "compiled by torch.jit" in str(plan(nn.Sequential(nn.Linear(6, 6), compiled(make_model()))))
 
 
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])

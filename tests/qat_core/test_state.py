@@ -295,3 +295,19 @@ def test_observers_freeze_and_go_on():
     for name, module in model.named_modules():
         if isinstance(module, MovingRange):
             assert not torch.equal(module.high, before[f"{name}.high"])
+
+
+@pytest.mark.parametrize("assign", [True, False])
+@pytest.mark.parametrize("scale", SCALES)
+def test_what_comes_from_the_meta_device_has_seen_nothing(scale, assign):
+    """Filled with a checkpoint of FP32, it trains as the model that was prepared with those numbers."""
+    with torch.device("meta"):
+        model = prepare(network(), config(scale))
+        assert model(torch.empty(3, 4)).shape == (3, 1)
+    if not assign:
+        model.to_empty(device="cpu")
+    model.load_state_dict(network().state_dict(), strict=False, assign=assign)
+    assert all(bool(t.isfinite().all()) for t in model.state_dict().values())
+    twin = prepare(network(), config(scale))
+    losses = [train(m, adam(m), range(3)) for m in (model, twin)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

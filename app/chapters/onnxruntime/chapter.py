@@ -14,7 +14,7 @@ import onnx
 from app.chapters.onnxruntime.anywhere import answer
 from app.chapters.onnxruntime.browser import addresses, at_hand, for_the_browser
 from app.chapters.onnxruntime.speed import GROUP_SIZE, LAYERS, WIDTH, Speed, compare_speed, large_network
-from app.components.code import listing, prose
+from app.components.code import listing, prose, whole_files
 from app.components.module import module_view
 from app.lab.data import Sine
 from app.lab.fit import Settings
@@ -53,6 +53,7 @@ def build(session: Session) -> None:
             curve = module_view(HERE / "answer.js", answer_frame(None, NO_CURVE_YET), elem_id="answer")
     prose(HERE / "anywhere.md")
     listing(answer)
+    whole_files(HERE / "anywhere.mjs", HERE / "anywhere.cs")
 
     hidden: dict[str, Any] = {"show_progress": "hidden"}
     session.exported.change(show_file, session.exported, [parity, curve, browser, again, measure, local], **hidden)

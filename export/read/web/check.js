@@ -4,7 +4,7 @@ import { FileError, readModel } from "./onnx.js";
 import { ReceiptError, changed, readReceipt, refuseIfTooOld } from "./receipt.js";
 import { distances, sampleOf } from "./sample.js";
 
-const LEVELS = { disable_all: "disabled", basic: "basic", extended: "extended", all: "all" };
+export const LEVELS = { disable_all: "disabled", basic: "basic", extended: "extended", all: "all" };
 
 /**
  * @typedef {{ level: string, max_abs_diff: number, mean_abs_diff: number, beyond_tolerance: number, outputs: number,

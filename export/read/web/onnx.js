@@ -91,7 +91,7 @@ function joined(entries, size) {
 }
 
 /** Every node of a graph, and of the graphs inside its nodes. */
-export function* everyNode(graph) {
+function* everyNode(graph) {
   for (const node of graph.nodes) {
     yield node;
     for (const inside of node.graphs) yield* everyNode(inside);
@@ -114,6 +114,12 @@ export function codeTensors(graph) {
     found.set(tensor.name, node.opType === "MatMulNBits" ? hidden(tensor, node) : declared(tensor));
   }
   return [...tensors.keys()].filter((name) => found.has(name)).map((name) => ({ name, ...found.get(name) }));
+}
+
+/** Are there tables whose rows are looked up before they become numbers? Which of their bytes are codes, only Python tells. */
+export function looksUpCodes(graph) {
+  const bytes = new Set([...everyTensor(graph)].filter(({ type }) => INTEGER_BITS[type] === 8).map(({ name }) => name));
+  return [...everyNode(graph)].some(({ opType, inputs: [table] }) => opType === "Gather" && bytes.has(table));
 }
 
 function declared({ type, dims, data }) {

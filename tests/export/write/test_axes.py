@@ -124,3 +124,32 @@ def test_axes_that_vary_together_have_one_name(tmp_path):
     mask = torch.ones(3, 7, dtype=torch.int64)
     mask[1, 4:] = 0
     assert check_parity(model, tmp_path / "masked.onnx", (torch.randint(0, 30, (3, 7)), mask)).ok
+
+
+def test_an_axis_may_be_a_multiple_of_a_symbol_that_is_none(tmp_path):
+    """N is a function of sympy's as well."""
+    torch.manual_seed(0)
+    model = prepare(nn.Conv1d(3, 8, 4, stride=4)).eval()
+    shapes = ({0: torch.export.Dim("N", min=1, max=64), 2: 4 * torch.export.Dim("k", min=1, max=64)},)
+    report = export_onnx(model, torch.randn(2, 3, 16), tmp_path / "patches.onnx", dynamic_shapes=shapes)
+    assert report.axes == {"input": ("N", 3, "4*k")}
+    assert check_parity(model, tmp_path / "patches.onnx", torch.randn(5, 3, 24)).ok
+
+
+def test_a_model_of_single_numbers_has_no_batch(tmp_path):
+    model = prepare(nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 4))).eval()
+    assert export_onnx(model, torch.tensor(3), tmp_path / "word.onnx").axes == {"input": ()}
+
+
+class Spectrum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.fft.rfft(self.fc(x))
+
+
+def test_complex_answers_get_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"answers complex numbers, 'output'; expected real ones"):
+        export_onnx(prepare(Spectrum()).eval(), torch.randn(2, 4), tmp_path / "spectrum.onnx")

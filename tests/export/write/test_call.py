@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import inspect
+import io
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
 
 import pytest
@@ -10,9 +11,9 @@ import torch
 from torch import nn
 
 from export import check_parity, export_onnx
-from export.write.call import Call, answers, flat, flattened, replaced, unwrapped
+from export.write.call import Call, answers, flat, flattened, replaced
 from qat_core import QATConfig, QuantSpec, calibrate, prepare
-from qat_core.batches import arguments
+from qat_core.batches import arguments, unwrapped
 
 A, B, C = torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([3.0])
 Pair = namedtuple("Pair", ["left", "right"])
@@ -181,3 +182,16 @@ def test_every_door_takes_the_same_batches(tmp_path, kind):
     model = calibrate(prepare(Takes(), QATConfig(activation=QuantSpec.activation())), [batch, batch]).eval()
     export_onnx(model, batch, path)
     assert check_parity(model, path, batch).ok
+
+
+@pytest.mark.parametrize("x", [torch.zeros(2, 9), torch.zeros(2, 8, dtype=torch.int64)], ids=["shape", "type"])
+def test_what_a_model_does_not_take_is_said_with_its_own_words(x):
+    with pytest.raises(ValueError, match=r"Sequential cannot be called with input \(2, .\): RuntimeError: mat1"):
+        export_onnx(prepare(nn.Sequential(nn.Linear(8, 4))).eval(), x, io.BytesIO())
+
+
+@pytest.mark.parametrize("name", ["0.weight", ""])
+def test_names_that_do_not_go_get_a_sentence(name):
+    model = prepare(nn.Sequential(nn.Linear(8, 4))).eval()
+    with pytest.raises(ValueError, match=f"an input or output is called '{name}'"):
+        export_onnx(model, torch.zeros(2, 8), io.BytesIO(), output_names=[name])

@@ -142,6 +142,7 @@ REFUSED = {
     "none out": (Around(lambda layer, x: None), None, "Around answers no tensor; expected tensors"),
     "float16": (nn.Linear(4, 4).half(), torch.zeros(3, 4).half(), r"layer 'model' is torch.float16; expected torch.f"),
     "float64": (nn.Linear(4, 4).double(), torch.zeros(3, 4).double(), "is torch.float64; expected torch.float32"),
+    "bfloat16": (nn.Linear(4, 4).bfloat16(), torch.zeros(3, 4).bfloat16(), "is torch.bfloat16; expected torch.float32"),
     "batch": (
         Around(lambda layer, x: layer(x) + torch.arange(3.0)[:, None]),
         None,

@@ -1,5 +1,7 @@
 """Layers that a call does not reach, and weights that something else than their layer reads."""
 
+import io
+
 import numpy as np
 import onnx
 import pytest
@@ -95,3 +97,14 @@ def test_bags_of_different_sizes_are_a_loop(tmp_path):
     model = prepare(Bags()).eval()
     assert export_onnx(model, inputs, path).ok
     assert check_parity(model, path, (torch.randint(0, 10, (9,)), torch.tensor([0, 1, 7]))).ok
+
+
+def test_a_graph_of_torch_fx_is_exported_as_the_module_it_was_made_of():
+    """As torchvision's feature extractors are; its copies are made of its graph alone."""
+    torch.manual_seed(0)
+    model = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))
+    x = torch.randn(3, 4)
+    prepared = calibrate(prepare(model, W4A8), [x]).eval()
+    file = io.BytesIO()
+    assert export_onnx(prepared, x, file).ok
+    assert check_parity(prepared, file, torch.randn(5, 4)).ok
