@@ -4,8 +4,6 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-import gradio as gr
-
 API = "gradio_api/"
 ROUTES = ("queue/join", "run/predict", "call/fp32_run", "cancel", "reset", "upload", "component_server", "login", "")
 LARGE = 4 * 2**20  # bytes; what is too large is refused long before its end
@@ -26,9 +24,8 @@ ODD: tuple[Any, ...] = (
 )
 
 
-def hostile(dice: random.Random, page: gr.Blocks, count: int) -> Iterator[dict[str, Any]]:
-    """Arguments for `httpx.Client.post`."""
-    numbers = list(page.fns)
+def hostile(dice: random.Random, events: dict[int, int], count: int) -> Iterator[dict[str, Any]]:
+    """Arguments for `httpx.Client.post`; `events` are the page's, each with how many values it takes."""
     for _ in range(count):
         route = API + dice.choice(ROUTES)
         kind = dice.randrange(8)
@@ -37,9 +34,9 @@ def hostile(dice: random.Random, page: gr.Blocks, count: int) -> Iterator[dict[s
         elif kind == 1 and dice.random() < 0.2:
             yield {"url": route, "content": b'{"data": "' + b"A" * LARGE}
         else:
-            number = dice.choice([*numbers, *ODD])
-            event = page.fns.get(number) if type(number) is int else None
-            length = len(event.inputs) if event and dice.random() < 0.7 else dice.randrange(4)
+            number = dice.choice([*events, *ODD])
+            known = type(number) is int and number in events and dice.random() < 0.7
+            length = events[number] if known else dice.randrange(4)
             question = {
                 "session_hash": dice.choice(["", "somebody", f"s{dice.randrange(5)}", *ODD]),
                 "fn_index": number,

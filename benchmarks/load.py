@@ -19,9 +19,11 @@ from typing import Any
 import httpx
 
 from app.settings import DEFAULTS, NAMES
+from benchmarks.hostile import hostile
 from benchmarks.server import ROOT, serving
 
 RUN_SECONDS = 300
+AT_ONCE = 8
 STATIC = ("page/address.js", "page/nav.js", "charts/plot.js", "charts/models.js")
 
 
@@ -39,8 +41,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     with serving() as url:
         asyncio.run(crowd(url, args.api, 1, 0, "same"))  # as in a server that somebody has used before
         visits, reads = asyncio.run(crowd(url, args.api, args.visitors, args.readers, args.settings))
+        faults = asyncio.run(attack(url, args.hostile)) if args.hostile else []
     print(report(visits, reads))
-    return int(any(visit.problem for visit in visits))
+    if args.hostile:
+        print(f"hostile requests: {args.hostile:,}; answered with a fault: {len(faults)}", *faults[:3], sep="\n")
+    return int(bool(faults) or any(visit.problem for visit in visits))
+
+
+async def attack(url: str, count: int) -> list[str]:
+    """Hostile requests, eight at once, and an honest visitor in their midst; whatever was a fault."""
+    faults: list[str] = []
+    async with httpx.AsyncClient(base_url=url, timeout=RUN_SECONDS) as http:
+        events = {d["id"]: len(d["inputs"]) for d in (await http.get("/config")).json()["dependencies"]}
+        asked = hostile(random.Random(0), events, count)
+
+        async def worker() -> None:
+            for one in asked:
+                answer = await http.post(**one)
+                if answer.status_code >= 500:
+                    faults.append(f"{answer.status_code}: {one!r:.200}")
+
+        attacking = asyncio.gather(*(worker() for _ in range(AT_ONCE)))
+        visits, _ = await crowd(url, "fp32_run", 1, 0, "different")
+        await attacking
+        print(f"meanwhile: {report(visits, [])}")
+        if (await http.get("/healthz")).status_code != httpx.codes.OK:
+            faults.append("the queue has stopped")
+    return faults + [visit.problem for visit in visits if visit.problem]
 
 
 async def crowd(url: str, api: str, visitors: int, readers: int, settings: str) -> tuple[list[Visit], list[float]]:
@@ -136,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--visitors", type=int, default=25, help="how many press Run within a second (default: 25)")
     add("--readers", type=int, default=100, help="how many read the page meanwhile (default: 100)")
     add("--settings", choices=("same", "different"), default="same", help="all defaults, or a seed each")
+    add("--hostile", type=int, default=0, help="how many hostile requests come afterwards (default: none)")
     add("--api", default="fp32_run", help="the handler behind Run (default: fp32_run)")
     return parser
 

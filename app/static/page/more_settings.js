@@ -2,8 +2,8 @@
 
 import { CHAPTER, SETTINGS, when } from "../data/events.js";
 import { button, element } from "../widgets/dom.js";
-import { CHAPTERS, NAMES, hiddenNames, place, settings } from "./address.js";
-import { inWords } from "./in_words.js";
+import { CHAPTERS, hiddenNames, place, settings } from "./address.js";
+import { NAMED, inWords } from "./in_words.js";
 
 const RARE = ["width", "learning_rate"];
 const SMALL = window.matchMedia("(max-width: 999px), (max-height: 650px)"); // as in head.css
@@ -35,5 +35,5 @@ export function mount(view, props) {
 function summary(differs) {
   const hidden = hiddenNames();
   const shown = CHAPTERS[place()].uses.filter((name) => !hidden.has(name) && (!RARE.includes(name) || differs(name)));
-  return NAMES.filter((name) => shown.includes(name)).map((name) => inWords(name, settings()[name]));
+  return Object.keys(NAMED).filter((name) => shown.includes(name)).map((name) => inWords(name, settings()[name]));
 }
