@@ -183,6 +183,7 @@ def test_a_scale_that_has_learned_loads_from_its_logarithm_and_where_it_began():
         if name.endswith("log2_scale"):
             old[name.replace("log2_scale", "begin")] = torch.full_like(old[name], 0.25)
             old[name] -= 0.25
+            old[name.replace("log2_scale", "seen")] = torch.full_like(old[name], 2)
     loaded = prepare(network(), config("learned"))
     loaded.load_state_dict(old)
     x = torch.randn(16, 4)
