@@ -221,7 +221,7 @@ def test_training_that_diverges_stops_and_says_so(capsys, tmp_path):
         (["--width", "0"], "width=0; expected"),
         (["--learning-rate", "0"], "learning_rate=0.0; expected a positive number"),
         (["--scale-factor", "-1"], "scale_factor=-1.0; expected a positive number"),
-        (["--device", "abacus"], "device='abacus'; this machine has"),
+        (["--device", "abacus"], "device='abacus' is not there; this machine has"),
         (["--out", "/dev/null/x"], "/dev/null/x"),
     ],
 )
