@@ -75,7 +75,8 @@ def summed(slopes: Tensor, scale: Tensor) -> Tensor:
     """Over the elements that share a scale, in its shape; `sum_to_size`, at half the cost where there are few."""
     if scale.numel() == 1:
         return slopes.sum().reshape(scale.shape)
-    return slopes.sum([dim for dim, size in enumerate(scale.shape) if size == 1], True)
+    shared = [dim for dim, size in enumerate(scale.shape) if size == 1]
+    return slopes.sum(shared, True) if shared else slopes
 
 
 def gradient_factor(elements: int, quant_max: int) -> float:

@@ -100,7 +100,7 @@ def test_one_page_has_so_many_events_under_way(client: httpx.Client, page: gr.Bl
         statuses = [client.post(JOIN, json=asked).status_code for _ in range(gate.MOST_OF_A_SESSION)]
         refused = client.post(JOIN, json=asked)
     assert statuses == [200] * gate.MOST_OF_A_SESSION
-    assert (refused.status_code, "wait until they are" in refused.json()["error"]) == (429, True)
+    assert (refused.status_code, "come back in 60 seconds" in refused.json()["error"]) == (429, True)
     answers(client, asked["session_hash"])
 
 
@@ -113,7 +113,7 @@ def test_an_address_has_so_many_events_under_way(
         answers_of_one = [client.post(JOIN, json=one) for one in asked[:6]]
         other = client.post(JOIN, json=asked[6], headers={"X-Forwarded-For": "1.2.3.4"})
     assert [answer.status_code for answer in answers_of_one] == [200] * 5 + [429]
-    assert "come back in a minute" in answers_of_one[-1].json()["error"]
+    assert "come back in 60 seconds" in answers_of_one[-1].json()["error"]
     assert other.status_code == 200
     for one in (*asked[:5], asked[6]):
         answers(client, one["session_hash"])

@@ -34,7 +34,7 @@ def open_page(page: Page, address: str) -> None:
 def unfold_settings(page: Page) -> None:
     """A small screen folds them away."""
     fold = page.locator("#more-settings button")
-    fold.wait_for()
+    fold.wait_for(state="attached")
     if not page.locator("#settings").is_visible():
         fold.click()
 
@@ -48,7 +48,7 @@ def open_chapter(page: Page, server: str, key: str) -> list[str]:
 
 
 def is_question(url: str) -> bool:
-    return url.startswith("http") and "/file=" not in url and "heartbeat" not in url
+    return url.startswith("http") and not any(part in url for part in ("/file=", "heartbeat", "healthz"))
 
 
 def done(page: Page) -> str | None:

@@ -102,3 +102,30 @@ class Residual(nn.Module):
     def forward(self, x):
         x = torch.relu(self.a(x))
         return self.d(x + self.c(torch.relu(self.b(x))))
+
+
+def lab_model(bits=4, granularity="per_tensor", seed=0):
+    """1-64-64-1 with outputs of a sensible size, prepared."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(1, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    return prepare(model, QATConfig(QuantSpec(bits=bits, granularity=granularity)))
+
+
+class Around(nn.Module):
+    """A linear layer, called by a function."""
+
+    def __init__(self, call):
+        super().__init__()
+        self.layer, self.call = nn.Linear(4, 4), call
+
+    def forward(self, x):
+        return self.call(self.layer, x)
+
+
+class TakesOutput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, output):
+        return self.layer(output)

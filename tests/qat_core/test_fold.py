@@ -218,3 +218,26 @@ def test_layers_with_a_forward_of_their_own_or_called_where_nobody_looks_are_not
     conv, x = nn.Conv2d(4, 4, 1), torch.randn(4, 4, 6, 6)
     model = seen(nn.Sequential(Branches(conv), conv, nn.BatchNorm2d(4)), x)
     torch.testing.assert_close(fold_batch_norm(copy.deepcopy(model))(x), model(x))
+
+
+def test_a_norm_without_weights_is_folded_into_a_linear_layer():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False))
+    model(torch.randn(64, 3) + 1)
+    x = torch.randn(5, 3)
+    folded = fold_batch_norm(copy.deepcopy(model).eval())
+    torch.testing.assert_close(folded(x), model.eval()(x))
+    assert isinstance(folded[1], nn.Identity)
+
+
+def test_folding_what_cannot_be_traced_says_so():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
+
+        def forward(self, x):
+            return self.norm(self.linear(x)) if x.sum() > 0 else x
+
+    with pytest.raises(ValueError, match="fold=True cannot follow the forward of Branching"):
+        prepare(Branching(), fold=True)

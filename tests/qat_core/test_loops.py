@@ -203,36 +203,6 @@ def test_channels_of_zeros_have_a_scale_for_what_they_become_and_the_others_keep
     assert error.square().mean() < 1.5 * least.square().mean()
 
 
-@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])
-def test_the_first_mse_scale_is_that_of_the_whole_search(granularity):
-    torch.manual_seed(0)
-    spec = QuantSpec(3, granularity, group_size=8, scale="mse")
-    model = prepare(nn.Linear(16, 8), QATConfig(spec))
-    groups = model.weight_quantizer._groups(model.weight)
-    assert torch.equal(model.weight_quantizer.source.qparams(groups)[0], mse_qparams(groups, spec)[0])
-    model(torch.randn(2, 16))
-    assert torch.equal(model.weight_quantizer.source.qparams(groups)[0], mse_qparams(groups, spec)[0])
-
-
-def test_an_mse_scale_follows_its_weight():
-    """Tails that grow ask for a smaller fraction of the extremes; the scale in use is never far from the best."""
-    torch.manual_seed(0)
-    model = prepare(nn.Linear(256, 4), QATConfig(QuantSpec(4, scale="mse")))
-    spec, quantizer, weight = QuantSpec(4, scale="mse"), model.weight_quantizer, model.weight.detach()
-    start, tails = weight.clone(), torch.randn_like(weight) ** 3
-    for step in range(20 * SEARCH_EVERY):
-        weight.copy_(start + tails * step / (20 * SEARCH_EVERY) / 20)
-        model(torch.ones(1, 256))
-    best, _ = mse_qparams(weight, spec)
-    error, least = ((q - weight).square().sum() for q in (quantizer(weight), on_grid(weight, best)))
-    assert error <= 1.02 * least
-    assert quantizer.source.fraction.max() < 1
-
-
-def on_grid(weight, scale):
-    return torch.clamp(torch.round(weight / scale), -8, 7) * scale
-
-
 @pytest.mark.parametrize("scale", SCALES)
 def test_what_is_converted_has_the_codes_of_the_forward_pass(scale):
     torch.manual_seed(0)

@@ -276,26 +276,3 @@ def test_folding_changes_no_answer(name):
     folded = fold_batch_norm(copy.deepcopy(model).eval())
     torch.testing.assert_close(folded(x), model.eval()(x))
     assert isinstance(folded.norm, nn.Identity) == folds
-
-
-def test_a_norm_without_weights_is_folded_into_a_linear_layer():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False))
-    model(torch.randn(64, 3) + 1)
-    x = torch.randn(5, 3)
-    folded = fold_batch_norm(copy.deepcopy(model).eval())
-    torch.testing.assert_close(folded(x), model.eval()(x))
-    assert isinstance(folded[1], nn.Identity)
-
-
-def test_folding_what_cannot_be_traced_says_so():
-    class Branching(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear, self.norm = nn.Linear(2, 2), nn.BatchNorm1d(2)
-
-        def forward(self, x):
-            return self.norm(self.linear(x)) if x.sum() > 0 else x
-
-    with pytest.raises(ValueError, match="fold=True cannot follow the forward of Branching"):
-        prepare(Branching(), fold=True)

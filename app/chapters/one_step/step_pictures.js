@@ -6,7 +6,7 @@ import { svgElement } from "../../static/widgets/dom.js";
 import { readable } from "../../static/widgets/format.js";
 
 const HEIGHT = 300;
-const MARGIN = { left: 60 }; // for labels such as −0.144
+const MARGIN = { left: 68 }; // for labels such as −1.5e−5
 const REACH = 2.3; // stairs shown on either side
 const X = { domain: [-Math.PI, Math.PI], ticks: [-Math.PI, -Math.PI / 2, 0, Math.PI / 2, Math.PI] };
 const X_NAMES = ["−π", "−π/2", "0", "π/2", "π"];

@@ -103,8 +103,8 @@ def break_large_batches(monkeypatch, wrong):
     """As kernels for large batches may be wrong: some columns of the first rows."""
     run = export.read.compare.run
 
-    def broken(session, inputs):
-        (y,) = run(session, inputs)
+    def broken(session, inputs, **options):
+        (y,) = run(session, inputs, **options)
         return [wrong(y) if len(y) >= 64 else y]
 
     monkeypatch.setattr(export.read.compare, "run", broken)

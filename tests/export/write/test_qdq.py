@@ -1,8 +1,5 @@
 """The file: integer codes of the forward pass, no float copy, any batch, the same answers at all levels."""
 
-import errno
-import os
-
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -11,19 +8,12 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
-import export.write.exporter
-from export import FileError, ParityError, audit, check, check_parity, export_onnx
+from export import audit, check, check_parity, export_onnx
 from export.read.distance import output_range
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
+from tests.export.models import Around, TakesOutput, lab_model
 
 GRANULARITIES = ["per_tensor", "per_channel"]
-
-
-def lab_model(bits=4, granularity="per_tensor", seed=0):
-    """1-64-64-1 with outputs of a sensible size, prepared."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(1, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
-    return prepare(model, QATConfig(QuantSpec(bits=bits, granularity=granularity)))
 
 
 @pytest.mark.parametrize("granularity", GRANULARITIES)
@@ -92,74 +82,6 @@ def test_a_static_batch_is_kept(tmp_path):
     assert ort.InferenceSession(tmp_path / "model.onnx").get_inputs()[0].shape == [3, 1]
 
 
-def test_a_model_that_was_not_prepared_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="Linear was not prepared"):
-        export_onnx(nn.Linear(1, 1), torch.zeros(1, 1), tmp_path / "model.onnx")
-
-
-@pytest.mark.parametrize("arguments", [{"flavor": "tensorrt"}, {"opset_version": 13}])
-def test_an_unknown_argument_is_refused_with_its_value(tmp_path, arguments):
-    ((name, value),) = arguments.items()
-    with pytest.raises(ValueError, match=f"{name}={value!r} is not supported; expected"):
-        export_onnx(lab_model(), torch.zeros(1, 1), tmp_path / "model.onnx", **arguments)
-
-
-def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
-    with pytest.raises(FileError, match=r"cannot write .*No such file or directory"):
-        export_onnx(lab_model(), torch.zeros(1, 1), tmp_path / "nowhere" / "model.onnx")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(FileError, match=r"cannot write .*folder"):
-        export_onnx(lab_model(), torch.zeros(1, 1), tmp_path / "folder")
-    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
-
-
-class Around(nn.Module):
-    """A linear layer, called by a function."""
-
-    def __init__(self, call):
-        super().__init__()
-        self.layer, self.call = nn.Linear(4, 4), call
-
-    def forward(self, x):
-        return self.call(self.layer, x)
-
-
-class TakesOutput(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(4, 4)
-
-    def forward(self, output):
-        return self.layer(output)
-
-
-REFUSED = {
-    "unknown in": (nn.Linear(4, 4), {"x": torch.zeros(3, 4)}, r"do not fit QuantLinear\.forward: missing .* 'input'"),
-    "array in": (nn.Linear(4, 4), [np.zeros((3, 4))], "the inputs are ndarray; expected a tensor"),
-    "nothing in": (nn.Linear(4, 4), (), "do not fit QuantLinear.forward: missing a required argument: 'input'"),
-    "text out": (Around(lambda layer, x: (layer(x), "text")), None, "Around answers output is a str; expected tensors"),
-    "number out": (Around(lambda layer, x: {"y": layer(x), "n": 3}), None, "answers n is an? int; expected tensors"),
-    "none out": (Around(lambda layer, x: None), None, "Around answers no tensor; expected tensors"),
-    "float16": (nn.Linear(4, 4).half(), torch.zeros(3, 4).half(), r"layer 'model' is torch.float16; expected torch.f"),
-    "float64": (nn.Linear(4, 4).double(), torch.zeros(3, 4).double(), "is torch.float64; expected torch.float32"),
-    "bfloat16": (nn.Linear(4, 4).bfloat16(), torch.zeros(3, 4).bfloat16(), "is torch.bfloat16; expected torch.float32"),
-    "batch": (
-        Around(lambda layer, x: layer(x) + torch.arange(3.0)[:, None]),
-        None,
-        "Around takes batches of 3 only: .*; expected one that takes any, or dynamic_batch=False",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_exported_gets_a_sentence(tmp_path, name):
-    model, inputs, sentence = REFUSED[name]
-    inputs = torch.zeros(3, 4) if inputs is None else inputs
-    with pytest.raises(ValueError, match=sentence):
-        export_onnx(prepare(model), inputs, tmp_path / "model.onnx")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("answer", "names"),
     [
@@ -210,41 +132,6 @@ def test_a_model_that_writes_into_its_input_leaves_that_of_the_caller(tmp_path):
     assert check_parity(model, tmp_path / "model.onnx", x).ok
 
 
-def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):
-    """Whoever may write to /dev would otherwise lose /dev/null."""
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    with pytest.raises(FileError, match=r"cannot write .*pipe: it is no file"):
-        export_onnx(lab_model(), torch.zeros(1, 1), pipe)
-    assert pipe.is_fifo()
-
-
-def another_code(codes):
-    codes[3, 5] = 1 if codes[3, 5] != 1 else 2
-    return codes
-
-
-@pytest.mark.parametrize(
-    ("name", "edit"),
-    [("2.weight", another_code), ("2.weight_scale", lambda scale: np.nextafter(scale, np.float32(np.inf)))],
-)
-def test_codes_that_stand_for_other_numbers_than_the_forward_pass_has_stop_the_export(
-    tmp_path, monkeypatch, name, edit
-):
-    to_qdq = export.write.exporter.to_qdq
-
-    def to_one_wrong_tensor(*args, **kwargs):
-        proto = to_qdq(*args, **kwargs)
-        (tensor,) = (t for t in proto.graph.initializer if t.name == name)
-        tensor.CopyFrom(numpy_helper.from_array(edit(numpy_helper.to_array(tensor).copy()), name))
-        return proto
-
-    monkeypatch.setattr(export.write.exporter, "to_qdq", to_one_wrong_tensor)
-    with pytest.raises(ParityError, match=r"codes '2.weight' of layer '2'"):
-        export_onnx(lab_model(), torch.zeros(2, 1), tmp_path / "model.onnx")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("bits", "storage", "opset", "dtype", "written_opset"),
     [
@@ -281,51 +168,6 @@ def test_no_name_is_the_exporters_own(tmp_path):
     export_onnx(prepare(model), torch.randn(4, 2, 9), tmp_path / "model.onnx")
     names = [node.name for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert [name for name in names if name.startswith("_")] == []
-
-
-def test_a_forward_that_depends_on_the_numbers_is_refused_with_the_reason(tmp_path):
-    class Branch(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(3, 2)
-
-        def forward(self, x):
-            return self.layer(x) if x.sum() > 0 else self.layer(-x)
-
-    with pytest.raises(ValueError, match=r"torch cannot export Branch: .*data-dependent"):
-        export_onnx(prepare(Branch()), torch.ones(2, 3), tmp_path / "model.onnx")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(2)], ids=lambda layer: type(layer).__name__)
-def test_a_model_that_answers_otherwise_while_it_trains_is_refused(tmp_path, layer):
-    model = prepare(nn.Sequential(nn.Linear(3, 2), layer)).train()
-    with pytest.raises(
-        ValueError, match=rf"in training mode, where {type(layer).__name__} '1' .*; expected model.eval"
-    ):
-        export_onnx(model, torch.ones(2, 3), tmp_path / "model.onnx")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_disk_that_is_full_leaves_the_file_that_was_there(tmp_path, monkeypatch):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"before")
-
-    def half_written(model, target):
-        target.write_bytes(model.SerializeToString()[:100])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(export.write.exporter, "write", half_written)
-    with pytest.raises(FileError, match=r"cannot write .*model.onnx: No space left on device"):
-        export_onnx(lab_model(), torch.zeros(1, 1), path)
-    assert [(p, p.read_bytes()) for p in tmp_path.iterdir()] == [(path, b"before")]
-
-
-def test_quantizers_that_are_switched_off_are_refused(tmp_path):
-    model = lab_model()
-    model[2].weight_quantizer.enabled = False
-    with pytest.raises(ValueError, match=r"1 quantizers are switched off, 2.weight_quantizer first"):
-        export_onnx(model, torch.zeros(2, 1), tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(("weight_bits", "activation_bits"), [(2, 8), (2, 2), (4, 4), (1.58, 4), (3, 3), (8, 4)])
