@@ -11,8 +11,8 @@ gradient.
 
 What is trained is the logarithm of how far the scale has moved from where it began:
 
-    s = 2^(begin + RATE * log2_growth)                  of activations
-    s = 2^(begin + RATE * log2_growth) * ||w||          of a weight: where it grows, so do its stairs
+    s = 2^(begin + RATE * log2_growth)                  of activations, and of a weight that has one scale
+    s = 2^(begin + RATE * log2_growth) * ||w||          of a channel or group: where it grows, so do its stairs
 
 The scale stays positive, an optimizer's step is a fraction of the scale whatever its size, and weight decay pulls it
 back to its beginning. Without ||w||, which has no gradient, a network that is trained from its first weights would
@@ -199,7 +199,9 @@ class LearnedScale(StatefulSource):
 
 
 class LearnedScaleOfWeight(LearnedScale):
-    """A trainable scale that grows with the weight: `begin` is log2 of its ratio to the norm of the elements.
+    """Trainable scales that grow with the weight: `begin` is log2 of their ratio to the norm of the elements.
+
+    One scale for all elements stays by itself: errors are about as small, and a step costs less.
 
     Args:
         spec: of the weight.
@@ -209,30 +211,41 @@ class LearnedScaleOfWeight(LearnedScale):
     """
 
     def __init__(self, spec: QuantSpec, axis: int, dims: tuple[int, ...], shape: torch.Size) -> None:
-        super().__init__(WithRoom(spec, axis), shape, spec.symmetric, spec.power_of_two)
-        self.dims = dims
+        grows = shape.numel() > 1
+        room = WithRoom(spec, axis, SMALLEST_NORM if grows else 0.0)
+        super().__init__(room, shape, spec.symmetric, spec.power_of_two)
+        self.grows, self.dims = grows, dims
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
-        return norm(x, self.dims).log2_().add(begin)
+        return norm(x, self.dims, SMALLEST_NORM).log2_().add(begin) if self.grows else begin
 
 
 class WithRoom(FromTensor):
     """The scale of a weight with the smallest squared error, but not below that for a normal distribution of its size.
 
-    Fresh weights are uniform and spread out in training; zeros are numbers that have not grown yet.
+    Fresh weights are uniform and spread out in training.
+
+    Args:
+        spec: of the weight.
+        axis: of the output channels.
+        smallest: norm that zeros are taken for, as numbers that have not grown yet.
     """
+
+    def __init__(self, spec: QuantSpec, axis: int, smallest: float) -> None:
+        super().__init__(spec, axis)
+        self.smallest = smallest
 
     def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         scale, zero_point = super().qparams(x)
         elements = max(x.numel() // max(scale.numel(), 1), 1)
-        deviation = norm(x, reduced_dims(x, self.spec, self.axis)) / math.sqrt(elements)
+        deviation = norm(x, reduced_dims(x, self.spec, self.axis), self.smallest) / math.sqrt(elements)
         return torch.maximum(scale, scale_of_normal(self.spec) * deviation), zero_point
 
 
-def norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Euclidean norm over some dimensions, or all if none is named, and not quite 0; without a gradient."""
+def norm(x: Tensor, dims: tuple[int, ...], smallest: float) -> Tensor:
+    """Euclidean norm over some dimensions, or all if none is named, `smallest` at least; without a gradient."""
     found: Tensor = torch.linalg.vector_norm(x.detach(), 2, dims or None, bool(dims))
-    return found.clamp_min_(SMALLEST_NORM)
+    return found.clamp_min_(smallest)
 
 
 @functools.cache

@@ -97,17 +97,17 @@ def test_a_learned_scale_begins_with_the_smallest_error_of_the_weight_or_of_a_no
     torch.testing.assert_close(scale[own], best[own], rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])
-def test_stairs_grow_with_the_weight(granularity):
-    """By powers of two, so that nothing is rounded: codes stay."""
+@pytest.mark.parametrize(("granularity", "factor"), [("per_tensor", 1), ("per_channel", 8), ("per_group", 8)])
+def test_stairs_grow_with_the_weights_of_a_channel_or_group(granularity, factor):
+    """By powers of two, so that nothing is rounded: codes stay. One scale for all stays by itself."""
     layer = prepare(nn.Linear(70, 6), QATConfig(QuantSpec(granularity=granularity, scale="learned")))
     codes = layer.weight_quantizer.codes(layer.weight)
     scale, _ = layer.weight_quantizer.source.qparams(layer.weight_quantizer._groups(layer.weight))
     with torch.no_grad():
         layer.weight.mul_(8)
     grown, _ = layer.weight_quantizer.source.qparams(layer.weight_quantizer._groups(layer.weight))
-    torch.testing.assert_close(grown, 8 * scale, rtol=1e-6, atol=0)
-    assert torch.equal(layer.weight_quantizer.codes(layer.weight), codes)
+    torch.testing.assert_close(grown, factor * scale, rtol=1e-6, atol=0)
+    assert torch.equal(layer.weight_quantizer.codes(layer.weight), codes) == (factor == 8)
 
 
 @pytest.mark.parametrize("begin", [0.2, 5.0])
