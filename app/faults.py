@@ -45,9 +45,9 @@ def said(error: Exception, function: Callable[..., Any]) -> gr.Error:
     """Write the line; the sentence for the visitor."""
     if isinstance(error, gr.Error):
         return error
-    *_, frame = traceback.extract_tb(error.__traceback__)
-    ours = [one for one in traceback.extract_tb(error.__traceback__) if Path(one.filename).is_relative_to(ROOT)]
-    where = (ours or [frame])[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT)]
+    where = (ours or frames)[-1]
     name = getattr(function, "__name__", "an event")
     about = " ".join(f"{type(error).__name__}: {error}".split())
     print(f"fault in {name}, {Path(where.filename).name}:{where.lineno}: {about:.300}", file=sys.stderr, flush=True)

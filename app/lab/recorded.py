@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from app.lab import devices
 from app.lab.fit import MODELS, Experiment, Settings
 from app.lab.pretrained import write
 
@@ -18,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def to_json(settings: Settings) -> str:
     """The noisy points, and a few dozen frames: step, error against the sine, curves in hundredths."""
-    experiment = Experiment(settings, "cpu")
+    experiment = Experiment(settings, devices.CPU)
     records = [experiment.record(), *experiment.run(every=EVERY)]
     frames = [
         {

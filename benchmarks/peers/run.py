@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from app.lab import devices
 from app.lab.threads import fix_threads
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.sections import SECTIONS
@@ -48,10 +49,9 @@ def _setup(contender: Contender) -> dict[str, str]:
 def _machine() -> str:
     """Processor, its instructions, cores and GPU. Names do not tell processors with and without VNNI apart."""
     info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    names = (line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name"))
-    instructions = torch.backends.cpu.get_cpu_capability() + (" VNNI" if "vnni" in text else "")
-    machine = f"{next(names, platform.processor() or platform.machine())} ({instructions}), {os.cpu_count()} cores"
+    has_vnni = info.exists() and "vnni" in info.read_text()
+    instructions = torch.backends.cpu.get_cpu_capability() + (" VNNI" if has_vnni else "")
+    machine = f"{devices.processor()} ({instructions}), {os.cpu_count()} cores"
     return f"{machine}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else machine
 
 
