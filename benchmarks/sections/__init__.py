@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, digits, export, files, latency, memory, parity, runtimes, speed
+from benchmarks.sections import accuracy, auto, digits, encoder, export, files, latency, memory, parity, runtimes, speed
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
@@ -13,5 +13,7 @@ SECTIONS: dict[str, ModuleType] = {
     "runtimes": runtimes,
     "export": export,
     "latency": latency,
+    "auto": auto,
+    "encoder": encoder,
     "files": files,
 }

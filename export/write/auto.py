@@ -110,8 +110,8 @@ def _best(times: Sequence[dict[str, float]], spare: float) -> str:
 
 
 def _described(layer: StoredLayer) -> tuple[object, ...]:
-    """What makes one form another."""
-    return (layer.kernel, *((weight.dtype, weight.row_bits, weight.packed_bits) for weight in layer.weights))
+    """What makes one form another; codes that a session unpacks to bytes are bytes."""
+    return (layer.kernel, *((weight.dtype, weight.row_bits) for weight in layer.weights))
 
 
 def _measured(proto: onnx.ModelProto, inputs: Sequence[NDArray[np.generic]], names: set[str]) -> dict[str, float]:
