@@ -2,10 +2,24 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, auto, digits, encoder, export, files, latency, memory, parity, runtimes, speed
+from benchmarks.sections import (
+    accuracy,
+    auto,
+    digits,
+    encoder,
+    export,
+    files,
+    latency,
+    memory,
+    parity,
+    runtimes,
+    speed,
+    tasks,
+)
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
+    "tasks": tasks,
     "digits": digits,
     "speed": speed,
     "memory": memory,

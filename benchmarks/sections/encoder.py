@@ -26,8 +26,8 @@ READING = (
     "timed in turn in one process on one thread ({rounds} rounds; medians of the rounds' ratios)."
 )
 NOTES = """\
-- onnxruntime's dynamic quantization is `quantize_dynamic` with `weight_type=QuantType.QUInt8`, and with its default, INT8
-  weights, whose sums are cut off where there is no VNNI. Its 4 bits are `MatMulNBitsQuantizer` in blocks of 32 at
+- onnxruntime's dynamic quantization is `quantize_dynamic` with `weight_type=QuantType.QUInt8`, and with its default,
+  INT8 weights, whose sums are cut off where there is no VNNI. Its 4 bits are `MatMulNBitsQuantizer` in blocks of 32 at
   accuracy level 4, embeddings included.
 - Brevitas, AIMET, ModelOpt and NNCF were not run on it: each would need an environment with transformers and a training
   loop of its own, more than twenty minutes of this machine. Their files of smaller networks are in the table of files.

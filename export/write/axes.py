@@ -182,9 +182,9 @@ def settle(
     shapes: Declared,
     works: Callable[[Sequence[Tensor]], bool],
     graph_of: Callable[[Declared], onnx.ModelProto],
-    holds: Callable[[onnx.ModelProto, Sequence[Tensor]], bool],
-) -> onnx.ModelProto:
-    """The graph whose axes vary where the model's do.
+    problem: Callable[[onnx.ModelProto, Sequence[Tensor]], str],
+) -> tuple[onnx.ModelProto, str]:
+    """The graph whose axes vary where the model's do, and why it does not take a size that the model takes.
 
     Where torch cannot trace the model with all of them, the first axes alone may vary.
 
@@ -193,11 +193,12 @@ def settle(
         shapes: what may vary.
         works: does the model take these?
         graph_of: traces the model.
-        holds: does a graph answer these as the model does?
+        problem: why a graph does not answer these as the model does; empty where it does.
 
     Raises:
         ValueError: torch cannot trace the model.
     """
+    problems = [""]
     while True:
         try:
             proto = graph_of(shapes)
@@ -212,15 +213,17 @@ def settle(
         def held_by(sizes: Mapping[str, int], proto: onnx.ModelProto = proto, symbols: Symbols = symbols) -> set[str]:
             """The symbols that vary, tried together or else one by one."""
             other = with_sizes(tensors, symbols, sizes)
-            if works(other) and holds(proto, other):
-                return set(sizes)
+            if works(other):
+                if not (found := problem(proto, other)):
+                    return set(sizes)
+                problems.append(found)
             return {name for name in sizes if held_by({name: sizes[name]})} if len(sizes) > 1 else set()
 
         held = {name for sizes in other_sizes(tensors, symbols, works) for name in held_by(sizes)}
         fixed = sizes_of(tensors, symbols).keys() - held
         if not fixed:
             _tie(proto, tensors, symbols, held_by)
-            return proto
+            return proto, problems[-1]
         shapes = tuple(
             dims and {axis: dim for axis, dim in dims.items() if not fixed & _symbols_in(axes.get(axis, ""))}
             for dims, axes in zip(shapes, symbols, strict=True)

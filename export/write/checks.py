@@ -98,21 +98,22 @@ def check_names(proto: onnx.ModelProto) -> None:
         raise ValueError(f"an input or output is called {taken[0]!r}, as is a tensor inside; expected another name")
 
 
-def check_batch(model: nn.Module, graph: Graph) -> None:
+def check_batch(model: nn.Module, graph: Graph, why_fixed: str) -> None:
+    """Some batch has to vary; why_fixed: what the file did with another that the model takes."""
     first = [sizes[0] for sizes in graph.axes.values() if sizes]
     if first and all(isinstance(size, int) for size in first):
         raise ValueError(
-            f"{type(model).__name__} takes batches of {first[0]} only: its forward depends on that number; "
-            "expected one that takes any, or dynamic_batch=False"
+            f"{type(model).__name__} takes batches of {first[0]} only: "
+            f"{why_fixed or 'its forward depends on that number'}; expected one that takes any, or dynamic_batch=False"
         )
 
 
-def check_declared(shapes: Declared, graph: Graph) -> None:
-    """An axis that the user lets vary has to."""
+def check_declared(shapes: Declared, graph: Graph, why_fixed: str) -> None:
+    """An axis that the user lets vary has to; why_fixed: what the file did with another size that the model takes."""
     for (name, sizes), dims in zip(graph.axes.items(), shapes, strict=True):
         for axis, dim in (dims or {}).items():
             if isinstance(sizes[axis], int) and dim is not torch.export.Dim.AUTO and dim is not torch.export.Dim.STATIC:
                 raise ValueError(
-                    f"dynamic_shapes lets axis {axis} of {name!r} vary from {sizes[axis]}; but the model "
-                    "takes no other size"
+                    f"dynamic_shapes lets axis {axis} of {name!r} vary from {sizes[axis]}; but "
+                    f"{why_fixed or 'the model takes no other size'}"
                 )

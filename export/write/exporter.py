@@ -27,7 +27,7 @@ from export.write.checks import (
     check_names,
     names_in_file,
 )
-from export.write.parity import answers_alike, assert_same_values, parity_of
+from export.write.parity import assert_same_values, parity_of, why_not_alike
 from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.reference import reference
@@ -118,8 +118,8 @@ def export_onnx(
         check_names(proto)
         return proto
 
-    def holds(proto: onnx.ModelProto, other: Sequence[Tensor]) -> bool:
-        return answers_alike(converted, proto, other)
+    def problem(proto: onnx.ModelProto, other: Sequence[Tensor]) -> str:
+        return why_not_alike(converted, proto, other)
 
     works, example, shapes = takes(converted), inputs, None
     if dynamic_shapes is not None:
@@ -127,7 +127,7 @@ def export_onnx(
     elif dynamic_batch:
         example = enlarged(inputs, works)
         shapes = may_vary(example, works)
-    proto = graph_of(None) if shapes is None else settle(example, shapes, works, graph_of, holds)
+    proto, why_fixed = (graph_of(None), "") if shapes is None else settle(example, shapes, works, graph_of, problem)
     graph = Graph(proto)
     assert_same_values(graph, layers)
     with writing(path) as target:
@@ -139,9 +139,9 @@ def export_onnx(
         report = replace(found, unmet=lacking)
         report.raise_if_broken()
         if dynamic_shapes is not None:
-            check_declared(shapes or (), graph)
+            check_declared(shapes or (), graph, why_fixed)
         elif dynamic_batch:
-            check_batch(converted, graph)
+            check_batch(converted, graph, why_fixed)
         if kernels is not None:
             kernels.raise_if_missing()
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}

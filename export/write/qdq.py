@@ -21,7 +21,7 @@ from export.read.distance import ParityError
 from export.read.graph import LIMITS, MOVES
 from export.write.axes import Declared, name_symbols
 from export.write.stand_ins import with_stand_ins
-from export.write.storage import IN_FLOAT, narrowest_type
+from export.write.storage import IN_FLOAT, middle_code
 from export.write.stored import StoredLayer, StoredTensor
 from export.write.tensors import free_copies
 from export.write.tracing import quiet, trace
@@ -82,19 +82,19 @@ def to_qdq(
     return proto
 
 
-def _retype(value: ir.Value, dtype: ir.DataType) -> None:
-    """Narrow codes or a zero point that were traced as int8 or uint8."""
+def _retype(value: ir.Value, dtype: ir.DataType, number: float | None = None) -> None:
+    """Narrow codes or a zero point that were traced as int8 or uint8, or make it that number."""
     assert value.const_value is not None
     if value.const_value.dtype != dtype:
-        codes = value.const_value.numpy().astype(dtype.numpy())
-        value.const_value = ir.Tensor(codes, dtype=dtype, name=value.name)
+        codes = value.const_value.numpy() if number is None else np.asarray(number)
+        value.const_value = ir.Tensor(codes.astype(dtype.numpy()), dtype=dtype, name=value.name)
         value.dtype = dtype
 
 
 def _store_activations(model: ir.Model, buffers: Buffers) -> None:
     """Give each QuantizeLinear, traced with 8 bits, the type and the limits of its spec.
 
-    Four bits are UINT4 or INT4 where onnxruntime gets it right, which it may not in five cases, and one is enough to
+    Four bits are UINT4 where onnxruntime gets it right, which it may not in five cases, and one is enough to
     keep all of them 8 bits wide, with limits that see to the spec's codes:
 
     1. one is of eight bits, or something else in the graph lies in bytes: onnxruntime 1.22 to 1.30 puts that into the
@@ -112,7 +112,9 @@ def _store_activations(model: ir.Model, buffers: Buffers) -> None:
     for node in [node for node in model.graph.all_nodes() if node.op_type == "QuantizeLinear"]:
         x, scale, zero_point = filter(None, node.inputs)
         assert zero_point.name is not None
-        quantized.append((node, buffers[zero_point.name][0].spec, zero_point, _number(scale), _path(x)))
+        spec = buffers[zero_point.name][0].spec
+        origin = 0.0 if spec.symmetric else _number(zero_point)  # the spec's code of zero
+        quantized.append((node, spec, zero_point, origin, _number(scale), _path(x)))
     stored = [
         value.dtype for name, value in model.graph.initializers.items() if buffers.get(name, ("", ""))[1] == "codes"
     ]
@@ -124,16 +126,15 @@ def _store_activations(model: ir.Model, buffers: Buffers) -> None:
         spec.bits == 4
         and "MaxPool" not in path
         and path[-1] != "Clip"
-        and (path[-1] != "Relu" or _number(zero_point) == spec.quant_min)
-        for _, spec, zero_point, _, path in quantized
+        and (path[-1] != "Relu" or origin == spec.quant_min)
+        for _, spec, _, origin, _, path in quantized
     )
-    for node, spec, zero_point, step, path in quantized:
+    for node, spec, zero_point, origin, step, path in quantized:
         tiny = step < SMALLEST_CLIPPED_SCALE
         if four:
-            _retype(zero_point, narrowest_type(4, spec.symmetric))
+            _retype(zero_point, ir.DataType.UINT4, middle_code(4) if spec.symmetric else origin)
             node.outputs[0].type = zero_point.type
         elif spec.bits < 8 or (tiny and path[-1] in LIMITS):
-            origin = _number(zero_point)
             limits = [np.float32(code - origin) * np.float32(step) for code in (spec.quant_min, spec.quant_max)]
             _limit(model, node, limits, ("Max", "Min") if tiny else ("Clip",))
 

@@ -4,7 +4,7 @@ weight      integer codes of the forward pass in the narrowest type that onnxrun
             kernels, or packed for MatMulNBits where the flavour asks for it and the kernel fits; tied ones only once
 table       whose rows are looked up and nothing else: codes in bytes, row by row, so that a call unpacks its own rows
 bias        INT32 codes in units of input scale x weight scale, where the input is quantized; else float32
-activation  scale and zero point of QuantizeLinear; None where it has no form for them
+activation  scale and zero point of QuantizeLinear, whose codes are unsigned; None where it has no form for them
 """
 
 from collections import defaultdict
@@ -117,6 +117,11 @@ def narrowest_type(bits: int, symmetric: bool) -> ir.DataType:
     return ir.DataType[f"{'' if symmetric else 'U'}INT{bits}"]
 
 
+def middle_code(bits: int) -> int:
+    """The unsigned code that stands for zero where the codes are symmetric."""
+    return 1 << bits - 1
+
+
 def _kernels(layers: dict[str, QuantLayer], shared: Sequence[dict[str, QuantLayer]]) -> dict[str, MatMulNBits | str]:
     """Layer -> how MatMulNBits runs it, or why not; layers that share a weight read the same bytes."""
     found = {name: kernel_of(layer) for name, layer in layers.items()}
@@ -166,7 +171,8 @@ def _weight(
     scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
     zero_point = torch.zeros_like(scale) if zero_point is None else zero_point  # none, and no integer kernel is found
     if spec.symmetric and dtype == ir.DataType.UINT8:
-        codes, zero_point = (codes.short() + 128).to(torch.uint8), torch.full_like(scale, 128)
+        middle = middle_code(8)
+        codes, zero_point = (codes.short() + middle).to(torch.uint8), torch.full_like(scale, middle)
     if spec.half_shift:
         codes = to_groups(codes, spec)
         unit, zero_point = torch.ones(()), torch.zeros((), dtype=codes.dtype)
@@ -238,11 +244,12 @@ def _bias(name: str, layer: QuantLayer) -> StoredTensor | None:
 
 
 def _activation(name: str, layer: QuantLayer) -> StoredTensor | None:
-    """Of 8 bits, as far as is known before the graph is."""
+    """Of 8 bits, as far as is known before the graph is. Signed codes are counted from the middle: onnxruntime
+    makes them unsigned itself on processors without VNNI, and then cannot load where a Reshape follows."""
     if layer.input_quantizer is None or layer.input_quantizer.spec.dynamic or layer.input_quantizer.spec.half_shift:
         return None
     spec = layer.input_quantizer.spec
     scale, zero_point = layer.input_quantizer.source.qparams(torch.empty(0))
-    zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
-    parts = {"scale": scale, "zero_point": zero_point.to(torch.int8 if spec.symmetric else torch.uint8)}
-    return StoredTensor(name, spec, parts, narrowest_type(8, spec.symmetric), scale.shape)
+    zero_point = torch.full_like(scale, middle_code(8)) if zero_point is None else zero_point
+    parts = {"scale": scale, "zero_point": zero_point.to(torch.uint8)}
+    return StoredTensor(name, spec, parts, ir.DataType.UINT8, scale.shape)
