@@ -79,3 +79,4 @@ picture: $(VENV)/app.stamp
 pretrained: $(VENV)/app.stamp
 	$(BIN)/python -m app.lab.pretrained app/static/data/pretrained.json
 	$(BIN)/python -m app.lab.recorded app/static/data/recorded.json
+	$(BIN)/python -m app.lab.rates app/static/data/rates.json
