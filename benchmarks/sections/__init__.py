@@ -2,10 +2,11 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, digits, export, files, latency, memory, parity, runtimes, speed
+from benchmarks.sections import accuracy, digits, export, files, latency, memory, parity, runtimes, speed, tasks
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
+    "tasks": tasks,
     "digits": digits,
     "speed": speed,
     "memory": memory,
