@@ -43,6 +43,7 @@ bench: $(VENV)/dev.stamp
 
 zoo: .venv-zoo/zoo.stamp
 	.venv-zoo/bin/python -m benchmarks.zoo $(ARGS)
+	HF_HUB_OFFLINE=1 .venv-zoo/bin/python -m benchmarks.zoo.loops
 
 clean:
 	rm -rf $(VENV) .venv-peers .venv-matrix .venv-zoo .runtimes
