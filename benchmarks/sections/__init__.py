@@ -2,7 +2,20 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, digits, export, files, latency, memory, parity, runtimes, speed, tasks
+from benchmarks.sections import (
+    accuracy,
+    auto,
+    digits,
+    encoder,
+    export,
+    files,
+    latency,
+    memory,
+    parity,
+    runtimes,
+    speed,
+    tasks,
+)
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
@@ -14,5 +27,7 @@ SECTIONS: dict[str, ModuleType] = {
     "runtimes": runtimes,
     "export": export,
     "latency": latency,
+    "auto": auto,
+    "encoder": encoder,
     "files": files,
 }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from export.read.distance import default_tolerance, distances
 from export.read.graph import Graph
 from export.write.axes import Declared
-from export.write.storage import FIRST_OPSET, LAST_OPSET
+from export.write.storage import FIRST_OPSET, LAST_OPSET, STORAGES
 from export.write.tensors import free_copies, to_numpy, twin
 
 
@@ -24,8 +24,8 @@ def check_arguments(
         raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq', 'ort' or 'auto'")
     if flavor == "auto" and storage is not None:
         raise ValueError(f"flavor='auto' with storage={storage!r}; expected storage=None, which it chooses itself")
-    if storage not in (None, "int8"):
-        raise ValueError(f"storage={storage!r} is not supported; expected None or 'int8'")
+    if storage not in STORAGES:
+        raise ValueError(f"storage={storage!r} is not supported; expected None, 'int8' or 'packed'")
     if min_speedup is not None and not 0 < min_speedup < math.inf:
         raise ValueError(f"min_speedup={min_speedup!r}; expected a positive number, such as 1.0, or None")
     if opset_version is not None and opset_version not in range(FIRST_OPSET, LAST_OPSET + 1):

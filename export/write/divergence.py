@@ -96,7 +96,8 @@ def _places(probes: Sequence[Probe], graph: Graph) -> list[Place]:
         if node.op_type == "QuantizeLinear":
             codes[module] = node.output[0]
         elif node.op_type != "DequantizeLinear" and node.input:
-            inputs.setdefault(module, node.input[0])
+            if node.input[0] not in graph.tensors:
+                inputs.setdefault(module, node.input[0])
             numbers[module] = node.output[0]
     given = {value.name for value in graph.model.graph.input}
     places: list[Place] = []

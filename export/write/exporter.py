@@ -32,7 +32,8 @@ from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.settings import as_settings
-from export.write.storage import StoredLayer, default_opset, stored_layers
+from export.write.storage import default_opset, stored_layers
+from export.write.stored import StoredLayer
 from export.write.tensors import to_numpy
 from qat_core.batches import unwrapped
 
@@ -63,8 +64,9 @@ def export_onnx(
             speed in onnxruntime: with float32 activations, or with 8-bit ones for layers trained with dynamic per-group
             activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq". "auto" measures, and takes
             for each layer the form that is quickest here at the shapes of the example, float32 where no small one is.
-        storage: "int8" keeps narrower codes in INT8, for integer kernels where activations are quantized with static
-            scales; None is the narrowest type there is.
+        storage: for integer kernels where activations are quantized with static scales: "int8" keeps narrower codes
+            in INT8, and "packed" in bytes that a session unpacks to INT8 once, as it loads: as quick, and as small as
+            None, which is the narrowest type there is.
         processor: which one the file is for: "any", or "vnni" for x86 with VNNI, where 8-bit weights that meet 8-bit
             activations are quicker as INT8, and wrong elsewhere. Where this processor has none, the file is proved
             without integer kernels, and the report says so.
@@ -130,7 +132,7 @@ def export_onnx(
     assert_same_values(graph, layers)
     with writing(path) as target:
         write(proto, target)
-        kernels = _kernels_of(graph, layers, target) if flavor != "qdq" or storage == "int8" else None
+        kernels = _kernels_of(graph, layers, target) if flavor != "qdq" or storage else None
         lacking = unmet(graph)
         setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
         found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)

@@ -22,7 +22,8 @@ from export.read.runtime import NO_INTEGER_KERNELS, InputsError, Setup
 from export.write.call import Call
 from export.write.divergence import find_divergence, watch
 from export.write.reference import reference
-from export.write.storage import IN_FLOAT, StoredLayer
+from export.write.storage import IN_FLOAT
+from export.write.stored import StoredLayer
 from export.write.tensors import to_numpy, torch_outputs
 from qat_core.batches import unwrapped
 

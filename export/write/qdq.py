@@ -21,7 +21,8 @@ from export.read.distance import ParityError
 from export.read.graph import LIMITS, MOVES
 from export.write.axes import Declared, name_symbols
 from export.write.stand_ins import with_stand_ins
-from export.write.storage import IN_FLOAT, StoredLayer, StoredTensor, middle_code
+from export.write.storage import IN_FLOAT, middle_code
+from export.write.stored import StoredLayer, StoredTensor
 from export.write.tensors import free_copies
 from export.write.tracing import quiet, trace
 
@@ -29,6 +30,7 @@ IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
 SMALLEST_CLIPPED_SCALE = 2.0**-22  # half a step is then onnxruntime's tolerance, 2^-23
 BYTES = {ir.DataType.INT8, ir.DataType.UINT8}
 ONE_BYTE = BYTES | {ir.DataType.BOOL}
+CODES = ("codes", "bytes")  # roles of what holds codes
 ABBREVIATIONS = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ"}
 
 Buffers: TypeAlias = Mapping[str, tuple[StoredTensor, str]]  # as traced -> what it is of, and its role there
@@ -66,7 +68,7 @@ def to_qdq(
         if stored is not None and role in ("codes", "zero_point"):
             _retype(value, stored.dtype)
     passes.RemoveUnusedNodesPass()(model)
-    needed = {buffers[name][0].name for name in model.graph.initializers if buffers.get(name, (None, ""))[1] == "codes"}
+    needed = {buffers[name][0].name for name in model.graph.initializers if buffers.get(name, (None, ""))[1] in CODES}
     with quiet():
         _simplify(model, buffers)
     _store_activations(model, buffers)
@@ -178,12 +180,12 @@ def _number(value: ir.Value) -> float:
 def _simplify(model: ir.Model, buffers: Buffers) -> None:
     """Fold constants and drop what nobody reads; equal initializers stay apart, so each keeps its own name.
 
-    Rows of a table that are always the same stay codes.
+    Rows of a table that are always the same stay codes, and narrow codes stay in their bytes.
     """
 
     def should_fold(node: ir.Node) -> bool | None:
-        is_lookup = node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in buffers
-        return False if is_lookup else None
+        codes = node.inputs[0] if node.op_type in ("Gather", "Cast") else None
+        return False if codes is not None and codes.name in buffers else None
 
     passes.InlinePass()(model)
     onnxscript.optimizer.fold_constants(model, should_fold=should_fold)
