@@ -17,7 +17,7 @@ from export.read.requires import unmet
 from export.read.runtime import NO_INTEGER_KERNELS, Setup
 from export.read.speed import Choice
 from export.write.auto import choose
-from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
+from export.write.axes import Declared, declared, settle, settle_declared
 from export.write.call import Call
 from export.write.checks import (
     check_arguments,
@@ -32,6 +32,7 @@ from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.settings import as_settings
+from export.write.sizes import enlarged, takes, varying
 from export.write.storage import StoredLayer, default_opset, stored_layers
 from export.write.tensors import to_numpy
 from qat_core.batches import unwrapped
@@ -111,7 +112,7 @@ def export_onnx(
     layers = stored_layers(made.converted, flavor, storage, opset_version, processor, forms)
     opset = opset_version or default_opset(layers)
 
-    def graph_of(shapes: Declared | None) -> onnx.ModelProto:
+    def graph_of(example: Sequence[Tensor], shapes: Declared | None = None) -> onnx.ModelProto:
         proto = to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
         check_names(proto)
         return proto
@@ -119,13 +120,15 @@ def export_onnx(
     def holds(proto: onnx.ModelProto, other: Sequence[Tensor]) -> bool:
         return answers_alike(converted, proto, other)
 
-    works, example, shapes = takes(converted), inputs, None
+    works = takes(converted)
     if dynamic_shapes is not None:
         shapes = declared(call, dynamic_shapes)
+        proto = settle_declared(inputs, shapes, works, graph_of, holds)
     elif dynamic_batch:
         example = enlarged(inputs, works)
-        shapes = may_vary(example, works)
-    proto = graph_of(None) if shapes is None else settle(example, shapes, works, graph_of, holds)
+        proto = settle(example, varying(example, works), works, graph_of, holds)
+    else:
+        proto = graph_of(inputs)
     graph = Graph(proto)
     assert_same_values(graph, layers)
     with writing(path) as target:
@@ -137,7 +140,7 @@ def export_onnx(
         report = replace(found, unmet=lacking)
         report.raise_if_broken()
         if dynamic_shapes is not None:
-            check_declared(shapes or (), graph)
+            check_declared(shapes, graph)
         elif dynamic_batch:
             check_batch(converted, graph)
         if kernels is not None:
