@@ -253,7 +253,8 @@ def name_symbols(proto: onnx.ModelProto) -> None:
         for axis, said in axes.items():
             if re.fullmatch(TORCHS_SYMBOL, said):
                 new = "batch" if axis == 0 and "batch" not in names.values() else f"{x.name}_{axis}"
-                names.setdefault(said, new)
+                new = re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", new)
+                names.setdefault(said, new + "_" * (new in names.values()))
     _rename_symbols(proto, TORCHS_SYMBOL, names)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from export.read.files import first_line
-from export.write.call import Call, FlatForward, flattened
+from export.write.call import Call, FlatForward, check_kind, flattened
 from export.write.conv1d import as_linear
 from export.write.tensors import free_copies, to_numpy, twin
 from qat_core import convert
@@ -45,8 +45,9 @@ def reference(model: nn.Module, call: Call) -> Reference:
     """The reference of a prepared or converted model.
 
     Raises:
-        ValueError: it was not prepared or does not take the inputs, a weight is not float32, no quantized layer is
-            reached, an activation quantizer has seen no data, or the model answers something else than tensors.
+        ValueError: it was not prepared or does not take the inputs, a weight is not float32, an input or an answer is
+            a tensor that no file has, no quantized layer is reached, an activation quantizer has seen no data, or the
+            model answers something else than tensors.
     """
     require_prepared(model)
     for name, layer in quantized_layers(model):
@@ -55,6 +56,7 @@ def reference(model: nn.Module, call: Call) -> Reference:
                 raise ValueError(
                     f"the {part} of layer {name or 'model'!r} is {weight.dtype}; expected torch.float32: model.float()"
                 )
+    check_kind("the inputs have", dict(zip(call.names, call.tensors, strict=True)))
     try:
         left, answers = _not_run(twin(model).cpu().eval(), call)
     except Exception:  # the branches of torch.cond cannot be watched; what a stranger's forward raises comes again
