@@ -49,8 +49,10 @@ class Call:
             example_inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a tuple that ends in one.
 
         Raises:
-            ValueError: there is no tensor among them, or the model's forward does not take them.
+            ValueError: it is no model, there is no tensor among them, or its forward does not take them.
         """
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
         args, kwargs = arguments(example_inputs)
         try:
             bound = inspect.signature(model.forward).bind(*args, **kwargs)

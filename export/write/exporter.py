@@ -14,7 +14,7 @@ from export.read.files import Target, write, writing
 from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels, see_activations
 from export.read.requires import unmet
-from export.read.runtime import NO_INTEGER_KERNELS, Setup
+from export.read.runtime import NO_INTEGER_KERNELS, InputsError, Setup
 from export.read.speed import Choice
 from export.write.auto import choose
 from export.write.axes import Declared, declared, settle, settle_declared
@@ -25,6 +25,7 @@ from export.write.checks import (
     check_declared,
     check_mode,
     check_names,
+    check_numbers,
     names_in_file,
 )
 from export.write.parity import answers_alike, assert_same_values, parity_of
@@ -84,8 +85,9 @@ def export_onnx(
 
     Raises:
         ValueError: the model was not prepared, has quantizers that are switched off, is in training mode and answers
-            otherwise there, answers something else than tensors, is not float32, cannot be traced, takes one size of
-            batch only or has no layer that the flavor is for, or an argument is not supported.
+            otherwise there, answers something else than tensors of numbers, or otherwise each time, is not float32,
+            cannot be traced, takes one size of batch only or has no layer that the flavor is for, or an argument is
+            not supported.
         FileError: the path cannot be written.
         ParityError: the codes or the outputs differ; nothing is written.
         KernelError: this onnxruntime does not run the quick kernels that the flavor or the storage is for; nothing is
@@ -97,6 +99,7 @@ def export_onnx(
     call = Call.of(model, example_inputs)
     made, inputs = reference(model, call), call.tensors
     converted, expected = made.answering, list(made.expected.values())
+    check_numbers(model, made.expected)
     check_mode(model, converted, inputs, expected)
     names = names_in_file(call.names, list(made.expected), input_names, output_names)
     arrays = [to_numpy(t) for t in inputs]
@@ -136,7 +139,10 @@ def export_onnx(
         kernels = _kernels_of(graph, layers, target) if flavor != "qdq" or storage == "int8" else None
         lacking = unmet(graph)
         setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
-        found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
+        try:
+            found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
+        except InputsError as error:
+            raise ValueError(f"what torch made of {type(model).__name__} does not run: {error}") from error
         report = replace(found, unmet=lacking)
         report.raise_if_broken()
         if dynamic_shapes is not None:

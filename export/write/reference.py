@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from export.read.distance import default_tolerance
 from export.read.files import first_line
 from export.write.call import Call, FlatForward, check_kind, flattened
 from export.write.conv1d import as_linear
@@ -79,7 +80,24 @@ def reference(model: nn.Module, call: Call) -> Reference:
     same = all(np.array_equal(answers[name], y, equal_nan=y.dtype.kind == "f") for name, y in expected.items())
     answering = converted if same else as_linear(_with_weights_of(model, copy.deepcopy(converted)))
     as_linear(converted)
-    return Reference(converted, answering, _named_outputs(twin(answering), call), list(left))
+    return Reference(converted, answering, _repeated(twin(answering), call), list(left))
+
+
+def _repeated(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
+    """What a model answers, and answers again.
+
+    Raises:
+        ValueError: it does not: no file can.
+    """
+    first, second = _named_outputs(model, call), _named_outputs(model, call)
+    for name, answer in first.items():
+        again, tolerance = second.get(name, np.empty(0)), default_tolerance(answer)
+        if again.shape != answer.shape or not np.allclose(again, answer, rtol=0, atol=tolerance, equal_nan=True):
+            raise ValueError(
+                f"{type(model).__name__} answers {name!r} otherwise when it is called again with the same inputs, as a "
+                "model that draws random numbers or keeps what it has seen; expected the same answer"
+            )
+    return first
 
 
 def _unwatched(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
