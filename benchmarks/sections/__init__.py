@@ -2,7 +2,7 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, digits, export, files, latency, memory, parity, runtimes, speed
+from benchmarks.sections import accuracy, digits, export, files, large, latency, memory, parity, runtimes, speed
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
@@ -12,6 +12,7 @@ SECTIONS: dict[str, ModuleType] = {
     "parity": parity,
     "runtimes": runtimes,
     "export": export,
+    "large": large,
     "latency": latency,
     "files": files,
 }
