@@ -160,6 +160,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
         prevent_thread_lock=True,
         max_threads=THREADS,
         state_session_capacity=SESSIONS,
+        _frontend=False,  # do not ask the page for itself, and give up unless it answers within three seconds
     )
 
 

@@ -15,10 +15,10 @@ from benchmarks.task import adam
 class Library(Protocol):
     """What the module of a contender offers.
 
-    Where a library quantizes inside the optimizer, its module also has `optimizer(model, bits, granularity, scale)`;
-    where a recipe does something after every optimizer step, `after_step(model, scale, steps)` returns what. A library
-    that is in one kind of table only has only what that needs: `forms` and `to_file` for exported files, all else for
-    training.
+    Where a library quantizes inside the optimizer, its module also has `optimizer(model, bits, granularity, scale,
+    steps, base)`, around what `base` makes of parameter groups; where a recipe does something after every optimizer
+    step, `after_step(model, scale, steps)` returns what. A library that is in one kind of table only has only what that
+    needs: `forms` and `to_file` for exported files, all else for training.
 
     Attributes:
         TIMED: the recipes whose step is timed and whose bytes are counted, at 4 bits per channel.
@@ -84,15 +84,22 @@ class Trainee(NamedTuple):
 
 
 def trainee(
-    library: Library, model: nn.Module, example: Tensor, bits: float, granularity: str, scale: str, steps: int
+    library: Library,
+    model: nn.Module,
+    example: Tensor,
+    bits: float,
+    granularity: str,
+    scale: str,
+    steps: int,
+    base: Callable[..., Optimizer] = adam,
 ) -> Trainee:
-    """The model with the recipe named `scale`, ready for `steps` optimizer steps."""
+    """The model with the recipe named `scale`, ready for `steps` steps of the optimizer that `base` makes."""
     model = library.build(model, bits, granularity, scale, example)
     own_optimizer = getattr(library, "optimizer", None)
     own_after_step = getattr(library, "after_step", None)
     return Trainee(
         model,
-        own_optimizer(model, bits, granularity, scale) if own_optimizer else adam(model),
+        own_optimizer(model, bits, granularity, scale, steps, base) if own_optimizer else base(model.parameters()),
         own_after_step(model, scale, steps) if own_after_step else nothing,
     )
 

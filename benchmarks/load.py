@@ -38,13 +38,16 @@ class Visit:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and fail if a visitor was let down."""
     args = _parser().parse_args(argv)
-    with serving() as url:
-        asyncio.run(crowd(url, args.api, 1, 0, "same"))  # as in a server that somebody has used before
-        visits, reads = asyncio.run(crowd(url, args.api, args.visitors, args.readers, args.settings))
-        faults = asyncio.run(attack(url, args.hostile)) if args.hostile else []
-    print(report(visits, reads))
-    if args.hostile:
-        print(f"hostile requests: {args.hostile:,}; answered with a fault: {len(faults)}", *faults[:3], sep="\n")
+    faults: list[str] = []
+    with serving() as served:
+        asyncio.run(crowd(served.url, args.api, 1, 0, "same"))  # as in a server that somebody has used before
+        visits, reads = asyncio.run(crowd(served.url, args.api, args.visitors, args.readers, args.settings))
+        print(report(visits, reads))
+        if args.hostile:
+            before = served.megabytes
+            faults = asyncio.run(attack(served.url, args.hostile))
+            print(f"hostile requests: {args.hostile:,}; answered with a fault: {len(faults)}", *faults[:3], sep="\n")
+            print(f"memory of the server: {before:,.0f} MB before, {served.megabytes:,.0f} MB after")
     return int(bool(faults) or any(visit.problem for visit in visits))
 
 
@@ -62,7 +65,9 @@ async def attack(url: str, count: int) -> list[str]:
                     faults.append(f"{answer.status_code}: {one!r:.200}")
 
         attacking = asyncio.gather(*(worker() for _ in range(AT_ONCE)))
-        visits, _ = await crowd(url, "fp32_run", 1, 0, "different")
+        visits: list[Visit] = []
+        while not (attacking.done() and visits):  # one honest visitor after another, each with a run of their own
+            visits += (await crowd(url, "fp32_run", 1, 0, "different", first_seed=1000 + len(visits)))[0]
         await attacking
         print(f"meanwhile: {report(visits, [])}")
         if (await http.get("/healthz")).status_code != httpx.codes.OK:
@@ -70,7 +75,9 @@ async def attack(url: str, count: int) -> list[str]:
     return faults + [visit.problem for visit in visits if visit.problem]
 
 
-async def crowd(url: str, api: str, visitors: int, readers: int, settings: str) -> tuple[list[Visit], list[float]]:
+async def crowd(
+    url: str, api: str, visitors: int, readers: int, settings: str, first_seed: int = 0
+) -> tuple[list[Visit], list[float]]:
     """Let them all in; the visits, and how long each page took its reader."""
     limits = httpx.Limits(max_connections=None, keepalive_expiry=2)  # the server hangs up after five seconds
     async with httpx.AsyncClient(base_url=url, timeout=RUN_SECONDS, limits=limits) as http:
@@ -79,7 +86,7 @@ async def crowd(url: str, api: str, visitors: int, readers: int, settings: str) 
         handler = next(d for d in named if len(d["inputs"]) > len(NAMES))  # of a chapter that the settings apply to
         ended = asyncio.Event()
         reading = [asyncio.create_task(_read(http, ended)) for _ in range(readers)]
-        seeds = [i if settings == "different" else DEFAULTS["seed"] for i in range(visitors)]
+        seeds = [first_seed + i if settings == "different" else DEFAULTS["seed"] for i in range(visitors)]
         visits = await asyncio.gather(*(_visit(http, handler, seed, i / visitors) for i, seed in enumerate(seeds)))
         ended.set()
         reads = [seconds for part in await asyncio.gather(*reading) for seconds in part]
@@ -96,7 +103,7 @@ async def _visit(http: httpx.AsyncClient, handler: dict[str, Any], seed: int, de
     pressed = time.monotonic()
     call = {"data": data, "fn_index": handler["id"], "session_hash": session}
     (await http.post("/gradio_api/queue/join", json=call)).raise_for_status()
-    async for message in _messages(http, session):
+    async for message in messages(http, session):
         if message["msg"] in ("process_generating", "process_completed"):
             frames.append(time.monotonic() - pressed)
         if message["msg"] == "process_completed":
@@ -106,7 +113,7 @@ async def _visit(http: httpx.AsyncClient, handler: dict[str, Any], seed: int, de
     return Visit(tuple(frames), "the stream ended before the run")
 
 
-async def _messages(http: httpx.AsyncClient, session: str) -> AsyncIterator[dict[str, Any]]:
+async def messages(http: httpx.AsyncClient, session: str) -> AsyncIterator[dict[str, Any]]:
     """The stream that the page listens to. Read by hand: 25 of them in an HTTP library keep a processor busy."""
     url = http.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port, limit=2**20)

@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description="One visitor on the page.")
     parser.add_argument("--width", type=int, default=1280, help="of the window, in pixels (default: 1280)")
     args = parser.parse_args(argv)
-    with serving() as url, sync_playwright() as playwright:
+    with serving() as served, sync_playwright() as playwright:
+        url = served.url
         browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
         opening(browser, url, args.width)
         for what, seed in (("replayed", 0), ("trained just now", random.randrange(1000, 10**6))):

@@ -1,5 +1,6 @@
 """A page of our own to measure."""
 
+import resource
 import socket
 import subprocess
 import sys
@@ -9,14 +10,28 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 90
 
 
+class Served(NamedTuple):
+    """A page that is served by a process of its own."""
+
+    url: str
+    pid: int
+
+    @property
+    def megabytes(self) -> float:
+        """Of memory that its process has now; Linux says so."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 1e6
+
+
 @contextmanager
-def serving() -> Iterator[str]:
-    """Its address, while it is served."""
+def serving() -> Iterator[Served]:
+    """The page, while it is served."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -28,7 +43,7 @@ def serving() -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the page did not come up within {START_SECONDS} seconds")
             time.sleep(0.2)
-        yield url
+        yield Served(url, process.pid)
     finally:
         process.terminate()
         process.wait()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
 from app.lab.data import Sine
 
@@ -51,9 +52,9 @@ class Effort:
 QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500, starts=1, exports=1, rounds=5, files=6, sizes=(1,))
 
 
-def adam(model: nn.Module) -> Optimizer:
-    """The optimizer of every contender that does not bring one around it."""
-    return torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+def adam(parameters: ParamsT) -> Optimizer:
+    """The optimizer of the sine; a contender may bring one around it."""
+    return torch.optim.Adam(parameters, lr=LEARNING_RATE)
 
 
 def train_step(model: nn.Module, optimizer: Optimizer, after_step: Callable[[], object], x: Tensor, y: Tensor) -> None:

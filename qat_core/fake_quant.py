@@ -51,7 +51,7 @@ class FakeQuantize(nn.Module):
             return cls(spec, FromTensor(spec, axis=0), layer)
         source: Source = MovingRange(spec)
         if spec.scale == "learned":
-            source = LearnedScale(source, torch.Size(), spec.symmetric, spec.power_of_two)
+            source = LearnedScale(source, torch.Size(), spec)
         return cls(spec, source, layer)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,7 +104,7 @@ class FakeQuantize(nn.Module):
     def freeze(self, x: Tensor, at_least: Tensor | None = None) -> None:
         """Keep the scale and zero point that hold for x now."""
         try:
-            self.source = fix(self.source, self._groups(x), at_least)
+            self.source = fix(self.source, self._groups(x), self.spec, at_least)
         except NoDataError as error:
             raise self._of_this_layer(error) from error
 

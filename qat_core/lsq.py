@@ -94,8 +94,7 @@ class LearnedScale(StatefulSource):
     Args:
         initial: a source of scales, as in `observer.py`.
         shape: of the scale; broadcasts against the grouped tensor.
-        symmetric: without a zero point.
-        power_of_two: the scale in use is the power of two above the learned one, straight-through.
+        spec: with `power_of_two` the scale in use is the power of two above the learned one, straight-through.
     """
 
     former = ("log2_scale",)
@@ -104,13 +103,14 @@ class LearnedScale(StatefulSource):
     begin: Tensor  # log2 of the scale that was found
     seen: Tensor  # for each scale ZEROS, NOTHING or NUMBERS; in an average, its size says how much of `begin` is data
 
-    def __init__(self, initial: Source, shape: torch.Size, symmetric: bool, power_of_two: bool) -> None:
+    def __init__(self, initial: Source, shape: torch.Size, spec: QuantSpec) -> None:
         super().__init__()
-        self.initial, self.power_of_two, self.shape = initial, power_of_two, shape
+        self.initial, self.power_of_two, self.shape = initial, spec.power_of_two, shape
+        self.holds_for(spec)
         stored = shape or (1,)  # FSDP shards no parameter without a dimension
         self.log2_growth = nn.Parameter(torch.zeros(stored))
         self.register_buffer("begin", torch.zeros(stored))
-        self.register_buffer("zero_point", None if symmetric else torch.zeros(stored))
+        self.register_buffer("zero_point", None if spec.symmetric else torch.zeros(stored))
         self.register_buffer("seen", torch.full(stored, NOTHING))
 
     @property
@@ -213,7 +213,7 @@ class LearnedScaleOfWeight(LearnedScale):
     def __init__(self, spec: QuantSpec, axis: int, dims: tuple[int, ...], shape: torch.Size) -> None:
         grows = shape.numel() > 1
         room = WithRoom(spec, axis, SMALLEST_NORM if grows else 0.0)
-        super().__init__(room, shape, spec.symmetric, spec.power_of_two)
+        super().__init__(room, shape, spec)
         self.grows, self.dims = grows, dims
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:

@@ -232,12 +232,14 @@ class Fixed(Source):
 
 
 @torch.no_grad()
-def fix(source: Source, x: Tensor, at_least: Tensor | None = None) -> Fixed:
-    """The constants that `source` answers for x now."""
+def fix(source: Source, x: Tensor, spec: QuantSpec, at_least: Tensor | None = None) -> Fixed:
+    """The constants that `source` answers for x now, on the grid of `spec`."""
     scale, zero_point = source.qparams(x)
     if at_least is not None:
         scale = torch.maximum(scale, at_least)
-    return Fixed(_one(scale), None if zero_point is None else _one(zero_point))
+    fixed = Fixed(_one(scale), None if zero_point is None else _one(zero_point))
+    fixed.holds_for(spec)
+    return fixed.to(scale.device)
 
 
 def _one(parameter: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from qat_core.lsq import LearnedScale
 from qat_core.observer import MovingRange
 from qat_core.plan import QUANTIZED, check_finite, plan, quantized_class
 from qat_core.processes import tell_calls
+from qat_core.reads import watch_first_call
 from qat_core.source import StatefulSource
 from qat_core.spec import QATConfig
 
@@ -87,6 +88,7 @@ def _quantize(model: nn.Module, config: QATConfig | None) -> None:
             module.activation_relu_or_gelu = 0  # its fused kernel would read the latent weights
         elif isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # of padded sequences, which only that kernel takes
+    watch_first_call(model)
 
 
 @contextmanager

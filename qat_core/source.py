@@ -8,7 +8,7 @@ What a source remembers is numbers in float32 buffers, finite from the first mom
 of them is memory: copying, averaging, loading and sending them is ordinary work with tensors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -27,10 +27,21 @@ class Source(nn.Module):
     Attributes:
         covers_all: nothing in x ever lies beyond the grid.
         calibrating: it takes in every tensor, whole batches being shown to it.
+        grid: smallest code, largest code, shift and group size that its tensors are for, where they are for no other.
+        former: names that tensors had in checkpoints of earlier versions.
     """
 
     covers_all = False
     calibrating = False
+    grid: Tensor
+    grid_of: tuple[float, ...] = ()
+    former: ClassVar[tuple[str, ...]] = ()
+
+    def holds_for(self, spec: QuantSpec) -> None:
+        """Its tensors mean nothing on another grid; a checkpoint of another is refused."""
+        group_size = spec.group_size if spec.granularity == "per_group" else 0
+        self.grid_of = (spec.quant_min, spec.quant_max, spec.shift, group_size)
+        self.register_buffer("grid", torch.tensor(self.grid_of))
 
     @property
     def only_zeros(self) -> bool:
@@ -64,7 +75,66 @@ class Source(nn.Module):
             return tensor.to(moved.device) if moved.dtype.itemsize < 4 <= tensor.dtype.itemsize else moved
 
         super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+        if self.grid_of and not self.grid.is_meta:
+            self.grid = self.grid.new_tensor(self.grid_of)
         return self
+
+    def upgrade(self, state: dict[str, Tensor]) -> None:
+        """Fill in what checkpoints of earlier versions do not have; state: this source's tensors by their names."""
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        metadata: dict[str, Any],
+        strict: bool,
+        missing: list[str],
+        unexpected: list[str],
+        errors: list[str],
+    ) -> None:
+        own = {name: tensor for name, tensor in (self._parameters | self._buffers).items() if tensor is not None}
+        state = {name: state_dict.pop(prefix + name) for name in _names_under(prefix, state_dict)}
+        strangers = state.keys() - {*own, *self.former}
+        if strangers:
+            problem = f"it has {min(strangers)!r}; expected {', '.join(own) or 'nothing'}"
+        else:
+            self.upgrade(state)
+            problem = self._misfit(state, own)
+        if problem:
+            errors.append(
+                f"the scales of {prefix.rstrip('.')} are of another kind in the checkpoint: {problem}. Prepare the "
+                "model as the one that was saved, or leave out all keys with '_quantizer', and scales begin anew"
+            )
+            return
+        if self.grid_of:  # checkpoints of earlier versions have none, and averages round it
+            beside = next(iter(state.values()), self.grid)
+            state["grid"] = beside.new_tensor(self.grid_of, dtype=torch.float32)
+        state_dict |= {prefix + name: tensor.float() for name, tensor in state.items()}
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, unexpected, errors)
+
+    def _misfit(self, state: dict[str, Tensor], own: dict[str, Tensor]) -> str:
+        """What in a checkpoint is for other scales than these; empty if nothing is."""
+        for name, tensor in state.items():
+            if tensor.shape != own[name].shape:
+                return f"its {name!r} has the shape {tuple(tensor.shape)}; expected {tuple(own[name].shape)}"
+        grid = state.get("grid")
+        if grid is not None and not grid.is_meta:
+            found = [round(number, 2) for number in grid.tolist()]
+            if found != [*self.grid_of]:
+                return f"they are for {_in_words(found)}; expected {_in_words(self.grid_of)}"
+        return ""
+
+
+def _names_under(prefix: str, state_dict: Mapping[str, Any]) -> list[str]:
+    """Of a module's own tensors in a checkpoint."""
+    names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
+    return [name for name in names if "." not in name]
+
+
+def _in_words(grid: Sequence[float]) -> str:
+    low, high, shift, group_size = grid
+    words = f"codes from {low:g} to {high:g}" + (f" shifted by {shift:g}" if shift else "")
+    return words + (f" in groups of {group_size:g}" if group_size else "")
 
 
 class StatefulSource(Source):
@@ -75,11 +145,9 @@ class StatefulSource(Source):
     Attributes:
         settled: what it remembers is known to be complete, and need not be asked each time; nothing else hangs on it.
         seen: how much it remembers.
-        former: names that tensors had in checkpoints of earlier versions.
     """
 
     seen: Tensor
-    former: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,16 +161,9 @@ class StatefulSource(Source):
         self.settled = False  # averages may have been copied into it
         return super().train(mode)
 
-    def upgrade(self, state: dict[str, Tensor]) -> None:
-        """Fill in what checkpoints of earlier versions do not have; state: this source's tensors by their names."""
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        names = [*self._parameters, *self._buffers, *self.former]
-        state = {name: state_dict.pop(prefix + name) for name in names if prefix + name in state_dict}
         self.settled = False
-        if state:
-            self.upgrade(state)
-            state_dict |= {prefix + name: tensor.float() for name, tensor in state.items()}
+        if _names_under(prefix, state_dict):
             super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -145,6 +206,7 @@ class SmallestError(StatefulSource):
         self.spec, self.axis = spec, axis
         self.passes = 0
         self.last_scale: Tensor | None = None
+        self.holds_for(spec)
         self.register_buffer("fraction", torch.ones(shape))
         self.register_buffer("seen", torch.zeros(()))
 

@@ -9,7 +9,7 @@ from benchmarks import ours
 from benchmarks.peers import run
 from benchmarks.report import FILE, report
 from benchmarks.results import load
-from benchmarks.sections import SECTIONS, files, latency
+from benchmarks.sections import SECTIONS, files, latency, tasks
 from benchmarks.task import QUICK, Effort
 
 
@@ -68,3 +68,25 @@ def test_latency_is_measured_beside_float32(monkeypatch, name):
     row = latency.measure(ours, {"file": name, "batch": 2}, QUICK)
     assert row["milliseconds"] > 0 < row["fp32_milliseconds"]
     assert row["low"] <= row["speed"] <= row["high"]
+
+
+def test_a_recipe_for_all_rows_is_chosen_on_the_tasks_that_are_not_shown():
+    ratios = {"a": (2.0, 9.0), "b": (3.0, 1.0)}  # on what is chosen on, on what is shown
+    rows = [
+        {"task": task, "bits": bits, "granularity": granularity, "recipe": recipe, "seed": seed, "error": error}
+        for seed in range(2)
+        for task in tasks.TASKS
+        for (bits, granularity, recipe), error in [
+            (tasks.FLOAT, 0.5),
+            *(((*cell, name), 0.5 * of[task in tasks.SHOWN]) for cell in tasks.CELLS for name, of in ratios.items()),
+        ]
+    ]
+    lines = tasks.render({"ours": rows}).splitlines()
+    assert lines[2] == "| INT4 per tensor, for all rows | 9.00 (9.00 to 9.00)<br>a |"
+    assert lines[3] == "| INT4 per tensor, best of the row | 1.00 (1.00 to 1.00)<br>b |"
+
+
+def test_our_recipes_train_on_every_task():
+    job = {"bits": 4, "granularity": "per_tensor", "recipe": "learned", "seed": 0}
+    for task in tasks.TASKS:
+        assert 0 < tasks.measure(ours, {**job, "task": task}, QUICK)["error"] < 100

@@ -61,6 +61,10 @@ class Trial:
     trained: int = 0
     decay: bool = True
 
+    def shortened(self, most: int) -> "Trial":
+        """The same with so many steps at most, before and after."""
+        return replace(self, steps=min(self.steps, most), trained=min(self.trained, most))
+
     def start(self, seed: int) -> tuple[nn.Module, Examples]:
         """The float network that everybody starts from, and the data."""
         data = self.examples(Generator().manual_seed(seed))

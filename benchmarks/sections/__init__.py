@@ -2,10 +2,25 @@
 
 from types import ModuleType
 
-from benchmarks.sections import accuracy, digits, export, files, large, latency, memory, parity, runtimes, speed
+from benchmarks.sections import (
+    accuracy,
+    auto,
+    digits,
+    encoder,
+    export,
+    files,
+    large,
+    latency,
+    memory,
+    parity,
+    runtimes,
+    speed,
+    tasks,
+)
 
 SECTIONS: dict[str, ModuleType] = {
     "accuracy": accuracy,
+    "tasks": tasks,
     "digits": digits,
     "speed": speed,
     "memory": memory,
@@ -14,5 +29,7 @@ SECTIONS: dict[str, ModuleType] = {
     "export": export,
     "large": large,
     "latency": latency,
+    "auto": auto,
+    "encoder": encoder,
     "files": files,
 }

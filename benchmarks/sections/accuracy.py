@@ -41,7 +41,7 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, float]:
     data, fp32 = Sine.sample(seed=job["seed"]), mlp(seed=job["seed"])
     if _key(job) == FLOAT:
-        trained = Trainee(fp32, adam(fp32), nothing)
+        trained = Trainee(fp32, adam(fp32.parameters()), nothing)
     else:
         trained = trainee(library, fp32, data.x, *_key(job), effort.steps)
     return {"mse_clean": fit(*trained, data, effort.steps)}

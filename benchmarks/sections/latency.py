@@ -32,13 +32,20 @@ class File(NamedTuple):
 
 GROUPS = QuantSpec(granularity="per_group", group_size=32)
 DYNAMIC = QuantSpec(bits=8, granularity="per_group", group_size=32, dynamic=True)
-W4, W8, A8 = QuantSpec(bits=4), QuantSpec(bits=8), QuantSpec.activation()
+TWO_BIT_GROUPS = QuantSpec(bits=2, granularity="per_group", group_size=64)
+DYNAMIC_64 = QuantSpec(bits=8, granularity="per_group", group_size=64, dynamic=True)
+W2, W4, W6, W8, A8 = (*(QuantSpec(bits=bits) for bits in (2, 4, 6, 8)), QuantSpec.activation())
 FILES = {
     "W4": File(QATConfig(W4), {}),
     "W4, `ort`: MatMulNBits, level 1": File(QATConfig(GROUPS), {"flavor": "ort"}),
     "W4 and dynamic A8, `ort`: MatMulNBits, level 4": File(QATConfig(GROUPS, DYNAMIC), {"flavor": "ort"}),
+    "W2": File(QATConfig(W2), {}),
+    "W2 and dynamic A8, `ort`: MatMulNBits, level 4": File(QATConfig(TWO_BIT_GROUPS, DYNAMIC_64), {"flavor": "ort"}),
     "W4A8": File(QATConfig(W4, A8), {}),
     'W4A8, `storage="int8"`: QGemm': File(QATConfig(W4, A8), {"storage": "int8"}),
+    'W4A8, `storage="packed"`: QGemm': File(QATConfig(W4, A8), {"storage": "packed"}),
+    'W2A8, `storage="packed"`: QGemm': File(QATConfig(W2, A8), {"storage": "packed"}),
+    "W6A8: QGemm": File(QATConfig(W6, A8), {}),
     "W8A8: QGemm": File(QATConfig(W8, A8), {}),
 }
 

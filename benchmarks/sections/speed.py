@@ -32,7 +32,7 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
     device = torch.device(job["device"])
     data, fp32 = Sine.sample().to(device), mlp(job["width"]).to(device)
     trained = trainee(library, mlp(job["width"]).to(device), data.x, 4, "per_channel", job["recipe"], effort.steps)
-    fp32_step = partial(train_step, fp32, adam(fp32), nothing, data.x, data.y)
+    fp32_step = partial(train_step, fp32, adam(fp32.parameters()), nothing, data.x, data.y)
     return paired_ratio(fp32_step, partial(train_step, *trained, data.x, data.y), effort.pairs, job["device"])
 
 

@@ -10,9 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.read.codes import INTEGER_BITS, UINT2, PackedTensor, packed_bytes, unpack
+from export.read.codes import UINT2, PackedTensor, packed_bytes, unpack
 from export.read.files import Source, load
 from export.read.lookup import Lookup, find_lookup
+from export.read.stored import StoredCodes, find_codes
 
 SHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}  # the same numbers in another shape
 MOVES = SHAPES | {"Slice", "Split", "Gather", "Identity", "MaxPool"}  # some of the numbers, none of them changed
@@ -100,11 +101,21 @@ class Graph:
         batch = next((dims[0] for dims in self.axes.values() if dims and isinstance(dims[0], str)), None)
         return [dims.index(batch) if batch in dims else None for dims in self.axes.values()]
 
+    def codes(self, name: str) -> StoredCodes | None:
+        """Where the codes lie that a value is; None if it is not codes of the file."""
+        return find_codes(self, name)
+
     @cached_property
     def lookups(self) -> dict[str, Lookup]:
         """Output of the operator that it begins with -> lookup of rows of codes."""
         found = ((node, find_lookup(self, node)) for node in self.every)
         return {node.output[0]: lookup for node, lookup in found if lookup is not None}
+
+    @cached_property
+    def unpacking(self) -> frozenset[str]:
+        """Outputs of the operators that unpack codes as a session loads."""
+        stored = [self.codes(node.input[0]) for node in self.every if node.op_type == "DequantizeLinear"]
+        return frozenset[str]().union(*(found.nodes for found in stored if found is not None))
 
     @cached_property
     def packed(self) -> dict[str, PackedTensor]:
@@ -114,9 +125,10 @@ class Graph:
             if node.output and (lookup := self.lookups.get(node.output[0])) is not None:
                 found.setdefault(node.input[0], lookup.tensor)
             place = QUANTIZERS.get(node.op_type, {}).get("codes")
-            name = "" if place is None else node.input[place]
-            if name in self.tensors and name not in found and self.tensors[name].data_type in INTEGER_BITS:
-                found[name] = _hidden(self, node) if node.op_type == "MatMulNBits" else _declared(self, node)
+            stored = None if place is None else self.codes(node.input[place])
+            if stored is not None and stored.tensor.name not in found:
+                tensor = _hidden(self, node) if node.op_type == "MatMulNBits" else _declared(self, node, stored)
+                found[tensor.name] = tensor
         return found
 
     @cached_property
@@ -128,6 +140,7 @@ class Graph:
             for role, place in QUANTIZERS.get(node.op_type, {}).items()
             if place < len(node.input)
         }
+        roles |= dict.fromkeys(self.packed, "codes")
         for lookup in self.lookups.values():
             roles[lookup.tensor.name] = "codes"
             if lookup.tensor.zero_point:
@@ -153,11 +166,11 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                     yield from _graphs(inside)
 
 
-def _declared(graph: Graph, node: onnx.NodeProto) -> PackedTensor:
+def _declared(graph: Graph, node: onnx.NodeProto, stored: StoredCodes) -> PackedTensor:
     """DequantizeLinear: (code - zero_point) * scale, a scale for the tensor, each index of an axis or each block."""
-    tensor, scale, zero_point = graph.tensors[node.input[0]], graph.array(node.input[1]), _optional(node, 2)
+    scale, zero_point, shape = graph.array(node.input[1]), _optional(node, 2), stored.shape
     origin = graph.array(zero_point).astype(np.int32) if zero_point else np.int32(0)
-    shape, following = tuple(tensor.dims), list(_following(graph, node))
+    following = list(_following(graph, node))
     axis, block = graph.attribute(node, "axis", 1), graph.attribute(node, "block_size", 0)
 
     def dequantize(codes: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -168,7 +181,7 @@ def _declared(graph: Graph, node: onnx.NodeProto) -> PackedTensor:
         return np.asarray(values)
 
     scales = (node.input[1], *(name for operator, name in following if operator == "Mul"))
-    return PackedTensor(tensor, tensor.data_type, shape, shape, scales, zero_point, dequantize)
+    return PackedTensor(stored.tensor, stored.data_type, shape, shape, scales, zero_point, dequantize)
 
 
 def _following(graph: Graph, node: onnx.NodeProto) -> Iterator[tuple[str, str]]:

@@ -111,7 +111,8 @@ def _why_float(graph: Graph, node: onnx.NodeProto) -> str:
         return "its input is not 8-bit codes"
     if weight is None or graph.attribute(weight, "block_size"):
         return "its weights have more than one scale a channel, or a half-shifted grid"
-    if graph.tensors[weight.input[0]].data_type not in EIGHT_BITS:
+    stored = graph.codes(weight.input[0])
+    if stored is None or stored.read_as not in EIGHT_BITS:
         return "its weights are not stored in 8 bits"
     if bias and (bias[0] is None or graph.tensors[bias[0].input[0]].data_type != TensorProto.INT32):
         return "its bias is not INT32"

@@ -68,7 +68,13 @@ class Latency:
         return asdict(self)
 
 
-def latency(*paths: str | os.PathLike[str], batch: int = 1, threads: int = 1, rounds: int = 31) -> Latency:
+def latency(
+    *paths: str | os.PathLike[str],
+    batch: int = 1,
+    threads: int = 1,
+    rounds: int = 31,
+    inputs: Sequence[NDArray[np.generic]] | None = None,
+) -> Latency:
     """Time files of one network beside its float32 twin, which is made from them.
 
     Args:
@@ -76,6 +82,7 @@ def latency(*paths: str | os.PathLike[str], batch: int = 1, threads: int = 1, ro
         batch: rows of an input.
         threads: within an operator; 0 lets onnxruntime choose.
         rounds: how often each is timed; at least 2.
+        inputs: of the shapes that matter; None is `batch` rows of the receipt's sample.
 
     Raises:
         FileError: a file cannot be read or is not a valid ONNX model.
@@ -86,7 +93,7 @@ def latency(*paths: str | os.PathLike[str], batch: int = 1, threads: int = 1, ro
     graphs = [Graph.open(path) for path in paths]
     for graph in graphs:
         raise_if_too_old(graph)
-    inputs = example_inputs(graphs[0].model, batch)
+    inputs = example_inputs(graphs[0].model, batch) if inputs is None else list(inputs)
     twin = as_float(graphs[0])
     setup = Setup(threads=threads)
     sessions = [session(twin, setup=Setup(threads=threads, config=FOLD_WEIGHTS))]

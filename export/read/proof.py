@@ -49,11 +49,11 @@ class _NotProven(Exception):
 def prove(graph: Graph) -> Proof:
     """Bound every sum in a QDQ graph with static activations."""
     bounds: dict[str, int] = {}
-    looked_up = frozenset[str]().union(*(lookup.nodes for lookup in graph.lookups.values()))
+    exact = graph.unpacking.union(*(lookup.nodes for lookup in graph.lookups.values()))
     try:
         for node in graph.nodes:
-            if node.output[0] in looked_up:
-                continue  # each number is one product, rounded once
+            if node.output[0] in exact:
+                continue  # codes as they are, or each number one product, rounded once
             if node.op_type in CHANNEL_AXIS:
                 bounds[node.name] = _largest_sum(graph, node)
                 if bounds[node.name] > LIMIT:
@@ -91,7 +91,8 @@ def _dequantized(graph: Graph, name: str, node: onnx.NodeProto, through: Collect
 
 def _codes(graph: Graph, dequantize: onnx.NodeProto, node: onnx.NodeProto) -> NDArray[np.int64]:
     """code - zero_point of a stored tensor with one power-of-two scale a channel."""
-    tensor = graph.packed.get(dequantize.input[0])
+    stored = graph.codes(dequantize.input[0])
+    tensor = None if stored is None else graph.packed.get(stored.tensor.name)
     if tensor is None or graph.attribute(dequantize, "block_size"):
         raise _NotProven(f"{node.name} has no single unit a channel")
     _check_grid(graph, dequantize, node)

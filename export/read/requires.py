@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import TensorProto
 
+from export.read.codes import EIGHT_BITS
 from export.read.files import FileError
 from export.read.graph import SHAPES, Graph
 from export.read.probes import ROUNDING_LEVEL, saturates
@@ -122,11 +124,13 @@ def _integer_weight(graph: Graph, node: onnx.NodeProto) -> NDArray[np.generic] |
     x, weight = (graph.producer(name, SHAPES) for name in node.input[:2])
     if x is None or weight is None or x.op_type != "DequantizeLinear" or weight.op_type != "DequantizeLinear":
         return None
-    stored = graph.tensors.get(weight.input[0])
+    stored = graph.codes(weight.input[0])
     if stored is None or graph.producer(x.input[0]) is None or graph.attribute(weight, "block_size", 0):
         return None
-    codes = graph.array(stored.name)
-    return codes if codes.dtype in (np.int8, np.uint8) and codes.size else None
+    if stored.read_as not in EIGHT_BITS:
+        return None
+    codes = graph.packed[stored.tensor.name].codes.reshape(stored.shape)
+    return codes.astype(np.int8 if stored.read_as == TensorProto.INT8 else np.uint8) if codes.size else None
 
 
 def _is_transposed(graph: Graph, node: onnx.NodeProto) -> int:

@@ -61,7 +61,7 @@ class Choice:
 
     Attributes:
         layer: its name.
-        form: "qdq", "int8", "ort" or "float".
+        form: "qdq", "packed", "int8", "ort" or "float".
         milliseconds: form -> what the layer took in it, in one call; without those that it cannot have or that this
             machine does not run as they were meant.
     """
@@ -78,6 +78,8 @@ class Choice:
 
 def summary(choices: Sequence[Choice]) -> str:
     """How many layers have which form; nothing where none was chosen."""
+    if choices and all(choice.form == "float" for choice in choices):
+        return f"none of {len(choices)} layers has a form smaller than float32 that is as quick here"
     counts = Counter(choice.form for choice in choices)
     forms = ", ".join(f"{count} as {form}" for form, count in counts.items())
     return f"of {len(choices)} layers {forms}, the quickest form of each here" if choices else ""

@@ -131,9 +131,9 @@ def settle(
     groups: Sequence[Group],
     works: Works,
     graph_of: Callable[[Sequence[Tensor], Declared], onnx.ModelProto],
-    holds: Callable[[onnx.ModelProto, Sequence[Tensor]], bool],
-) -> onnx.ModelProto:
-    """The graph whose axes vary where the model's do.
+    problem: Callable[[onnx.ModelProto, Sequence[Tensor]], str],
+) -> tuple[onnx.ModelProto, str]:
+    """The graph whose axes vary where the model's do, and why it does not take a size that the model takes.
 
     Where sizes of the example are equal, torch may take one axis for another; then it is given an example in which they
     are not, and what it makes of that is taken where fewer axes are confused.
@@ -143,7 +143,7 @@ def settle(
         groups: axes that the model lets vary, those together that vary together.
         works: does the model take these?
         graph_of: traces the model with these, and these axes.
-        holds: does a graph answer these as the model does?
+        problem: why a graph does not answer these as the model does; empty where it does.
 
     Raises:
         ValueError: torch cannot trace the model.
@@ -151,16 +151,16 @@ def settle(
     shapes = tuple(
         {a: torch.export.Dim.AUTO for j, a in sorted(sum(groups, ())) if j == i} for i in range(len(tensors))
     )
-    proto = settle_declared(tensors, shapes, works, graph_of, holds, groups)
+    proto, why = settle_declared(tensors, shapes, works, graph_of, problem, groups)
     if doubts := _confused(symbols_of(proto), groups):
         apart = told_apart(tensors, groups, works)
         if [x.shape for x in apart] != [x.shape for x in tensors]:
             try:
-                other = settle_declared(apart, shapes, works, graph_of, holds, groups)
+                other = settle_declared(apart, shapes, works, graph_of, problem, groups)
             except ValueError:
-                return proto
-            return other if _confused(symbols_of(other), groups) < doubts else proto
-    return proto
+                return proto, why
+            return other if _confused(symbols_of(other[0]), groups) < doubts else (proto, why)
+    return proto, why
 
 
 def _confused(symbols: Symbols, groups: Sequence[Group]) -> int:
@@ -178,13 +178,14 @@ def settle_declared(
     shapes: Declared,
     works: Works,
     graph_of: Callable[[Sequence[Tensor], Declared], onnx.ModelProto],
-    holds: Callable[[onnx.ModelProto, Sequence[Tensor]], bool],
+    problem: Callable[[onnx.ModelProto, Sequence[Tensor]], str],
     groups: Sequence[Group] = (),
-) -> onnx.ModelProto:
-    """The graph with these axes, but for those for which model and graph take no other size.
+) -> tuple[onnx.ModelProto, str]:
+    """The graph with these axes, but for those for which model and graph take no other size, and why not.
 
     Where torch cannot trace the model with all of them, the first axes alone may vary.
     """
+    problems = [""]
     while True:
         try:
             proto = graph_of(tensors, shapes)
@@ -199,15 +200,17 @@ def settle_declared(
         def held_by(sizes: Mapping[str, int], proto: onnx.ModelProto = proto, symbols: Symbols = symbols) -> set[str]:
             """The symbols that vary, tried together or else one by one."""
             other = with_sizes(tensors, symbols, sizes)
-            if works(other) and holds(proto, other):
-                return set(sizes)
+            if works(other):
+                if not (found := problem(proto, other)):
+                    return set(sizes)
+                problems.append(found)
             return {name for name in sizes if held_by({name: sizes[name]})} if len(sizes) > 1 else set()
 
         held = {name for sizes in other_sizes(tensors, symbols, works, groups) for name in held_by(sizes)}
         fixed = sizes_of(tensors, symbols).keys() - held
         if not fixed:
             _tie(proto, tensors, symbols, held_by)
-            return proto
+            return proto, problems[-1]
         shapes = tuple(
             dims and {axis: dim for axis, dim in dims.items() if not fixed & _symbols_in(axes.get(axis, ""))}
             for dims, axes in zip(shapes, symbols, strict=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from export.read.distance import default_tolerance, distances
 from export.read.graph import Graph
 from export.write.axes import Declared
-from export.write.storage import FIRST_OPSET, LAST_OPSET
+from export.write.storage import FIRST_OPSET, LAST_OPSET, STORAGES
 from export.write.tensors import free_copies, to_numpy, twin
 
 
@@ -25,8 +25,8 @@ def check_arguments(
         raise ValueError(f"flavor={flavor!r} is not supported; expected 'qdq', 'ort' or 'auto'")
     if flavor == "auto" and storage is not None:
         raise ValueError(f"flavor='auto' with storage={storage!r}; expected storage=None, which it chooses itself")
-    if storage not in (None, "int8"):
-        raise ValueError(f"storage={storage!r} is not supported; expected None or 'int8'")
+    if storage not in STORAGES:
+        raise ValueError(f"storage={storage!r} is not supported; expected None, 'int8' or 'packed'")
     if min_speedup is not None and not 0 < min_speedup < math.inf:
         raise ValueError(f"min_speedup={min_speedup!r}; expected a positive number, such as 1.0, or None")
     if opset_version is not None and opset_version not in range(FIRST_OPSET, LAST_OPSET + 1):
@@ -109,21 +109,22 @@ def check_names(proto: onnx.ModelProto) -> None:
         raise ValueError(f"an input or output is called {taken[0]!r}, as is a tensor inside; expected another name")
 
 
-def check_batch(model: nn.Module, graph: Graph) -> None:
+def check_batch(model: nn.Module, graph: Graph, why_fixed: str) -> None:
+    """Some batch has to vary; why_fixed: what the file did with another that the model takes."""
     first = [sizes[0] for sizes in graph.axes.values() if sizes]
     if first and all(isinstance(size, int) for size in first):
         raise ValueError(
-            f"{type(model).__name__} takes batches of {first[0]} only: its forward depends on that number; "
-            "expected one that takes any, or dynamic_batch=False"
+            f"{type(model).__name__} takes batches of {first[0]} only: "
+            f"{why_fixed or 'its forward depends on that number'}; expected one that takes any, or dynamic_batch=False"
         )
 
 
-def check_declared(shapes: Declared, graph: Graph) -> None:
-    """An axis that the user lets vary has to."""
+def check_declared(shapes: Declared, graph: Graph, why_fixed: str) -> None:
+    """An axis that the user lets vary has to; why_fixed: what the file did with another size that the model takes."""
     for (name, sizes), dims in zip(graph.axes.items(), shapes, strict=True):
         for axis, dim in (dims or {}).items():
             if isinstance(sizes[axis], int) and dim is not torch.export.Dim.AUTO and dim is not torch.export.Dim.STATIC:
                 raise ValueError(
-                    f"dynamic_shapes lets axis {axis} of {name!r} vary from {sizes[axis]}; but the model "
-                    "takes no other size"
+                    f"dynamic_shapes lets axis {axis} of {name!r} vary from {sizes[axis]}; but "
+                    f"{why_fixed or 'the model takes no other size'}"
                 )

@@ -33,9 +33,9 @@ class Probe:
 
     Attributes:
         module: that answers it, or whose input it is the codes of.
-        torch: its numbers or codes.
+        torch: its numbers, or its codes counted from that of zero.
         tie_ulps: of each element; None where the tensor holds numbers, not codes.
-        encode: makes the codes of numbers.
+        encode: makes such codes of numbers.
     """
 
     module: str
@@ -96,7 +96,8 @@ def _places(probes: Sequence[Probe], graph: Graph) -> list[Place]:
         if node.op_type == "QuantizeLinear":
             codes[module] = node.output[0]
         elif node.op_type != "DequantizeLinear" and node.input:
-            inputs.setdefault(module, node.input[0])
+            if node.input[0] not in graph.tensors:
+                inputs.setdefault(module, node.input[0])
             numbers[module] = node.output[0]
     given = {value.name for value in graph.model.graph.input}
     places: list[Place] = []
@@ -160,12 +161,12 @@ def _only(mask: NDArray[np.bool_], rows: NDArray[np.bool_]) -> NDArray[np.bool_]
 def _values(
     names: Sequence[str], graph: Graph, inputs: Sequence[NDArray[np.generic]], level: str, setup: Setup | None
 ) -> list[NDArray[np.generic]]:
-    """Tensors inside the graph as onnxruntime computes them; codes of four bits as 16, since numpy has no such type.
+    """Tensors inside the graph as onnxruntime computes them; codes in 16 bits, counted from that of zero.
 
     Numbers are watched in another session than codes: an integer kernel makes codes straight from its sums, which are
     no tensors of their own until they are asked for, and rounds otherwise then.
     """
-    codes = {name for name, node in graph.producers.items() if node.op_type == "QuantizeLinear"}
+    codes = {name: node for name, node in graph.producers.items() if node.op_type == "QuantizeLinear"}
     found: dict[str, NDArray[np.generic]] = {}
     for wanted in ({n: f"{n}/Cast" for n in names if n in codes}, {n: n for n in names if n not in codes}):
         if not wanted:
@@ -181,6 +182,8 @@ def _values(
         runtime = session(watched, level, setup)
         answers = dict(zip((output.name for output in runtime.get_outputs()), run(runtime, inputs), strict=True))
         found |= {name: answers[value] for name, value in wanted.items()}
+    for name in codes.keys() & found.keys():
+        found[name] = found[name] - graph.array(codes[name].input[2]).astype(np.int16)
     return [found[name] for name in names]
 
 
@@ -204,12 +207,17 @@ def watch(converted: nn.Module, inputs: Sequence[Tensor]) -> list[Probe]:
 def _watch_codes(name: str, quantizer: FakeQuantize, seen: list[Probe]) -> None:
     with_scale = quantizer.with_scale
 
+    def codes(x: Tensor) -> NDArray[np.generic]:
+        found = to_numpy(quantizer.codes(x)).astype(np.int16)
+        zero_point = None if quantizer.spec.symmetric else quantizer.source.qparams(x)[1]
+        return found if zero_point is None else found - to_numpy(zero_point).astype(np.int16)
+
     def encode(found: NDArray[np.generic]) -> NDArray[np.generic]:
-        return to_numpy(quantizer.codes(torch.from_numpy(found)))
+        return codes(torch.from_numpy(found))
 
     def watch(x: Tensor, at_least: Tensor | None = None) -> tuple[Tensor, Tensor]:
         ties = _ulps_from_tie(to_numpy(x), to_numpy(_scale(quantizer, x)), quantizer.spec.shift)
-        seen.append(Probe(name, to_numpy(quantizer.codes(x)), ties, encode))
+        seen.append(Probe(name, codes(x), ties, encode))
         return with_scale(x, at_least)
 
     quantizer.__dict__["with_scale"] = watch

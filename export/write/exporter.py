@@ -28,13 +28,14 @@ from export.write.checks import (
     check_numbers,
     names_in_file,
 )
-from export.write.parity import answers_alike, assert_same_values, parity_of
+from export.write.parity import assert_same_values, parity_of, why_not_alike
 from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.settings import as_settings
 from export.write.sizes import enlarged, takes, varying
-from export.write.storage import StoredLayer, default_opset, stored_layers
+from export.write.storage import default_opset, stored_layers
+from export.write.stored import StoredLayer
 from export.write.tensors import to_numpy
 from qat_core.batches import unwrapped
 
@@ -65,8 +66,9 @@ def export_onnx(
             speed in onnxruntime: with float32 activations, or with 8-bit ones for layers trained with dynamic per-group
             activations. Layers that MatMulNBits has no quick kernel for stay as in "qdq". "auto" measures, and takes
             for each layer the form that is quickest here at the shapes of the example, float32 where no small one is.
-        storage: "int8" keeps narrower codes in INT8, for integer kernels where activations are quantized with static
-            scales; None is the narrowest type there is.
+        storage: for integer kernels where activations are quantized with static scales: "int8" keeps narrower codes
+            in INT8, and "packed" in bytes that a session unpacks to INT8 once, as it loads: as quick, and as small as
+            None, which is the narrowest type there is.
         processor: which one the file is for: "any", or "vnni" for x86 with VNNI, where 8-bit weights that meet 8-bit
             activations are quicker as INT8, and wrong elsewhere. Where this processor has none, the file is proved
             without integer kernels, and the report says so.
@@ -120,23 +122,23 @@ def export_onnx(
         check_names(proto)
         return proto
 
-    def holds(proto: onnx.ModelProto, other: Sequence[Tensor]) -> bool:
-        return answers_alike(converted, proto, other)
+    def problem(proto: onnx.ModelProto, other: Sequence[Tensor]) -> str:
+        return why_not_alike(converted, proto, other)
 
     works = takes(converted)
     if dynamic_shapes is not None:
         shapes = declared(call, dynamic_shapes)
-        proto = settle_declared(inputs, shapes, works, graph_of, holds)
+        proto, why_fixed = settle_declared(inputs, shapes, works, graph_of, problem)
     elif dynamic_batch:
         example = enlarged(inputs, works)
-        proto = settle(example, varying(example, works), works, graph_of, holds)
+        proto, why_fixed = settle(example, varying(example, works), works, graph_of, problem)
     else:
-        proto = graph_of(inputs)
+        proto, why_fixed = graph_of(inputs), ""
     graph = Graph(proto)
     assert_same_values(graph, layers)
     with writing(path) as target:
         write(proto, target)
-        kernels = _kernels_of(graph, layers, target) if flavor != "qdq" or storage == "int8" else None
+        kernels = _kernels_of(graph, layers, target) if flavor != "qdq" or storage else None
         lacking = unmet(graph)
         setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
         try:
@@ -146,9 +148,9 @@ def export_onnx(
         report = replace(found, unmet=lacking)
         report.raise_if_broken()
         if dynamic_shapes is not None:
-            check_declared(shapes, graph)
+            check_declared(shapes, graph, why_fixed)
         elif dynamic_batch:
-            check_batch(converted, graph)
+            check_batch(converted, graph, why_fixed)
         if kernels is not None:
             kernels.raise_if_missing()
         settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}

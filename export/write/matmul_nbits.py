@@ -73,7 +73,7 @@ def kernel_of(layer: QuantLayer) -> MatMulNBits | str:
         return f"{type(layer).__name__.removeprefix('Quant')} is not a Linear"
     activation = None if layer.input_quantizer is None else layer.input_quantizer.spec
     if activation is not None and not activation.dynamic:
-        return "its activations have one static scale: integer kernels with storage='int8' are quicker"
+        return "its activations have one static scale: integer kernels with storage='packed' are quicker"
     if activation is not None and activation.power_of_two:
         return "the kernel rounds activations to scales of its own, not to powers of two"
     spec = layer.weight_quantizer.spec

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from export.read.compare import ParityReport, compare
 from export.read.distance import ParityError, default_tolerance
-from export.read.files import Source
+from export.read.files import Source, first_line
 from export.read.graph import Graph
 from export.read.kernels import Kernels
 from export.read.proof import prove
@@ -22,7 +22,8 @@ from export.read.runtime import NO_INTEGER_KERNELS, InputsError, Setup
 from export.write.call import Call
 from export.write.divergence import find_divergence, watch
 from export.write.reference import reference
-from export.write.storage import IN_FLOAT, StoredLayer
+from export.write.storage import IN_FLOAT
+from export.write.stored import StoredLayer
 from export.write.tensors import to_numpy, torch_outputs
 from qat_core.batches import unwrapped
 
@@ -73,14 +74,15 @@ def parity_of(
     return ParityReport(tolerances, levels, divergence, prove(graph), kernels, graph.axes, in_float=in_float)
 
 
-def answers_alike(converted: nn.Module, proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> bool:
-    """Does a graph, not yet written, take these inputs and answer them as the model does?"""
+def why_not_alike(converted: nn.Module, proto: onnx.ModelProto, inputs: Sequence[Tensor]) -> str:
+    """Why a graph, not yet written, does not answer these inputs as the model does; empty where it does."""
     graph = Graph(proto)
     setup = Setup(config=NO_INTEGER_KERNELS) if unmet(graph) else None
     try:
-        return parity_of(converted, graph, proto, inputs, torch_outputs(converted, inputs), setup).ok
-    except (InputsError, ParityError):
-        return False
+        parity_of(converted, graph, proto, inputs, torch_outputs(converted, inputs), setup).raise_if_broken()
+    except (InputsError, ParityError) as error:
+        return f"with inputs of {', '.join(str(tuple(x.shape)) for x in inputs)}, {first_line(error)}"
+    return ""
 
 
 def assert_same_values(graph: Graph, layers: Sequence[StoredLayer]) -> None:

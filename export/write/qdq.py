@@ -21,7 +21,8 @@ from export.read.distance import ParityError
 from export.read.graph import LIMITS, MOVES
 from export.write.axes import Declared, name_symbols
 from export.write.stand_ins import with_stand_ins
-from export.write.storage import IN_FLOAT, StoredLayer, StoredTensor, narrowest_type
+from export.write.storage import IN_FLOAT, middle_code
+from export.write.stored import StoredLayer, StoredTensor
 from export.write.tensors import free_copies
 from export.write.tracing import quiet, trace
 
@@ -29,6 +30,7 @@ IR_VERSIONS = {21: 10, 22: 10, 23: 11, 24: 12, 25: 13}
 SMALLEST_CLIPPED_SCALE = 2.0**-22  # half a step is then onnxruntime's tolerance, 2^-23
 BYTES = {ir.DataType.INT8, ir.DataType.UINT8}
 ONE_BYTE = BYTES | {ir.DataType.BOOL}
+CODES = ("codes", "bytes")  # roles of what holds codes
 ABBREVIATIONS = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ"}
 
 Buffers: TypeAlias = Mapping[str, tuple[StoredTensor, str]]  # as traced -> what it is of, and its role there
@@ -66,7 +68,7 @@ def to_qdq(
         if stored is not None and role in ("codes", "zero_point"):
             _retype(value, stored.dtype)
     passes.RemoveUnusedNodesPass()(model)
-    needed = {buffers[name][0].name for name in model.graph.initializers if buffers.get(name, (None, ""))[1] == "codes"}
+    needed = {buffers[name][0].name for name in model.graph.initializers if buffers.get(name, (None, ""))[1] in CODES}
     with quiet():
         _simplify(model, buffers)
     _store_activations(model, buffers)
@@ -80,19 +82,19 @@ def to_qdq(
     return proto
 
 
-def _retype(value: ir.Value, dtype: ir.DataType) -> None:
-    """Narrow codes or a zero point that were traced as int8 or uint8."""
+def _retype(value: ir.Value, dtype: ir.DataType, number: float | None = None) -> None:
+    """Narrow codes or a zero point that were traced as int8 or uint8, or make it that number."""
     assert value.const_value is not None
     if value.const_value.dtype != dtype:
-        codes = value.const_value.numpy().astype(dtype.numpy())
-        value.const_value = ir.Tensor(codes, dtype=dtype, name=value.name)
+        codes = value.const_value.numpy() if number is None else np.asarray(number)
+        value.const_value = ir.Tensor(codes.astype(dtype.numpy()), dtype=dtype, name=value.name)
         value.dtype = dtype
 
 
 def _store_activations(model: ir.Model, buffers: Buffers) -> None:
     """Give each QuantizeLinear, traced with 8 bits, the type and the limits of its spec.
 
-    Four bits are UINT4 or INT4 where onnxruntime gets it right, which it may not in five cases, and one is enough to
+    Four bits are UINT4 where onnxruntime gets it right, which it may not in five cases, and one is enough to
     keep all of them 8 bits wide, with limits that see to the spec's codes:
 
     1. one is of eight bits, or something else in the graph lies in bytes: onnxruntime 1.22 to 1.30 puts that into the
@@ -110,7 +112,9 @@ def _store_activations(model: ir.Model, buffers: Buffers) -> None:
     for node in [node for node in model.graph.all_nodes() if node.op_type == "QuantizeLinear"]:
         x, scale, zero_point = filter(None, node.inputs)
         assert zero_point.name is not None
-        quantized.append((node, buffers[zero_point.name][0].spec, zero_point, _number(scale), _path(x)))
+        spec = buffers[zero_point.name][0].spec
+        origin = 0.0 if spec.symmetric else _number(zero_point)  # the spec's code of zero
+        quantized.append((node, spec, zero_point, origin, _number(scale), _path(x)))
     stored = [
         value.dtype for name, value in model.graph.initializers.items() if buffers.get(name, ("", ""))[1] == "codes"
     ]
@@ -122,16 +126,15 @@ def _store_activations(model: ir.Model, buffers: Buffers) -> None:
         spec.bits == 4
         and "MaxPool" not in path
         and path[-1] != "Clip"
-        and (path[-1] != "Relu" or _number(zero_point) == spec.quant_min)
-        for _, spec, zero_point, _, path in quantized
+        and (path[-1] != "Relu" or origin == spec.quant_min)
+        for _, spec, _, origin, _, path in quantized
     )
-    for node, spec, zero_point, step, path in quantized:
+    for node, spec, zero_point, origin, step, path in quantized:
         tiny = step < SMALLEST_CLIPPED_SCALE
         if four:
-            _retype(zero_point, narrowest_type(4, spec.symmetric))
+            _retype(zero_point, ir.DataType.UINT4, middle_code(4) if spec.symmetric else origin)
             node.outputs[0].type = zero_point.type
         elif spec.bits < 8 or (tiny and path[-1] in LIMITS):
-            origin = _number(zero_point)
             limits = [np.float32(code - origin) * np.float32(step) for code in (spec.quant_min, spec.quant_max)]
             _limit(model, node, limits, ("Max", "Min") if tiny else ("Clip",))
 
@@ -177,12 +180,12 @@ def _number(value: ir.Value) -> float:
 def _simplify(model: ir.Model, buffers: Buffers) -> None:
     """Fold constants and drop what nobody reads; equal initializers stay apart, so each keeps its own name.
 
-    Rows of a table that are always the same stay codes.
+    Rows of a table that are always the same stay codes, and narrow codes stay in their bytes.
     """
 
     def should_fold(node: ir.Node) -> bool | None:
-        is_lookup = node.op_type == "Gather" and node.inputs[0] is not None and node.inputs[0].name in buffers
-        return False if is_lookup else None
+        codes = node.inputs[0] if node.op_type in ("Gather", "Cast") else None
+        return False if codes is not None and codes.name in buffers else None
 
     passes.InlinePass()(model)
     onnxscript.optimizer.fold_constants(model, should_fold=should_fold)

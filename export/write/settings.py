@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from export.write.storage import StoredLayer
+from export.write.stored import StoredLayer
 from qat_core import QuantSpec
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from export.write.call import replace_forward
 from export.write.matmul_nbits import DOMAIN, OP_TYPE
 from export.write.recurrent import recurrence
-from export.write.storage import StoredLayer, StoredTensor
+from export.write.stored import StoredLayer, StoredTensor
 from export.write.tensors import twin
 from qat_core import FakeQuantize
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
@@ -29,6 +30,7 @@ class _StandIn(nn.Module):
 
     each_row = False  # of a table: all of it is unpacked
     codes: Tensor
+    bytes: Tensor
     scale: Tensor
     unit: Tensor
     zero_point: Tensor
@@ -56,7 +58,11 @@ class Codes(_StandIn):
         stored, half_shift = self.stored, self.stored.spec.half_shift
         scale = self.unit if half_shift else self.scale
         zero_point = self._buffers.get("zero_point")
-        y: Tensor = torch.ops.qat.dequantize(self.codes, scale, zero_point, stored.axis, stored.block_size)
+        codes = self._buffers.get("codes")
+        if codes is None:
+            is_signed = stored.dtype == ir.DataType.INT8
+            codes = torch.ops.qat.unpack(self.bytes, stored.packed_bits, is_signed, stored.shape)
+        y: Tensor = torch.ops.qat.dequantize(codes, scale, zero_point, stored.axis, stored.block_size)
         if half_shift:
             y = from_groups((y + stored.spec.shift) * self.scale, stored.shape)
         return y if y.shape == stored.shape else y.reshape(stored.shape)

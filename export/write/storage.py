@@ -1,21 +1,22 @@
 """How a file holds each layer of a converted model: decided here, once, before anything is traced.
 
-weight      integer codes of the forward pass in the narrowest type that onnxruntime gets right, or packed for
-            MatMulNBits where the flavour asks for it and the kernel fits; tied weights are stored once
+weight      integer codes of the forward pass in the narrowest type that onnxruntime gets right, in bytes for integer
+            kernels, or packed for MatMulNBits where the flavour asks for it and the kernel fits; tied ones only once
 table       whose rows are looked up and nothing else: codes in bytes, row by row, so that a call unpacks its own rows
 bias        INT32 codes in units of input scale x weight scale, where the input is quantized; else float32
-activation  scale and zero point of QuantizeLinear; None where it has no form for them
+activation  scale and zero point of QuantizeLinear, whose codes are unsigned; None where it has no form for them
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
 from export.write.matmul_nbits import MatMulNBits, in_blocks, kernel_of, pack_rows
+from export.write.stored import StoredLayer, StoredTensor
 from qat_core import FakeQuantize, QuantSpec
 from qat_core.affine import quantize, to_groups
 from qat_core.layers import (
@@ -30,73 +31,12 @@ from qat_core.layers import (
 FIRST_OPSET, LAST_OPSET = 21, 25  # the first has INT4
 INT2_OPSET = 25
 LARGEST_BIAS_CODE = 2**31 - 128  # the largest float32 below 2^31
-SUFFIXES = {"codes": "", "scale": "_scale", "unit": "_unit", "zero_point": "_zero_point"}
+STORAGES = (None, "int8", "packed")
 IN_FLOAT = "_in_float"  # behind the name of a weight: what others than its layer read
 PROCESSORS = ("any", "vnni")
-FORMS = ("qdq", "int8", "ort", "float")  # the smallest first: DequantizeLinear, 8 bits a code, MatMulNBits, no codes
+FORMS = ("qdq", "packed", "int8", "ort", "float")  # the smallest first; the last has no codes
 NO_INTEGER_KERNEL = (QuantConvTranspose1d, QuantConvTranspose2d)
 TWO_BITS = {ir.DataType.INT2, ir.DataType.UINT2}
-
-
-@dataclass(frozen=True, eq=False)
-class StoredTensor:
-    """One tensor as the file holds it.
-
-    Attributes:
-        name: of its initializer; those beside it are named after it.
-        spec: of its quantizer.
-        parts: role -> tensor: "codes" in their shape in the file (an activation has none), "scale", "zero_point" and,
-            on the half-shifted grid, "unit", the scale of DequantizeLinear there.
-        dtype: of codes and zero point in the file.
-        shape: of what it stands for.
-        axis, block_size: of DequantizeLinear.
-        kernel: how MatMulNBits reads it; None for DequantizeLinear.
-        row_bits: of a code, where rows are looked up before they become numbers; 0 elsewhere.
-    """
-
-    name: str
-    spec: QuantSpec
-    parts: dict[str, Tensor]
-    dtype: ir.DataType
-    shape: torch.Size
-    axis: int = 0
-    block_size: int = 0
-    kernel: MatMulNBits | None = None
-    row_bits: int = 0
-
-    def name_of(self, role: str) -> str:
-        """The initializer that holds a part."""
-        return self.name + SUFFIXES[role]
-
-
-@dataclass(frozen=True, eq=False)
-class StoredLayer:
-    """One layer as the file holds it.
-
-    Attributes:
-        name: in the model; empty for the model itself.
-        layer: of the converted model.
-        weights: in the order of `layer.quantized_weights()`.
-        bias, activation: None where they are no codes.
-        kernel: how MatMulNBits runs it.
-        reason: why it does not, where the flavour asked for it.
-    """
-
-    name: str
-    layer: QuantLayer
-    weights: tuple[StoredTensor, ...]
-    bias: StoredTensor | None
-    activation: StoredTensor | None
-    kernel: MatMulNBits | None
-    reason: str
-
-    def on_grid(self) -> list[tuple[StoredTensor, Tensor]]:
-        """What is stored as codes, and the numbers that the forward pass computes with."""
-        tensors = [weight for _, weight, _ in self.layer.quantized_weights()]
-        found = list(zip(self.weights, tensors, strict=True)) if self.weights else []
-        if self.bias is not None and self.layer.bias is not None:
-            found.append((self.bias, self.layer.bias))
-        return found
 
 
 def stored_layers(
@@ -114,7 +54,8 @@ def stored_layers(
     Args:
         converted: what `convert` returns, on the CPU.
         flavor: "qdq", or "ort" for MatMulNBits wherever that is quick.
-        storage: "int8" keeps narrower codes in INT8; None is the narrowest type.
+        storage: "int8" keeps narrower codes in INT8, "packed" lets a session unpack them to INT8; None is the
+            narrowest type.
         opset_version: which types there are; None is all of them.
         processor: "any", or "vnni" for INT8 weights where others would cut their products off.
         forms: layer -> one of FORMS, in place of flavor and storage.
@@ -129,7 +70,7 @@ def stored_layers(
     for name, layer in layers.items():
         for _, _, quantizer in layer.quantized_weights():
             readers[quantizer][name] = layer
-    forms = forms or dict.fromkeys(layers, "ort" if flavor == "ort" else "int8" if storage == "int8" else "qdq")
+    forms = forms or dict.fromkeys(layers, "ort" if flavor == "ort" else storage or "qdq")
     asked = {name: layer for name, layer in layers.items() if forms[name] == "ort"}
     kernels = _kernels(asked, list(readers.values()))
     if flavor == "ort" and not any(isinstance(kernel, MatMulNBits) for kernel in kernels.values()):
@@ -146,12 +87,16 @@ def stored_layers(
         for part, weight, quantizer in layer.quantized_weights():
             if quantizer not in tensors:
                 who = list(readers[quantizer].values())
-                narrowest = None if all(forms[reader] != "int8" for reader in readers[quantizer]) else "int8"
+                widened = {forms[reader] for reader in readers[quantizer]} & {"int8", "packed"}
+                narrowest = min(widened, default=None)
                 if all(is_table(reader) for reader in who):
                     tensors[quantizer] = _table(prefix + part, quantizer, weight, narrowest)
                     continue
-                dtype = _weight_type(quantizer.spec, who, narrowest, opset_version, processor)
-                tensors[quantizer] = _weight(prefix + part, quantizer, weight, layer.axis, dtype, kernel)
+                packs = narrowest == "packed" and _can_be_unpacked(quantizer.spec, weight, who)
+                wide = "int8" if packs else narrowest
+                dtype = _weight_type(quantizer.spec, who, wide, opset_version, processor)
+                stored_weight = _weight(prefix + part, quantizer, weight, layer.axis, dtype, kernel)
+                tensors[quantizer] = in_bytes(stored_weight) if packs else stored_weight
         weights = tuple(tensors[quantizer] for _, _, quantizer in layer.quantized_weights())
         bias, activation = _bias(f"{prefix}bias", layer), _activation(input_name(name), layer)
         stored.append(StoredLayer(name, layer, weights, bias, activation, kernel, reason))
@@ -170,6 +115,11 @@ def input_name(layer: str) -> str:
 
 def narrowest_type(bits: int, symmetric: bool) -> ir.DataType:
     return ir.DataType[f"{'' if symmetric else 'U'}INT{bits}"]
+
+
+def middle_code(bits: int) -> int:
+    """The unsigned code that stands for zero where the codes are symmetric."""
+    return 1 << bits - 1
 
 
 def _kernels(layers: dict[str, QuantLayer], shared: Sequence[dict[str, QuantLayer]]) -> dict[str, MatMulNBits | str]:
@@ -221,7 +171,8 @@ def _weight(
     scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
     zero_point = torch.zeros_like(scale) if zero_point is None else zero_point  # none, and no integer kernel is found
     if spec.symmetric and dtype == ir.DataType.UINT8:
-        codes, zero_point = (codes.short() + 128).to(torch.uint8), torch.full_like(scale, 128)
+        middle = middle_code(8)
+        codes, zero_point = (codes.short() + middle).to(torch.uint8), torch.full_like(scale, middle)
     if spec.half_shift:
         codes = to_groups(codes, spec)
         unit, zero_point = torch.ones(()), torch.zeros((), dtype=codes.dtype)
@@ -235,6 +186,20 @@ def _weight(
         scale, zero_point = scale.flatten(), zero_point.flatten()
     parts = {"codes": codes, "scale": scale, "zero_point": zero_point.to(codes.dtype)}
     return StoredTensor(name, spec, parts, dtype, weight.shape, axis, block_size)
+
+
+def _can_be_unpacked(spec: QuantSpec, weight: Tensor, readers: Sequence[QuantLayer]) -> bool:
+    """Are its codes narrower than bytes, do they fill some, and is there an integer kernel for all who read them?"""
+    integer = all(r.has_integer_accumulator() and not isinstance(r, NO_INTEGER_KERNEL) for r in readers)
+    return integer and spec.storage_bits < 8 and weight.numel() * spec.storage_bits % 8 == 0
+
+
+def in_bytes(stored: StoredTensor) -> StoredTensor:
+    """A tensor of wide codes as bytes of several narrow ones."""
+    bits = stored.spec.storage_bits
+    codes = stored.parts["codes"].int().reshape(1, -1) & (1 << bits) - 1
+    parts = {("bytes" if role == "codes" else role): part for role, part in stored.parts.items()}
+    return replace(stored, parts=parts | {"bytes": pack_rows(codes, bits)[0]}, packed_bits=bits)
 
 
 def is_table(layer: QuantLayer) -> bool:
@@ -279,11 +244,12 @@ def _bias(name: str, layer: QuantLayer) -> StoredTensor | None:
 
 
 def _activation(name: str, layer: QuantLayer) -> StoredTensor | None:
-    """Of 8 bits, as far as is known before the graph is."""
+    """Of 8 bits, as far as is known before the graph is. Signed codes are counted from the middle: onnxruntime
+    makes them unsigned itself on processors without VNNI, and then cannot load where a Reshape follows."""
     if layer.input_quantizer is None or layer.input_quantizer.spec.dynamic or layer.input_quantizer.spec.half_shift:
         return None
     spec = layer.input_quantizer.spec
     scale, zero_point = layer.input_quantizer.source.qparams(torch.empty(0))
-    zero_point = torch.zeros_like(scale) if zero_point is None else zero_point
-    parts = {"scale": scale, "zero_point": zero_point.to(torch.int8 if spec.symmetric else torch.uint8)}
-    return StoredTensor(name, spec, parts, narrowest_type(8, spec.symmetric), scale.shape)
+    zero_point = torch.full_like(scale, middle_code(8)) if zero_point is None else zero_point
+    parts = {"scale": scale, "zero_point": zero_point.to(torch.uint8)}
+    return StoredTensor(name, spec, parts, ir.DataType.UINT8, scale.shape)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnxscript import opset21
@@ -23,6 +24,7 @@ torch.library.define(
     "qat::dequantize", "(Tensor codes, Tensor scale, Tensor? zero_point, int axis, int block_size) -> Tensor"
 )
 torch.library.define("qat::quantize_dequantize", "(Tensor x, Tensor scale, Tensor zero_point) -> Tensor")
+torch.library.define("qat::unpack", "(Tensor bytes, int bits, bool signed, int[] shape) -> Tensor")
 torch.library.define(
     "qat::rows",
     "(Tensor indices, Tensor codes, Tensor scale, Tensor? zero_point, int bits, bool signed, float shift, int columns)"
@@ -40,6 +42,11 @@ def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
+@torch.library.register_fake("qat::unpack")  # type: ignore[untyped-decorator]
+def _(codes: Tensor, bits: int, signed: bool, shape: list[int]) -> Tensor:
+    return torch.empty(shape, dtype=torch.int8 if signed else torch.uint8)
+
+
 @torch.library.register_fake("qat::rows")  # type: ignore[untyped-decorator]
 def _(indices: Tensor, codes: Tensor, scale: Tensor, *settings: Any) -> Tensor:
     return torch.empty((*indices.shape, settings[-1]), dtype=scale.dtype)
@@ -53,6 +60,12 @@ def _dequantize_onnx(codes: Any, scale: Any, zero_point: Any, axis: int, block_s
 
 def _quantize_dequantize_onnx(x: Any, scale: Any, zero_point: Any) -> Any:
     return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
+
+
+def _unpack_onnx(packed: Any, bits: int, signed: bool, shape: list[int]) -> Any:
+    """Bytes of several codes as codes of a byte each, in standard operators that a session folds as it loads."""
+    table = op.Constant(value=ir.tensor(codes_in_bytes(bits, signed).astype(np.int8 if signed else np.uint8)))
+    return op.Reshape(op.Gather(table, op.Cast(packed, to=ir.DataType.INT32)), shape)
 
 
 def _rows_onnx(
@@ -124,6 +137,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.qat.dequantize.default: _dequantize_onnx,
     torch.ops.qat.quantize_dequantize.default: _quantize_dequantize_onnx,
     torch.ops.qat.rows.default: _rows_onnx,
+    torch.ops.qat.unpack.default: _unpack_onnx,
     torch.ops.aten.linear.default: _linear_onnx,
     # A partial has no signature, so torch takes it unasked: torch 2.8 cannot compare one with sizes that vary.
     torch.ops.aten.view.default: partial(_view_onnx),

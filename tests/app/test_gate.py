@@ -1,6 +1,8 @@
 """Who asks what the page never sends gets a sentence, and nobody else notices."""
 
+import asyncio
 import json
+import os
 import random
 import time
 import uuid
@@ -20,6 +22,8 @@ from app.runs.queue import exclusive, in_line
 from app.runs.run import is_running
 from app.settings import DEFAULTS
 from benchmarks.hostile import hostile
+from benchmarks.server import Served
+from benchmarks.soak import soak
 
 JOIN, DATA = "gradio_api/queue/join", "gradio_api/queue/data"
 HOSTILE: list[Any] = [None, [], {}, "", "x" * 5000, -1, 2**70, 1e308, True, [[1, "a"], None], {"__type__": "update"}]
@@ -209,3 +213,11 @@ def test_whatever_is_posted_gets_no_fault_and_stops_nobody(client: httpx.Client,
         assert answer.status_code < 500, (asked, answer.text)
     assert client.get("healthz").status_code == 200
     assert is_honest_visitor_served(client, page)
+
+
+def test_visitors_who_click_on_anything_meet_no_fault(url: str) -> None:
+    """Part of what `benchmarks.soak` does."""
+    found, memory = asyncio.run(soak(Served(url, os.getpid()), visitors=3, minutes=0.05))
+    assert [what for what in found if what.startswith("fault")] == []
+    assert found["answered"] + found["left before the end"] >= 3
+    assert len(memory) == 2

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import pytest
 from gradio_client import Client
 
+from app import ui
 from app.components.module import STATIC
 from tests.app.conftest import free_port
 
@@ -31,6 +33,19 @@ def test_two_visitors_do_not_share_their_progress(url: str) -> None:
 def step_of(client: Client) -> int:
     shown = client.predict(*DEFAULTS, api_name="/fp32_step")
     return int(json.loads(shown)["step"])
+
+
+def test_a_busy_machine_starts_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradio asks the page for itself at the start, and has no patience."""
+    monkeypatch.setattr("gradio.networking.url_ok", lambda _: False)
+    with gr.Blocks(analytics_enabled=False) as small:
+        gr.HTML("here")
+    port = free_port()
+    ui.launch(small, "127.0.0.1", port)
+    try:
+        assert httpx.get(f"http://127.0.0.1:{port}/", timeout=60).is_success
+    finally:
+        small.close(verbose=False)
 
 
 def test_no_tab_holds_a_connection_while_nothing_runs(url: str) -> None:

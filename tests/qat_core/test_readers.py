@@ -1,6 +1,7 @@
 """A weight is on its grid for whoever reads it in a forward pass, and a parameter for whoever trains it."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -214,3 +215,72 @@ def test_what_holds_the_same_weight_in_float_is_named_and_stays_in_float():
     assert [name for name, _ in quantized_layers(converted)] == ["wte"]
     torch.testing.assert_close(converted(WORDS), model.eval()(WORDS), rtol=0, atol=0)
     assert torch.equal(converted.head.weight, model.wte.weight)
+
+
+def first(layer):
+    return next(layer.parameters())
+
+
+BEHIND_ITS_BACK = {
+    "named_parameters": lambda m, x: F.linear(m.fc(x), dict(m.named_parameters())["head.weight"]),
+    "parameters": lambda m, x: m.fc(x) @ first(m.head).T,
+    "_parameters": lambda m, x: torch.einsum("bi,oi->bo", m.fc(x), m.head._parameters["weight"]),
+    "state_dict": lambda m, x: F.linear(m.fc(x), m.head.state_dict()["weight"]),
+    "together": lambda m, x: m.fc(x) @ torch.cat([first(m.head), m.head.state_dict()["weight"].abs()[:2]]).T,
+    "without gradient": torch.no_grad()(lambda m, x: m.fc(x)[:4] * first(m.head)),
+}
+HARMLESS = {
+    "its attribute": lambda m, x: F.linear(m.fc(x), m.head.weight),
+    "its type": lambda m, x: m.head(m.fc(x.to(first(m.head).dtype).reshape(-1, first(m.fc).shape[1]))),
+    "a penalty": lambda m, x: m.head(m.fc(x)).square().mean() + sum(p.square().sum() for p in m.parameters()),
+    "an average": lambda m, x: m.head(m.fc(x)) + 0 * first(m.head).data.mul(0.9).add(first(m.fc).data * 0.1).sum(),
+}
+
+
+@pytest.mark.parametrize("call", BEHIND_ITS_BACK)
+def test_a_weight_that_is_read_behind_its_layers_back_is_named_once(call):
+    model = prepare(Reads(BEHIND_ITS_BACK[call], fc=nn.Linear(4, 4), head=nn.Linear(4, 4)))
+    with pytest.warns(UserWarning, match="the weight of layer 'head' is read in float by something else") as said:
+        model(ROWS)
+    assert len(said) == 1
+    for again in (model, copy.deepcopy(model), convert(model)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again(ROWS)
+
+
+@pytest.mark.parametrize("call", HARMLESS)
+def test_what_no_product_depends_on_is_not(call):
+    model = prepare(Reads(HARMLESS[call], fc=nn.Linear(4, 4), head=nn.Linear(4, 4)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(ROWS)
+
+
+def test_a_first_call_that_fails_leaves_nothing_behind():
+    model = prepare(Reads(lambda m, x: m.fc(x), fc=nn.Linear(4, 4)))
+    hooks = len(model.fc._forward_pre_hooks), len(model.fc._forward_hooks)
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(2, 3))
+    assert (len(model.fc._forward_pre_hooks), len(model.fc._forward_hooks)) == hooks
+    assert torch.overrides._len_torch_function_stack() == 0
+    model(ROWS)
+
+
+def test_a_first_call_that_is_traced_is_as_any_other():
+    model = prepare(Reads(lambda m, x: m.fc(x), fc=nn.Linear(4, 4)), THREE).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated
+        traced = torch.jit.trace(model, ROWS)
+    assert torch.equal(traced(ROWS), model(ROWS))
+
+
+@pytest.mark.parametrize("scale", ["minmax", "mse", "learned"])
+def test_layers_that_are_tied_after_prepare_answer_alike_once_converted(scale):
+    """Each has a scale of its own by then; where the scales are the same, so is the weight."""
+    plain = Reads(lambda m, x: m.fc(m.wte(x)), wte=nn.Embedding(8, 8), fc=nn.Linear(8, 8))
+    model = prepare(plain, QATConfig(QuantSpec(bits=3, scale=scale)))
+    model.fc.weight = model.wte.weight
+    converted = convert(model)
+    assert torch.equal(converted(WORDS % 8), model.eval()(WORDS % 8))
+    assert scale != "minmax" or converted.fc.weight is converted.wte.weight

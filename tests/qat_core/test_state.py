@@ -15,7 +15,7 @@ from qat_core.layers import quantized_layers
 from qat_core.lsq import LearnedScale
 from qat_core.observer import MOMENTUM, MovingRange
 
-NEW = ("seen", "begin", "fraction")  # what earlier versions had not
+NEW = ("grid", "seen", "begin", "fraction")  # what earlier versions had not
 SCALES = ("minmax", "mse", "learned")
 
 

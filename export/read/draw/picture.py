@@ -81,7 +81,7 @@ def _boxes_and_edges(graph: Graph) -> tuple[dict[str, _Box], list[Edge], list[bo
     producers: dict[str, str] = {}
     carriers: set[str] = set()  # boxes that hand codes on
     weights: set[str] = set()  # boxes that no input reaches
-    codes = frozenset[str]().union(*(lookup.codes for lookup in graph.lookups.values()))
+    codes = graph.unpacking.union(*(lookup.codes for lookup in graph.lookups.values()))
     edges, integer = [], []
     for value in graph.model.graph.input:
         if value.name not in tensors:

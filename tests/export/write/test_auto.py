@@ -54,13 +54,14 @@ def ready(network, config):
 def measured(monkeypatch):
     """Times by form and layer instead of real ones; answers which layers had which form when they were traced."""
 
-    def install(times):
-        queue = iter(times)
+    def install(times, as_quick=True):
+        queue = itertools.cycle(times)  # each pass measures all of them
 
         def fake(proto, inputs, names):
             return next(queue)
 
         monkeypatch.setattr(auto, "_measured", fake)
+        monkeypatch.setattr(auto, "_is_as_quick", lambda *_: as_quick)
 
     return install
 
@@ -85,10 +86,29 @@ def test_a_form_that_does_not_run_is_not_taken(measured, tmp_path):
     assert chosen(mlp(), WEIGHTS, tmp_path / "m.onnx") == {"0": "qdq", "2": "ort"}
 
 
+def test_the_slowest_of_several_passes_is_forgotten(measured, tmp_path):
+    slow, float32 = {"0": 9.0, "2": 9.0}, {"0": 2.0, "2": 2.0}
+    quick = {"0": 1.0, "2": 1.0}
+    measured([slow, slow, slow, float32, quick, slow, slow, float32])
+    assert chosen(mlp(), WEIGHTS, tmp_path / "m.onnx") == {"0": "qdq", "2": "qdq"}
+
+
+def test_a_mixture_that_is_slower_than_float_is_not_written(measured, tmp_path):
+    measured([{"0": 3.0, "2": 1.0}, {"0": 2.0, "2": 2.0}, {"0": 1.0, "2": 3.0}, {"0": 1.5, "2": 2.5}], as_quick=False)
+    assert chosen(mlp(), WEIGHTS, tmp_path / "m.onnx") == {"0": "float", "2": "float"}
+
+
+def test_a_file_in_float_says_so(measured, tmp_path):
+    measured([{"0": 3.0, "2": 3.0}, {"0": 3.0, "2": 3.0}, {"0": 3.0, "2": 3.0}, {"0": 1.0, "2": 1.0}])
+    model, x = ready(mlp(), WEIGHTS)
+    report = export_onnx(model, x, tmp_path / "m.onnx", flavor="auto")
+    assert "none of 2 layers has a form smaller than float32 that is as quick here" in str(report)
+
+
 def test_behind_codes_nothing_is_in_float(tmp_path):
     model, x = ready(mlp(), STATIC)
     report = export_onnx(model, x, tmp_path / "m.onnx", flavor="auto")
-    assert all(set(choice.milliseconds) <= {"qdq", "int8"} for choice in report.choices)
+    assert all(set(choice.milliseconds) == {"qdq", "packed"} for choice in report.choices)
 
 
 def test_a_table_stays_small_where_that_is_next_to_nothing_of_a_call(measured, tmp_path):

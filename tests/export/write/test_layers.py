@@ -72,7 +72,7 @@ def test_four_bit_codes_are_narrow_only_where_onnxruntime_gets_them_right(tmp_pa
     export_and_compare(model, config, x, path, (torch.randn(65, 4),))
     stored = {row.name: row.dtype for row in audit(path).rows}
     narrow = isinstance(before, nn.Tanh) or (isinstance(before, nn.ReLU) and not symmetric)
-    assert stored["2.input_zero_point"] == ("" if symmetric else "U") + ("INT4" if narrow else "INT8")
+    assert stored["2.input_zero_point"] == ("UINT4" if narrow else "UINT8")
 
 
 CONVOLUTIONS = {

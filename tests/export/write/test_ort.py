@@ -218,7 +218,7 @@ FLOAT = "float activations have a quick kernel for 4-bit codes only"
         (QATConfig(QuantSpec(8)), FLOAT),
         (QATConfig(QuantSpec(4, half_shift=True)), FLOAT),
         (QATConfig(QuantSpec(8, half_shift=True), groups()), "half-shifted codes of 8 bits do not fit"),
-        (QATConfig(QuantSpec(4), STATIC), "one static scale: integer kernels with storage='int8' are quicker"),
+        (QATConfig(QuantSpec(4), STATIC), "one static scale: integer kernels with storage='packed' are quicker"),
         (QATConfig(QuantSpec(4), groups(power_of_two=True)), "not to powers of two"),
         (
             QATConfig(QuantSpec(4, "per_group", group_size=24)),

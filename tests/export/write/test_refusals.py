@@ -12,7 +12,10 @@ from torch.nn import functional as F
 
 import export.write.exporter
 from export import FileError, ParityError, export_onnx
-from qat_core import prepare
+from export.write.parity import why_not_alike
+from export.write.qdq import to_qdq
+from export.write.storage import stored_layers
+from qat_core import convert, prepare
 from tests.export.models import Around, lab_model
 
 
@@ -80,6 +83,28 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path, name):
     with pytest.raises(ValueError, match=sentence):
         export_onnx(prepare(model) if isinstance(model, nn.Module) else model, inputs, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dynamic_shapes", [None, {"x": {0: torch.export.Dim("batch")}}])
+def test_a_size_that_the_file_does_not_take_is_refused_with_what_the_file_did(tmp_path, monkeypatch, dynamic_shapes):
+    def problem(converted, proto, inputs):
+        return "with inputs of (4, 4), onnxruntime says no"
+
+    monkeypatch.setattr(export.write.exporter, "why_not_alike", problem)
+    model = prepare(Around(lambda layer, x: layer(x)))
+    with pytest.raises(ValueError, match=r"3.*with inputs of \(4, 4\), onnxruntime says no"):
+        export_onnx(model, torch.zeros(3, 4), tmp_path / "model.onnx", dynamic_shapes=dynamic_shapes)
+
+
+def test_why_a_file_answers_otherwise_is_said_with_the_shapes():
+    model, other = (prepare(nn.Linear(4, 4)) for _ in range(2))
+    x = torch.randn(3, 4)
+    converted = convert(model)
+    proto = to_qdq(converted, stored_layers(converted), [x], ["x"], ["y"], opset_version=21)
+    assert why_not_alike(converted, proto, [x]) == ""
+    said = why_not_alike(convert(other), proto, [x])
+    assert said.startswith("with inputs of (3, 4), onnxruntime differs at optimization level")
+    assert why_not_alike(converted, proto, [x[:2]]).startswith("with inputs of (2, 4), ")
 
 
 def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):

@@ -1,0 +1,120 @@
+"""A pretrained sentence encoder as a file: ours, healed without labels, beside those of onnxruntime's quantizers."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from app.lab.sentences import SHAPES, Encoder, cosines, neighbours_kept, other_batches, tokens
+from benchmarks.contenders import Library
+from benchmarks.environment import ROOT
+from benchmarks.markdown import table
+from benchmarks.task import Effort
+from export.read.runtime import run, session
+
+TITLE = "A sentence encoder"
+WHO = ("ours",)
+READING = (
+    "all-MiniLM-L6-v2 in onnxruntime. Ours are the two files of `python -m examples.sentence_encoder`, healed on "
+    "sentences of transformers' documentation; onnxruntime's are what its own quantizers make of the float32 file. All "
+    "are asked 256 sentences of the documentation of Python's modules: their cosine to float32, and the share of the "
+    "ten nearest sentences of each that stay so. Then how many times as fast as float32 at batch x tokens, all files "
+    "timed in turn in one process on one thread ({rounds} rounds; medians of the rounds' ratios)."
+)
+NOTES = """\
+- onnxruntime's dynamic quantization is `quantize_dynamic` with `weight_type=QuantType.QUInt8`, and with its default,
+  INT8 weights, whose sums are cut off where there is no VNNI. Its 4 bits are `MatMulNBitsQuantizer` in blocks of 32 at
+  accuracy level 4, embeddings included.
+- Brevitas, AIMET, ModelOpt and NNCF were not run on it: each would need an environment with transformers and a training
+  loop of its own, more than twenty minutes of this machine. Their files of smaller networks are in the table of files.
+"""
+BATCHES = 8
+
+
+def _dynamic(source: Path, target: Path, unsigned: bool) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(source, target, weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8)
+
+
+def _four_bits(source: Path, target: Path) -> None:
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    operators = ("MatMul", "Gather")
+    quantizer = MatMulNBitsQuantizer(onnx.load(source), 32, accuracy_level=4, op_types_to_quantize=operators)
+    quantizer.process()
+    quantizer.model.save_model_to_file(str(target))
+
+
+THEIRS: dict[str, Callable[[Path, Path], None]] = {
+    "onnxruntime, dynamic UINT8": lambda source, target: _dynamic(source, target, unsigned=True),
+    "onnxruntime, dynamic INT8": lambda source, target: _dynamic(source, target, unsigned=False),
+    "onnxruntime, 4 bits": _four_bits,
+}
+OURS = {f"ours, {name}": ROOT / f"sentence_encoder_{name}.onnx" for name in ("small", "quick")}
+
+
+def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
+    return [*({"file": name} for name in (*OURS, *THEIRS)), {"shapes": [list(shape) for shape in SHAPES]}]
+
+
+def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, Any]:
+    from export import latency
+
+    missing = [file.name for file in OURS.values() if not file.exists()]
+    if missing:
+        raise FileNotFoundError(f"{missing[0]} is not there; run python -m examples.sentence_encoder first")
+    with tempfile.TemporaryDirectory() as folder:
+        if "shapes" in job:
+            files = {name: _file(name, Path(folder)) for name in (*OURS, *THEIRS)}
+            speeds = {}
+            for batch, length in job["shapes"]:
+                found = latency(*files.values(), inputs=tokens(batch, length), rounds=effort.rounds).rows
+                speeds[f"{batch} x {length}"] = [(row.speed, row.low, row.high, row.milliseconds) for row in found]
+            return {"names": ["float32", *files], "speeds": speeds}
+        file = _file(job["file"], Path(folder))
+        asked, runtime, teacher = other_batches()[:BATCHES], session(file), Encoder().eval()
+        with torch.no_grad():
+            expected = np.concatenate([teacher(**batch).numpy() for batch in asked])
+        answers = np.concatenate([_answer(runtime, batch) for batch in asked])
+        cosine = cosines(answers, expected)
+        kept = neighbours_kept(answers, expected)
+        return {"bytes": file.stat().st_size, "mean": float(cosine.mean()), "worst": float(cosine.min()), "kept": kept}
+
+
+def _answer(runtime: Any, batch: dict[str, torch.Tensor]) -> Any:
+    return run(runtime, [batch[value.name].numpy() for value in runtime.get_inputs()])[0]
+
+
+def _file(name: str, folder: Path) -> Path:
+    if name in OURS:
+        return OURS[name]
+    float32, target = folder / "float32.onnx", folder / f"{name}.onnx"
+    if not float32.exists():
+        example = tuple(torch.from_numpy(x) for x in tokens(2, 8))
+        sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+        torch.onnx.export(Encoder().eval(), example, float32, dynamo=True, dynamic_shapes=(sizes, sizes), verbose=False)
+    THEIRS[name](float32, target)
+    return target
+
+
+def render(rows: dict[str, list[dict[str, Any]]]) -> str:
+    (found,) = rows.values()
+    timed: dict[str, Any] = next((row for row in found if "speeds" in row), {"names": [], "speeds": {}})
+    lines = []
+    for row in found:
+        if "file" not in row:
+            continue
+        cells = [str(row.get("failed"))] * 4
+        if "failed" not in row:
+            cells = [f"{row['bytes'] / 1e6:.1f}", f"{row['mean']:.4f}", f"{row['worst']:.4f}", f"{row['kept']:.1%}"]
+        place = timed["names"].index(row["file"]) if row["file"] in timed["names"] else None
+        speeds = ["-" if place is None else f"{of[place][0]:.2f}" for of in timed["speeds"].values()]
+        lines.append([row["file"], *cells, *speeds])
+    head = ["file", "MB", "cosine, mean", "worst", "neighbours kept", *timed["speeds"]]
+    times = [f"{shape}: {of[0][3]:.3g} ms" for shape, of in timed["speeds"].items()]
+    return "\n\n".join([table(head, lines), f"float32 takes {', '.join(times)}." if times else "", NOTES.strip()])

@@ -1,0 +1,144 @@
+"""Many small tasks: recipes are chosen on one half of them, and shown on the other."""
+
+import itertools
+from math import log
+from typing import Any
+
+from torch import nn
+
+from app.lab.ratios import Ratio, ratio
+from app.lab.suite import CHOOSING, REPORTING, SUITE, Trial, error
+from benchmarks.contenders import CONTENDERS, Library, Trainee, nothing, trainee
+from benchmarks.markdown import details, table
+from benchmarks.task import GRANULARITIES, Effort
+
+Cell = tuple[float, str]
+Key = tuple[float, str, str]
+Errors = dict[Key, dict[str, list[float]] | str]  # of a recipe: task -> errors of its seeds, or why there are none
+FLOAT: Key = (32, "float32", "FP32")
+BITS = (4, 2)
+CELLS: tuple[Cell, ...] = tuple(itertools.product(BITS, GRANULARITIES))
+SEEDS = 2
+
+
+def _all_can_take(trial: Trial) -> bool:
+    """Has its network nothing but layers that every contender quantizes?"""
+    with_weights = (m for m in trial.model().modules() if next(m.parameters(recurse=False), None) is not None)
+    return all(isinstance(layer, nn.Linear | nn.Conv2d) for layer in with_weights)
+
+
+TASKS = tuple(name for name, trial in SUITE.items() if _all_can_take(trial))
+CHOSEN_ON, SHOWN = (tuple(name for name in half if name in TASKS) for half in (CHOOSING, REPORTING))
+
+TITLE = "Tasks on which nobody was tuned"
+READING = (
+    f"Error / float32's: the geometric mean over {', '.join(SHOWN)}, and 95% of its bootstrap over {SEEDS} seeds; "
+    "lower is better. Only weights are quantized; data, first weights, batches, optimizer and schedule are the task's "
+    f"(`app/lab/suite.py`). The recipe *for all rows* did best over all rows on {', '.join(CHOSEN_ON)}, which are not "
+    "shown; the *best of the row* was chosen on what is shown, which flatters those with many."
+)
+NOTES = (
+    "torchao leaves convolutions and layers of one input in float32. Networks with recurrent or attention layers are "
+    "left out: not everybody quantizes those."
+)
+
+
+def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
+    """One seed after another: a run that is interrupted has whole seeds."""
+    keys = [FLOAT] + [(*cell, recipe) for cell in CELLS for recipe in library.recipes(*cell)]
+    return [
+        {"task": task, "bits": bits, "granularity": granularity, "recipe": recipe, "seed": seed}
+        for seed in range(min(SEEDS, effort.seeds))
+        for bits, granularity, recipe in keys
+        for task in TASKS
+    ]
+
+
+def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, float]:
+    trial = SUITE[job["task"]].shortened(effort.steps)
+    model, data = trial.start(job["seed"])
+    if _key(job) == FLOAT:
+        trained = Trainee(model, trial.optimizer(model.parameters()), nothing)
+    else:
+        trained = trainee(library, model, data.x, *_key(job), trial.steps, trial.optimizer)
+    trial.fit(trained.model.train(), trained.optimizer, data, job["seed"], trained.after_step)
+    return {"error": error(trained.model, data)}
+
+
+def render(rows: dict[str, list[dict[str, Any]]]) -> str:
+    """One recipe for everything and the best of each row; then all recipes, task by task."""
+    errors = {name: _errors(found) for name, found in rows.items()}
+    lines = [
+        [f"{_weights(cell)}, {kind}", *(_said(found, recipe_of(found, cell)) for found in errors.values())]
+        for cell in CELLS
+        for kind, recipe_of in (("for all rows", _for_all_rows), ("best of the row", _best))
+    ]
+    every = [
+        [CONTENDERS[name].title, _weights(key[:2]), key[2], *(_of_task(found, key, task) for task in TASKS)]
+        for name, found in errors.items()
+        for key in found
+        if key != FLOAT
+    ]
+    return "\n\n".join(
+        [
+            table(["weights, recipe", *(CONTENDERS[name].title for name in rows)], lines),
+            NOTES,
+            details("Every recipe and task", table(["contender", "weights", "recipe", *TASKS], every)),
+        ]
+    )
+
+
+def _errors(rows: list[dict[str, Any]]) -> Errors:
+    found: Errors = {}
+    for row in rows:
+        if "failed" in row:
+            found[_key(row)] = row["failed"]
+        elif not isinstance(tasks := found.setdefault(_key(row), {}), str):
+            tasks.setdefault(row["task"], []).append(row["error"])
+    return found
+
+
+def _key(row: dict[str, Any]) -> Key:
+    return row["bits"], row["granularity"], row["recipe"]
+
+
+def _weights(cell: Cell) -> str:
+    return f"INT{cell[0]:g} {cell[1].replace('_', ' ')}"
+
+
+def _for_all_rows(errors: Errors, cell: Cell) -> Key | None:
+    """The recipe that did best on the tasks to choose on, over all rows that this contender has."""
+    cells = {key[:2] for key in errors if key != FLOAT}
+    sums = {}
+    for recipe in {key[2] for key in errors if key != FLOAT}:
+        ratios = [_ratio(errors, (*of, recipe), CHOSEN_ON) for of in cells]
+        if all(ratios):
+            sums[recipe] = sum(log(found.mean) for found in ratios if found)
+    best = min(sums, key=lambda recipe: sums[recipe], default=None)
+    return None if best is None or cell not in cells else (*cell, best)
+
+
+def _best(errors: Errors, cell: Cell) -> Key | None:
+    ratios = {key: _ratio(errors, key, SHOWN) for key in errors if key[:2] == cell}
+    return min((key for key in ratios if ratios[key]), key=lambda key: ratios[key] or (), default=None)
+
+
+def _ratio(errors: Errors, key: Key, tasks: tuple[str, ...]) -> Ratio | None:
+    """None where a run of these tasks failed, or is not there."""
+    found, fp32 = errors.get(key), errors.get(FLOAT)
+    if not isinstance(found, dict) or not isinstance(fp32, dict):
+        return None
+    whole = all(len(found.get(task, ())) == len(fp32.get(task, ())) > 0 for task in tasks)
+    return ratio({task: found[task] for task in tasks}, fp32) if whole else None
+
+
+def _said(errors: Errors, key: Key | None) -> str:
+    found = key and _ratio(errors, key, SHOWN)
+    return f"{found}<br>{key[2]}" if key and found else "-"
+
+
+def _of_task(errors: Errors, key: Key, task: str) -> str:
+    if isinstance(found := errors[key], str):
+        return found
+    of_task = _ratio(errors, key, (task,))
+    return f"{of_task.mean:.2f}" if of_task else "-"

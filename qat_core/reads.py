@@ -1,0 +1,108 @@
+"""Who computes with a weight in float while its layer has it on a grid? Looked for in a model's first call.
+
+A read of `layer.weight` is on the grid, and so is what the layer does. `parameters()`, `_parameters`, `state_dict()`
+and references that were kept give the weight as it is trained, whoever asks: an optimizer should get it, a product
+should not, since a converted model has other numbers there.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from qat_core.fake_quant import FakeQuantize
+from qat_core.layers import QuantLayer, quantized_layers
+from qat_core.processes import in_transform
+
+
+def watch_first_call(model: nn.Module) -> None:
+    """Have the first call of a prepared model warn of weights that are read in float."""
+    if not isinstance(model, QuantLayer):  # which nothing else is in
+        model.register_forward_pre_hook(_begin)
+        model.register_forward_hook(_end, always_call=True)
+
+
+class _Reads(TorchFunctionMode):
+    """Notes which weights meet other tensors outside of quantized layers, as they are or as matrices made of them.
+
+    What is computed of weights alone, as averages of them and penalties on them are, meets nothing.
+
+    Args:
+        model: that is called; hooks in its quantizers and layers say when they run.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        weights = [
+            ((name, part), weight)
+            for name, layer in quantized_layers(model)
+            for part, weight, quantizer in layer.quantized_weights()
+            if not quantizer.is_frozen
+        ]
+        self.kept = [weight for _, weight in weights]  # so that no other tensor gets the id of one
+        self.of = {id(weight): key for key, weight in weights}
+        self.found: dict[tuple[str, str], None] = {}
+        self.inside = 0
+        self.handles = [
+            handle
+            for module in model.modules()
+            if isinstance(module, QuantLayer | FakeQuantize)
+            for handle in (
+                module.register_forward_pre_hook(lambda *_: self.step(1)),
+                module.register_forward_hook(lambda *_: self.step(-1), always_call=True),
+            )
+        ]
+
+    def step(self, by: int) -> None:
+        self.inside += by
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Iterable[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        if not self.inside and isinstance(answer, Tensor):  # not a size, a device or a type
+            flat = [y for x in (*args, *(kwargs or {}).values()) for y in (x if isinstance(x, list | tuple) else [x])]
+            tensors = [x for x in flat if isinstance(x, Tensor)]
+            read = [self.of[id(x)] for x in tensors if id(x) in self.of]
+            if len(read) < len(tensors):
+                self.found |= dict.fromkeys(read)
+            elif read and answer.dim() > 1:
+                self.kept.append(answer)
+                self.of[id(answer)] = read[0]
+        return answer
+
+
+def _begin(module: nn.Module, arguments: Any) -> None:
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if tracing or torch.compiler.is_compiling() or in_transform():
+        return
+    _forget(module._forward_pre_hooks, _begin)
+    reads = _Reads(module)
+    module.__dict__["_reads"] = reads
+    reads.__enter__()  # type: ignore[no-untyped-call]
+
+
+def _end(module: nn.Module, arguments: Any, answer: Any) -> None:
+    if torch.compiler.is_compiling():
+        return
+    reads: _Reads | None = module.__dict__.pop("_reads", None)
+    if reads is None:
+        return
+    reads.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+    for handle in reads.handles:
+        handle.remove()
+    _forget(module._forward_hooks, _end)
+    for name, part in reads.found:
+        warnings.warn(
+            f"the {part} of layer {name!r} is read in float by something else than its layer, which has it on a grid; "
+            f"read it as an attribute, layer.{part}, or leave it in float: overrides={{{name!r}: None}}",
+            stacklevel=2,
+        )
+
+
+def _forget(hooks: dict[int, Callable[..., Any]], own: Callable[..., Any]) -> None:
+    for key in [key for key, hook in hooks.items() if hook is own]:
+        del hooks[key]
