@@ -43,6 +43,7 @@ bench: $(VENV)/dev.stamp
 
 zoo: .venv-zoo/zoo.stamp
 	.venv-zoo/bin/python -m benchmarks.zoo $(ARGS)
+	HF_HUB_OFFLINE=1 .venv-zoo/bin/python -m benchmarks.zoo.loops
 
 clean:
 	rm -rf $(VENV) .venv-peers .venv-matrix .venv-zoo .runtimes
@@ -79,3 +80,4 @@ picture: $(VENV)/app.stamp
 pretrained: $(VENV)/app.stamp
 	$(BIN)/python -m app.lab.pretrained app/static/data/pretrained.json
 	$(BIN)/python -m app.lab.recorded app/static/data/recorded.json
+	$(BIN)/python -m app.lab.rates app/static/data/rates.json

@@ -34,6 +34,7 @@ class Effort:
         exports: further ones that are timed in each.
         rounds: how often each file is timed for the latency table.
         files: of the table of runtimes.
+        sizes: millions of parameters of the models whose export is watched.
     """
 
     steps: int = 2000
@@ -44,10 +45,11 @@ class Effort:
     starts: int = 5
     exports: int = 5
     rounds: int = 61
+    sizes: tuple[int, ...] = (10, 100)
     files: int = 76
 
 
-QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500, starts=1, exports=1, rounds=5, files=6)
+QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500, starts=1, exports=1, rounds=5, files=6, sizes=(1,))
 
 
 def adam(parameters: ParamsT) -> Optimizer:

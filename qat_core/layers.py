@@ -127,8 +127,9 @@ class QuantLayer(nn.Module):
         """Put weights and bias on their grids for good, and keep the scales as constants.
 
         Args:
-            replaced: weight -> what it has become, so that tied layers stay tied. Weights become parameters of their
-                own: what somebody else holds and reads in float stays as it was.
+            replaced: weight -> what it has become, so that tied layers stay tied, if their scales are the same: of
+                layers that were tied after `prepare` each has its own. Weights become parameters of their own: what
+                somebody else holds and reads in float stays as it was.
         """
         at_least = None
         make_permanent(self)
@@ -139,9 +140,9 @@ class QuantLayer(nn.Module):
                 at_least = smallest_scale(self.bias, input_scale)
         for name, weight, quantizer in self.quantized_weights():
             quantizer.freeze(weight, at_least)
-            if weight not in replaced:
-                replaced[weight] = nn.Parameter(quantizer(weight))
-            setattr(self, name, replaced[weight])
+            on_grid = nn.Parameter(quantizer(weight))
+            first = replaced.setdefault(weight, on_grid)
+            setattr(self, name, first if torch.equal(first, on_grid) else on_grid)
         if at_least is not None and self.bias is not None:
             weight_scale, _ = self.weight_quantizer.source.qparams(weight)
             name = next(name for name, parameter in self._parameters.items() if parameter is self.bias)

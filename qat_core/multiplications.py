@@ -13,8 +13,13 @@ from qat_core.batches import call, in_evaluation
 from qat_core.layers import is_conv1d
 
 
-def multiplications(model: nn.Module, batch: Any) -> tuple[Counter[str], int]:
-    """Those with weights, by the name of the layer, and all of matrix products, convolutions and attention together."""
+def multiplications(model: nn.Module, batch: Any) -> tuple[Counter[str], Counter[str], int]:
+    """How many, by where they are and in all.
+
+    Returns:
+        Layer -> those with its weights; module -> those that its own forward makes without a layer's weights, as scores
+        and values of attention; all matrix products, convolutions and attention together.
+    """
     layers, recurrent = Counter[str](), 0
 
     def count(name: str, module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], answer: Any) -> None:
@@ -45,4 +50,30 @@ def multiplications(model: nn.Module, batch: Any) -> tuple[Counter[str], int]:
     finally:
         for handle in handles:
             handle.remove()
-    return layers, counter.get_total_flops() // 2 + recurrent
+    products = _products(model, {name: sum(of.values()) // 2 for name, of in counter.get_flop_counts().items()}, layers)
+    return layers, products, counter.get_total_flops() // 2 + recurrent
+
+
+def _products(model: nn.Module, found: dict[str, int], layers: Counter[str]) -> Counter[str]:
+    """What is left of each module's own once the modules inside it and the layers are taken away.
+
+    Args:
+        found: module, as the counter calls it by the class of the model, -> all in its call.
+        layers: as counted; a layer that is not called, but read, belongs to the module around it.
+    """
+    root = type(model).__name__
+    called = {name.removeprefix(root).lstrip("."): count for name, count in found.items() if name.startswith(root)}
+    left = Counter(called)
+
+    def take(name: str, count: int) -> None:
+        while name and name not in called:
+            name = name.rpartition(".")[0]
+        left[name] -= count
+
+    for name, count in called.items():
+        if name:
+            take(name.rpartition(".")[0], count)
+    for name, count in layers.items():
+        if not isinstance(model.get_submodule(name), nn.RNNBase):  # which the counter does not know
+            take(name, count)
+    return +left

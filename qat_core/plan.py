@@ -68,8 +68,8 @@ def plan(model: nn.Module, config: QATConfig | None = None, batch: Any = None) -
             raise ValueError(f"override {pattern!r} matches no layer; expected a glob over {', '.join(asked)}")
     if batch is None:
         return Plan(tuple(layers))
-    counted, total = multiplications(model, batch)
-    return Plan(tuple(replace(layer, multiplications=counted[layer.name]) for layer in layers), total)
+    counted, products, total = multiplications(model, batch)
+    return Plan(tuple(replace(layer, multiplications=counted[layer.name]) for layer in layers), total, products)
 
 
 def config_for(name: str, kinds: Collection[str], config: QATConfig) -> tuple[QATConfig | None, str]:

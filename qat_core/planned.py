@@ -1,6 +1,7 @@
 """What a plan says of each layer, and the table that it is printed as."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from qat_core.spec import QATConfig, QuantSpec
 
@@ -43,10 +44,13 @@ class Plan:
         layers: them.
         multiplications: of matrix products, convolutions and attention for the batch that `plan` was given, those
             without weights included, or None.
+        products: module -> those that its own forward makes without a layer's weights, which stay in float: scores and
+            values of attention, and whatever else it multiplies.
     """
 
     layers: tuple[PlannedLayer, ...]
     multiplications: int | None = None
+    products: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def quantized(self) -> tuple[PlannedLayer, ...]:
@@ -74,10 +78,9 @@ class Plan:
     def __str__(self) -> str:
         header = ("layer", "kind", "shape", "bits", "granularity", "bytes", "after")
         rows = [header, *map(self._cells, self.layers)]
-        if self.multiplications:
-            rest = 1 - sum(layer.multiplications or 0 for layer in self.layers) / self.multiplications
-            if rest > 0:
-                rows.append(("(no weights)", "", "", "float", f"{rest:.1%} of the multiplications", "", ""))
+        for name, count in self.products.items():
+            share = f"{count / (self.multiplications or count):.1%} of the multiplications"
+            rows.append(("(no weights)", "", "", "float", f"in {name or 'the model'}: {share}", "", ""))
         rows.append(("total", "", "", "", "", f"{self.bytes_before:,}", f"{self.bytes_after:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -1,6 +1,7 @@
 """From a model to its quantized twin and on to what is exported: prepare, calibrate, convert."""
 
 import copy
+import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -114,12 +115,24 @@ def copied(model: nn.Module, otherwise: str = "", shared: Mapping[Tensor, Tensor
         ValueError: it cannot be copied; the message names what stands in the way and says what to do `otherwise`.
     """
     try:
+        _check_forwards(model)
         new = {id(x): x.detach().clone() for module in model.modules() for x in _results(vars(module), set())}
         return copy.deepcopy(model, new | {id(old): own for old, own in (shared or {}).items()})
     except Exception as error:
         culprit = next(filter(None, map(_uncopyable, *zip(*model.named_modules(), strict=True))), "")
         expected = "a model that can" + (f", or {otherwise}" if otherwise else "")
         raise ValueError(f"{type(model).__name__} cannot be copied: {culprit}{error}; expected {expected}") from error
+
+
+def _check_forwards(model: nn.Module) -> None:
+    """A function in place of a forward goes on to call the module that it holds, in copies as well."""
+    modules = set(model.modules())
+    for name, module in model.named_modules():
+        forward = vars(module).get("forward")
+        if isinstance(forward, FunctionType):
+            held = (inspect.unwrap(forward), *(cell.cell_contents for cell in forward.__closure__ or ()))
+            if any(getattr(function, "__self__", None) in modules for function in held):
+                raise ValueError(f"the forward of {name or 'model'!r} is a function that holds the module itself")
 
 
 def _results(value: Any, seen: set[int]) -> Iterator[Tensor]:

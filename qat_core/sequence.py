@@ -87,17 +87,26 @@ class QuantMultiheadAttention(QuantLayer, nn.MultiheadAttention):
     def _mask(self, q: Tensor, k: Tensor, key_padding_mask: Tensor | None, attn_mask: Tensor | None) -> Tensor | None:
         """What is added to the scores: -inf where a mask says True, a float mask as it is."""
         masks = []
+        n, heads, length, sources = *q.shape[:3], k.shape[2]
         if attn_mask is not None:
-            if attn_mask.dim() == 3:  # (N * heads, L, S)
-                attn_mask = attn_mask.reshape(q.shape[0], self.num_heads, *attn_mask.shape[1:])
-            masks.append(attn_mask)
+            each = (n * heads,) if attn_mask.dim() == 3 else ()
+            _expect("attn_mask", attn_mask, (*each, length, sources))
+            masks.append(attn_mask.reshape(n, heads, length, sources) if each else attn_mask)
         if key_padding_mask is not None:
-            masks.append(key_padding_mask.reshape(q.shape[0], 1, 1, k.shape[2]))
+            if key_padding_mask.dim() == 1:  # of one sequence
+                key_padding_mask = key_padding_mask.unsqueeze(0)
+            _expect("key_padding_mask", key_padding_mask, (n, sources))
+            masks.append(key_padding_mask[:, None, None])
         added = [
             torch.zeros_like(mask, dtype=q.dtype).masked_fill(mask, -math.inf) if mask.dtype == torch.bool else mask
             for mask in masks
         ]
         return sum(added[1:], added[0]) if added else None
+
+
+def _expect(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(mask.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(mask.shape)}; expected {shape}")
 
 
 class _QuantRecurrent(QuantLayer, nn.RNNBase):  # type: ignore[misc]

@@ -1,7 +1,8 @@
-"""`python -m app.lab.rates FILE`: what the rate at which a scale learns does to the error, for the chapter on the STE.
+"""`python -m app.lab.rates FILE`: what the rate at which a scale learns is good for, for the chapter on the STE.
 
-Only tasks that are there to choose recipes on are trained, those with Adam: there the rate of a scale is its learning
-rate beside that of the weights, and an optimizer with two groups of parameters has it.
+Scales begin where they should, or a few octaves beside it. Only tasks that are there to choose recipes on are trained,
+those with Adam: there the rate of a scale is its learning rate beside that of the weights, and an optimizer with two
+groups of parameters has it.
 """
 
 import json
@@ -15,43 +16,49 @@ from app.lab.pretrained import write
 from app.lab.ratios import Ratio, ratio
 from app.lab.suite import SUITE, Trial, error
 from app.lab.threads import fix_threads
+from app.lab.weights import multiply_scales
 from qat_core import QATConfig, QuantSpec, prepare
 from qat_core.lsq import RATE
 
-TASKS = ("waves", "staircase", "friedman", "breast cancer")
+TASKS = ("staircase", "friedman", "breast cancer")
 SEEDS = 2
-RATES = (0.25, 0.5, 1, 2, 4, 8, 16)
-BITS = (4, 2)
+BITS = 4
+RATES = (0.5, RATE, 8.0)
+STARTS = (-4, -3, -2, -1, 0, 1, 2, 3)  # octaves from where scales begin by themselves
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train with every rate; the file appears when it is whole."""
+    """Train with every rate from every start; the file appears when it is whole."""
     return write("rates", lambda _: to_json(), argv)
 
 
-def to_json(tasks: Sequence[str] = TASKS, seeds: int = SEEDS, rates: Sequence[float] = RATES) -> str:
-    """Error / float32's for each width and rate: the geometric mean over tasks, and 95% of its bootstrap."""
+def to_json(tasks: Sequence[str] = TASKS, seeds: int = SEEDS, starts: Sequence[float] = STARTS) -> str:
+    """Error / float32's for each rate and start: the geometric mean over tasks, and 95% of its bootstrap."""
     fix_threads()
-    fp32 = _errors(tasks, seeds, bits=None)
-    found = {bits: [ratio(_errors(tasks, seeds, bits, rate), fp32) for rate in rates] for bits in BITS}
+    fp32 = {task: [_error(SUITE[task], seed) for seed in range(seeds)] for task in tasks}
+    found = [[ratio(_errors(tasks, seeds, rate, start), fp32) for start in starts] for rate in RATES]
     kept = {
         "tasks": list(tasks),
         "seeds": seeds,
-        "rates": list(rates),
+        "bits": BITS,
+        "starts": list(starts),
+        "rates": list(RATES),
         "chosen": RATE,
-        "errors": {bits: [_digits(of_rate) for of_rate in of_rates] for bits, of_rates in found.items()},
+        "errors": [[_digits(of_start) for of_start in of_rate] for of_rate in found],
     }
     return json.dumps(kept, separators=(",", ":")) + "\n"
 
 
-def _errors(tasks: Iterable[str], seeds: int, bits: float | None, rate: float = RATE) -> dict[str, list[float]]:
-    return {task: [_error(SUITE[task], seed, bits, rate) for seed in range(seeds)] for task in tasks}
+def _errors(tasks: Iterable[str], seeds: int, rate: float, start: float) -> dict[str, list[float]]:
+    return {task: [_error(SUITE[task], seed, rate, start) for seed in range(seeds)] for task in tasks}
 
 
-def _error(trial: Trial, seed: int, bits: float | None, rate: float) -> float:
+def _error(trial: Trial, seed: int, rate: float = RATE, start: float | None = None) -> float:
+    """Of QAT, or of float32 where there is no scale to start with."""
     model, data = trial.start(seed)
-    if bits is not None:
-        model = prepare(model, QATConfig(QuantSpec(bits, scale="learned")))
+    if start is not None:
+        model = prepare(model, QATConfig(QuantSpec(BITS, scale="learned")))
+        multiply_scales(model, 2.0**start)
     trial.fit(model.train(), with_rate(trial, model, rate), data, seed)
     return error(model, data)
 

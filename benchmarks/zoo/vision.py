@@ -32,6 +32,17 @@ DETR = {
     "encoder_ffn_dim": 64,
     "decoder_ffn_dim": 64,
 }
+DPT = {
+    **VIT,
+    "num_hidden_layers": 4,
+    "backbone_out_indices": [0, 1, 2, 3],
+    "neck_hidden_sizes": [8, 8, 16, 16],
+    "fusion_hidden_size": 16,
+    "reassemble_factors": [4, 2, 1, 0.5],
+}
+GLPN = {"hidden_sizes": [8, 16, 16, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 2, 2]} | {
+    "decoder_hidden_size": 16
+}
 TEXT = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -180,6 +191,11 @@ ZOO = {
             for kind, settings in ANY_SIZE.items()
         },
         "DetrForObjectDetection": Architecture(lambda: detr("DetrForObjectDetection"), pixels, (2, 64), (3, 96)),
+        "DPTForDepthEstimation": Architecture(lambda: made("DPTForDepthEstimation", **DPT), pixels, (2, 32), (3, 32)),
+        "GLPNForDepthEstimation": Architecture(
+            lambda: made("GLPNForDepthEstimation", **GLPN), pixels, (2, 64), (3, 96)
+        ),
+        "ViltModel": Architecture(lambda: made("ViltModel", **VIT, vocab_size=90), image_and_text, (2, 7), (3, 11)),
         "CLIPModel": Architecture(
             lambda: made("CLIPModel", text_config=TEXT, vision_config=VIT, projection_dim=16), clip
         ),

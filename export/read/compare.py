@@ -186,7 +186,8 @@ class ParityReport:
         if self.outcome == "exact":
             return f"exact: {worst.outputs} outputs are equal bit for bit at every level"
         if self.outcome == "broken":
-            return f"broken: {worst.beyond_tolerance} of {worst.outputs} outputs differ at level {worst.level}"
+            numbers = "" if np.isfinite(worst.max_abs_diff) else ", some of them NaN or infinite"
+            return f"broken: {worst.beyond_tolerance} of {worst.outputs} outputs differ at level {worst.level}{numbers}"
         if worst.beyond_tolerance:
             return (
                 f"equal up to rounding ties: {worst.beyond_tolerance} of {worst.outputs} outputs differ, in "

@@ -25,6 +25,7 @@ from export.read.runtime import Setup, run, session
 from export.read.speed import ALIKE, Speed
 
 ROUNDS, BLOCK_SECONDS, MOST_SECONDS = 9, 0.002, 1.0
+LARGE = 2**23  # bytes of a file
 MANY_ROUNDS = 31  # where something hangs on it
 PROFILED_CALLS = 5
 UNPACKS = "their weights become floats anew in every call"
@@ -37,7 +38,7 @@ Arrays = Sequence[NDArray[np.generic]]
 def speed_of(
     file: Source | onnx.ModelProto, graph: Graph, inputs: Arrays, setup: Setup | None = None, rounds: int = ROUNDS
 ) -> Speed:
-    """Time a file beside its float32 twin, in turn.
+    """Time a file beside its float32 twin, in turn, or one after the other where both together take much memory.
 
     Args:
         file: what a session loads.
@@ -52,9 +53,12 @@ def speed_of(
     """
     setup, twin = setup or Setup(), as_float(graph)
     in_float = Setup(setup.providers, setup.threads, FOLD_WEIGHTS)
-    sessions = session(twin, setup=in_float), session(file, setup=setup)
-    until = time.perf_counter() + MOST_SECONDS
-    seconds = rounds_of([partial(run, s, inputs) for s in sessions], rounds, BLOCK_SECONDS, until)
+    networks: list[tuple[Source | onnx.ModelProto, Setup]] = [(twin, in_float), (file, setup)]
+    seconds: list[list[float]] = []
+    for part in [[network] for network in networks] if twin.ByteSize() > LARGE else [networks]:
+        calls = [partial(run, session(model, setup=its), inputs) for model, its in part]
+        seconds += rounds_of(calls, rounds, BLOCK_SECONDS, time.perf_counter() + MOST_SECONDS)
+        del calls  # and the sessions with them
     fp32, own = (1e3 * min(found) for found in seconds)  # whatever else the machine does only adds
     times = fp32 / own
     if times * ALIKE > 1:

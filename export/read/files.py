@@ -72,8 +72,8 @@ def contents(source: Source) -> bytes:
         return data
     try:
         return Path(source).read_bytes()
-    except OSError as error:
-        raise FileError(f"cannot read {os.fspath(source)}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot read {os.fspath(source)}: {_reason(error)}") from error
 
 
 @contextmanager
@@ -91,14 +91,14 @@ def writing(target: Target) -> Iterator[Path]:
             yield place
         return
     path = Path(target)
-    if path.is_dir():
-        raise FileError(f"cannot write {path}: it is a folder")
-    if path.exists() and not path.is_file():  # renaming a file to it would take a device or a pipe away
-        raise FileError(f"cannot write {path}: it is no file")
     try:
+        if path.is_dir():
+            raise OSError("it is a folder")
+        if path.exists() and not path.is_file():  # renaming a file to it would take a device or a pipe away
+            raise OSError("it is no file")
         folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a path may hold what no file system has
+        raise FileError(f"cannot write {path}: {_reason(error)}") from error
     with folder:
         place = Path(folder.name, path.name)
         try:
@@ -106,14 +106,14 @@ def writing(target: Target) -> Iterator[Path]:
             for file in sorted(Path(folder.name).iterdir(), reverse=True):  # the data before the model that names it
                 os.replace(file, path.parent / file.name)
         except OSError as error:
-            raise FileError(f"cannot write {path}: {error.strerror or error}") from error
+            raise FileError(f"cannot write {path}: {_reason(error)}") from error
 
 
 @contextmanager
 def _writing_to(file: BinaryIO) -> Iterator[Path]:
     try:
         file.write(b"")
-    except (AttributeError, TypeError, OSError) as error:
+    except (AttributeError, TypeError, ValueError, OSError) as error:
         kind = type(file).__name__
         raise FileError(f"cannot write to a {kind}: {error}; expected a path or a file opened with 'wb'") from error
     with tempfile.TemporaryDirectory() as folder:
@@ -160,6 +160,10 @@ def file_bytes(source: Source) -> int:
     path = Path(source)
     data = path.with_name(f"{path.name}.data")
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def first_line(error: Exception) -> str:

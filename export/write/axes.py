@@ -1,61 +1,30 @@
 """Which axes of the inputs vary: tried on the model, and then asked of torch.export.
 
-An axis may vary where the model can be called with half as much more along it, alone or together with others of its
-size. torch.export is given those and answers with a symbol for each: the same symbol where sizes have to be equal, a
-number where the model takes no other. Two things it cannot know. A size of 1 it takes for a constant, so the example is
-first enlarged where its batch is 1. And where a size is pinned by an equation that it does not solve, such as that of a
-Flatten before a Linear, it lets the axis vary: so model and graph are called with other sizes once more, and an axis
-for which there are none stays as it is.
+torch.export is given the axes along which the model takes other sizes, and answers with a symbol for each: the same
+symbol where sizes have to be equal, a number where the model takes no other. Two things it cannot know. A size of 1 it
+takes for a constant, so the example is first enlarged where its batch is 1. And where a size is pinned by an equation
+that it does not solve, such as that of a Flatten before a Linear, it lets the axis vary: so model and graph are called
+with other sizes once more, and an axis for which there are none stays as it is.
 """
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
 import torch
 from sympy import Integer, Symbol, solve, sympify
-from torch import Tensor, nn
+from torch import Tensor
 
 from export.write.call import Call, paired
+from export.write.sizes import MOST_ATTEMPTS, Group, Works, larger, other_numbers, resized, told_apart
 
 Declared = tuple[dict[int, Any] | None, ...]  # for each tensor: axis -> Dim
 Symbols = tuple[dict[int, str], ...]  # for each tensor: axis -> symbol or sum of symbols, of those that vary
 
-MOST_ATTEMPTS = 64
 TORCHS_SYMBOL = r"\bs\d+\b"
-
-
-def may_vary(tensors: Sequence[Tensor], works: Callable[[Sequence[Tensor]], bool]) -> Declared:
-    """The axes along which the model takes another size, alone or together with axes of other tensors.
-
-    Args:
-        tensors: the example; those of one shape are changed together.
-        works: does the model take these?
-    """
-    shapes = dict.fromkeys(x.shape for x in tensors)
-    found: dict[tuple[torch.Size, int], Any] = {}
-    for shape, axis in [(s, a) for s in shapes for a, n in enumerate(s) if n > 1]:
-        equal = {other: [a for a, n in enumerate(other) if n == shape[axis]] for other in shapes if other != shape}
-        choices = itertools.product(*([[], *([a] for a in axes), axes] for axes in equal.values()))
-        groups = ({shape: [axis], **dict(zip(equal, choice, strict=True))} for choice in choices)
-        for group in itertools.islice(groups, MOST_ATTEMPTS):
-            if (shape, axis) not in found and any(works(_with(tensors, group, n)) for n in other_numbers(shape[axis])):
-                found |= {(s, a): torch.export.Dim.AUTO for s, axes in group.items() for a in axes}
-    return tuple({a: found[x.shape, a] for a in range(x.dim()) if (x.shape, a) in found} for x in tensors)
-
-
-def _with(tensors: Sequence[Tensor], axes: Mapping[torch.Size, Sequence[int]], size: int) -> tuple[Tensor, ...]:
-    return tuple(resized(x, dict.fromkeys(axes[x.shape], size)) for x in tensors)
-
-
-def other_numbers(size: int) -> list[int]:
-    """Sizes to try in place of one: far enough that what a pooling drops at an edge does not hide that none fits.
-
-    Never 1, which goes with everything.
-    """
-    return [size + max(size // 2, 1), 2 * size, *([size // 2] if size > 3 else [])]
 
 
 def declared(call: Call, dynamic_shapes: Any) -> Declared:
@@ -78,7 +47,7 @@ def declared(call: Call, dynamic_shapes: Any) -> Declared:
         dynamic_shapes = dict(zip(arguments, dynamic_shapes, strict=False))
     if not isinstance(dynamic_shapes, Mapping):
         raise ValueError(f"dynamic_shapes={dynamic_shapes!r}; expected a mapping of arguments, or a tuple")
-    unknown = [name for name in dynamic_shapes if name not in arguments]
+    unknown = [name for name, said in dynamic_shapes.items() if said is not None and name not in arguments]
     if unknown:
         raise ValueError(f"dynamic_shapes names {unknown[0]!r}; expected some of {', '.join(arguments)}")
     said: list[dict[int, Any] | None] = []
@@ -100,36 +69,6 @@ def _axes(name: str, tensor: Tensor, shape: Any) -> dict[int, Any] | None:
     if beyond:
         raise ValueError(f"dynamic_shapes has axis {beyond[0]!r} for {name!r}, which has {tensor.dim()} axes")
     return {axis % tensor.dim(): dim for axis, dim in shape.items() if dim is not None}
-
-
-def enlarged(tensors: Sequence[Tensor], works: Callable[[Sequence[Tensor]], bool]) -> tuple[Tensor, ...]:
-    """The same example with a batch of two where it was one, so that torch.export does not take it for a constant.
-
-    Args:
-        tensors: the example.
-        works: does the model take these?
-
-    Returns:
-        The first of these that the model takes: every first axis of size 1 is doubled; of each tensor one axis of size
-        1, in any combination; the example as it is.
-    """
-    singles = [[axis for axis, size in enumerate(x.shape) if size == 1] for x in tensors]
-    if not tensors or 0 not in singles[0]:
-        return tuple(tensors)
-    together = tuple(axes[0] if axes[:1] == [0] else None for axes in singles)
-    others = itertools.product([0], *([*axes, None] for axes in singles[1:]))
-    for choice in itertools.islice(itertools.chain([together], others), MOST_ATTEMPTS):
-        larger = tuple(x if axis is None else resized(x, {axis: 2}) for x, axis in zip(tensors, choice, strict=True))
-        if works(larger):
-            return larger
-    return tuple(tensors)
-
-
-def resized(x: Tensor, sizes: Mapping[int, int]) -> Tensor:
-    """The same numbers over and over, or fewer of them, along the axes given: tokens stay tokens, and masks masks."""
-    for axis, size in sizes.items():
-        x = x.index_select(axis, torch.arange(size) % x.shape[axis])
-    return x
 
 
 def with_sizes(tensors: Sequence[Tensor], symbols: Symbols, sizes: Mapping[str, int]) -> tuple[Tensor, ...]:
@@ -159,16 +98,26 @@ def sizes_of(tensors: Sequence[Tensor], symbols: Symbols) -> dict[str, int]:
 
 
 def other_sizes(
-    tensors: Sequence[Tensor], symbols: Symbols, works: Callable[[Sequence[Tensor]], bool]
+    tensors: Sequence[Tensor], symbols: Symbols, works: Works, groups: Sequence[Group] = ()
 ) -> list[dict[str, int]]:
     """Sizes, other than the example's, that the model takes: of all symbols at once, or else one by one.
 
     A symbol that is in none of them does not vary, whatever torch.export says.
+
+    Args:
+        tensors: the example.
+        symbols: of its axes.
+        works: does the model take these?
+        groups: axes that vary together, as far as that is known.
     """
     sizes = sizes_of(tensors, symbols)
-    together = {symbol: other_numbers(size)[0] for symbol, size in sizes.items()}
-    if not sizes or works(with_sizes(tensors, symbols, together)):
-        return [together] if sizes else []
+    if not sizes:
+        return []
+    grown = sizes_of(larger(tensors, groups), symbols)
+    for together in (grown, {symbol: other_numbers(size)[0] for symbol, size in sizes.items()}):
+        changed = {symbol: size for symbol, size in together.items() if size != sizes[symbol]}
+        if changed.keys() == sizes.keys() and works(with_sizes(tensors, symbols, changed)):
+            return [changed]
     alone: list[dict[str, int]] = []
     for symbol, size in sizes.items():
         attempts: Iterator[dict[str, int]] = ({symbol: other} for other in other_numbers(size))
@@ -179,29 +128,67 @@ def other_sizes(
 
 def settle(
     tensors: Sequence[Tensor],
-    shapes: Declared,
-    works: Callable[[Sequence[Tensor]], bool],
-    graph_of: Callable[[Declared], onnx.ModelProto],
+    groups: Sequence[Group],
+    works: Works,
+    graph_of: Callable[[Sequence[Tensor], Declared], onnx.ModelProto],
     problem: Callable[[onnx.ModelProto, Sequence[Tensor]], str],
 ) -> tuple[onnx.ModelProto, str]:
     """The graph whose axes vary where the model's do, and why it does not take a size that the model takes.
 
-    Where torch cannot trace the model with all of them, the first axes alone may vary.
+    Where sizes of the example are equal, torch may take one axis for another; then it is given an example in which they
+    are not, and what it makes of that is taken where fewer axes are confused.
 
     Args:
         tensors: the example.
-        shapes: what may vary.
+        groups: axes that the model lets vary, those together that vary together.
         works: does the model take these?
-        graph_of: traces the model.
+        graph_of: traces the model with these, and these axes.
         problem: why a graph does not answer these as the model does; empty where it does.
 
     Raises:
         ValueError: torch cannot trace the model.
     """
+    shapes = tuple(
+        {a: torch.export.Dim.AUTO for j, a in sorted(sum(groups, ())) if j == i} for i in range(len(tensors))
+    )
+    proto, why = settle_declared(tensors, shapes, works, graph_of, problem, groups)
+    if doubts := _confused(symbols_of(proto), groups):
+        apart = told_apart(tensors, groups, works)
+        if [x.shape for x in apart] != [x.shape for x in tensors]:
+            try:
+                other = settle_declared(apart, shapes, works, graph_of, problem, groups)
+            except ValueError:
+                return proto, why
+            return other if _confused(symbols_of(other[0]), groups) < doubts else (proto, why)
+    return proto, why
+
+
+def _confused(symbols: Symbols, groups: Sequence[Group]) -> int:
+    """How many axes do not vary in the graph, or with those of another group?"""
+    shared = Counter(itertools.chain.from_iterable(groups))  # axes that are sums
+    found = [
+        {name for i, a in group if shared[i, a] == 1 for name in _symbols_in(symbols[i].get(a, ""))} for group in groups
+    ]
+    fixed = sum(a not in symbols[i] for group in groups for i, a in group)
+    return fixed + sum(bool(one & other) for one, other in itertools.combinations(found, 2))
+
+
+def settle_declared(
+    tensors: Sequence[Tensor],
+    shapes: Declared,
+    works: Works,
+    graph_of: Callable[[Sequence[Tensor], Declared], onnx.ModelProto],
+    problem: Callable[[onnx.ModelProto, Sequence[Tensor]], str],
+    groups: Sequence[Group] = (),
+) -> tuple[onnx.ModelProto, str]:
+    """The graph with these axes, but for those for which model and graph take no other size, and why not.
+
+    Where torch cannot trace the model with all of them, the first axes alone may vary.
+    """
     problems = [""]
     while True:
         try:
-            proto = graph_of(shapes)
+            proto = graph_of(tensors, shapes)
         except ValueError:
             fewer = tuple(dims and {axis: dim for axis, dim in dims.items() if axis == 0} for dims in shapes)
             if fewer == shapes:
@@ -219,7 +206,7 @@ def settle(
                 problems.append(found)
             return {name for name in sizes if held_by({name: sizes[name]})} if len(sizes) > 1 else set()
 
-        held = {name for sizes in other_sizes(tensors, symbols, works) for name in held_by(sizes)}
+        held = {name for sizes in other_sizes(tensors, symbols, works, groups) for name in held_by(sizes)}
         fixed = sizes_of(tensors, symbols).keys() - held
         if not fixed:
             _tie(proto, tensors, symbols, held_by)
@@ -269,7 +256,8 @@ def name_symbols(proto: onnx.ModelProto) -> None:
         for axis, said in axes.items():
             if re.fullmatch(TORCHS_SYMBOL, said):
                 new = "batch" if axis == 0 and "batch" not in names.values() else f"{x.name}_{axis}"
-                names.setdefault(said, new)
+                new = re.sub(r"^(?=\d)|[^A-Za-z0-9_]", "_", new)
+                names.setdefault(said, new + "_" * (new in names.values()))
     _rename_symbols(proto, TORCHS_SYMBOL, names)
 
 
@@ -282,17 +270,3 @@ def _rename_symbols(proto: onnx.ModelProto, pattern: str, names: Mapping[str, st
 
 def _symbols_in(said: str) -> set[str]:
     return set(re.findall(r"[A-Za-z_]\w*", said))
-
-
-def takes(model: nn.Module) -> Callable[[Sequence[Tensor]], bool]:
-    """Does a model take these tensors?"""
-
-    @torch.no_grad()
-    def works(tensors: Sequence[Tensor]) -> bool:
-        try:
-            model(*(x.clone() for x in tensors))
-        except Exception:  # whatever a stranger's forward raises, it does not take them
-            return False
-        return True
-
-    return works

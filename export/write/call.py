@@ -7,17 +7,21 @@ get the like back. A graph takes tensors and answers tensors. Everything in betw
 import copy
 import dataclasses
 import inspect
+import itertools
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from qat_core.batches import arguments
 
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
 Visit = Callable[[Path, Tensor], Any]
+FLOATS = {torch.float16, torch.float32, torch.float64}
+KINDS = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +49,10 @@ class Call:
             example_inputs: a tensor, a tuple of arguments, a mapping of keyword arguments, or a tuple that ends in one.
 
         Raises:
-            ValueError: there is no tensor among them, or the model's forward does not take them.
+            ValueError: it is no model, there is no tensor among them, or its forward does not take them.
         """
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
         args, kwargs = arguments(example_inputs)
         try:
             bound = inspect.signature(model.forward).bind(*args, **kwargs)
@@ -60,9 +66,12 @@ class Call:
         if not tensors:
             found = ", ".join(type(x).__name__ for x in (*args, *kwargs.values())) or "nothing"
             raise ValueError(f"the inputs are {found}; expected a tensor, or arguments of forward with one among them")
-        return cls(
-            (bound.args, bound.kwargs), named, tuple(_names(paths, "input")), tuple(t.detach().cpu() for t in tensors)
-        )
+        names = _names(paths, "input")
+        return cls((bound.args, bound.kwargs), named, tuple(names), tuple(t.detach().cpu() for t in tensors))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Call":
+        """Copies of a model share it: nothing in it changes."""
+        return self
 
     def filled(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same arguments with other tensors, in the order of `names`."""
@@ -74,7 +83,7 @@ class Call:
 class FlatForward:
     """The forward of a model while it is exported: from a row of tensors to a tuple of tensors.
 
-    It stands in the model's `forward`, where hooks, copies and torch.export meet it; its signature has the names
+    It stands in the model's `forward`, where hooks, copies and torch.export meet it; its signature has a name for each
     of the inputs, which torch.export asks for.
 
     Attributes:
@@ -87,7 +96,8 @@ class FlatForward:
         self.model, self.call, self.own = model, call, vars(model).get("forward")
         self.__code__ = getattr(model.forward, "__code__", type(self).__call__.__code__)  # torch tells where it is
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        self.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in call.names])
+        parameters = [inspect.Parameter(f"input_{index}", kind) for index in range(len(call.names))]
+        self.__signature__ = inspect.Signature(parameters)
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         named = self._named(*tensors)
@@ -127,9 +137,23 @@ def answers(answer: Any, model: str) -> dict[str, Tensor]:
     if others or not tensors:
         raise ValueError(f"{model} answers {', '.join(others) or 'no tensor'}; expected tensors")
     named = dict(zip(_names(paths, "output"), tensors, strict=True))
-    if found := [name for name, tensor in named.items() if tensor.is_complex()]:
-        raise ValueError(f"{model} answers complex numbers, {found[0]!r}; expected real ones: torch.view_as_real")
+    check_kind(f"{model} answers", named)
     return named
+
+
+def check_kind(who: str, named: Mapping[str, Tensor]) -> None:
+    """Tensors that a file has and numpy as well.
+
+    Raises:
+        ValueError: one is another.
+    """
+    for name, tensor in named.items():
+        if tensor.is_complex():
+            raise ValueError(f"{who} complex numbers, {name!r}; expected real ones: torch.view_as_real")
+        if tensor.layout != torch.strided or tensor.is_nested:
+            raise ValueError(f"{who} a tensor that is sparse or nested, {name!r}; expected a dense one: to_dense()")
+        if tensor.dtype not in KINDS:
+            raise ValueError(f"{who} {tensor.dtype}, {name!r}; expected torch.float32, such as from .float()")
 
 
 def flat(value: Any) -> tuple[list[Path], list[Tensor]]:
@@ -224,9 +248,9 @@ def _names(paths: Sequence[Path], default: str) -> list[str]:
     """A name for each path; those that share one are numbered."""
     names = [_name(path, default) for path in paths]
     shared = Counter(names)
-    numbers = Counter[str]()
-    numbered = []
-    for name in names:
-        numbered.append(f"{name}_{numbers[name]}" if shared[name] > 1 else name)
-        numbers[name] += 1
-    return numbered
+
+    def numbered(name: str) -> Iterator[str]:
+        return (new for index in itertools.count() if (new := f"{name}_{index}") not in shared)
+
+    others = {name: numbered(name) for name, count in shared.items() if count > 1}
+    return [next(others[name]) if name in others else name for name in names]

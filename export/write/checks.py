@@ -2,9 +2,10 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
@@ -33,6 +34,16 @@ def check_arguments(
             f"opset_version={opset_version!r} is not supported; expected {FIRST_OPSET}, the first with INT4, "
             f"to {LAST_OPSET}"
         )
+
+
+def check_numbers(model: nn.Module, answers: Mapping[str, NDArray[Any]]) -> None:
+    """Nothing can be proved of what is no number."""
+    for name, answer in answers.items():
+        if count := int(np.isnan(answer).sum()) if answer.dtype.kind == "f" else 0:
+            raise ValueError(
+                f"{type(model).__name__} answers NaN in {count} of the {answer.size} numbers of {name!r}; expected an "
+                "example that it answers numbers to, such as one without rows that are all padding"
+            )
 
 
 def check_mode(

@@ -14,10 +14,10 @@ from export.read.files import Target, write, writing
 from export.read.graph import Graph
 from export.read.kernels import Kernels, expected_kernels, find_kernels, see_activations
 from export.read.requires import unmet
-from export.read.runtime import NO_INTEGER_KERNELS, Setup
+from export.read.runtime import NO_INTEGER_KERNELS, InputsError, Setup
 from export.read.speed import Choice
 from export.write.auto import choose
-from export.write.axes import Declared, declared, enlarged, may_vary, settle, takes
+from export.write.axes import Declared, declared, settle, settle_declared
 from export.write.call import Call
 from export.write.checks import (
     check_arguments,
@@ -25,6 +25,7 @@ from export.write.checks import (
     check_declared,
     check_mode,
     check_names,
+    check_numbers,
     names_in_file,
 )
 from export.write.parity import assert_same_values, parity_of, why_not_alike
@@ -32,6 +33,7 @@ from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.settings import as_settings
+from export.write.sizes import enlarged, takes, varying
 from export.write.storage import default_opset, stored_layers
 from export.write.stored import StoredLayer
 from export.write.tensors import to_numpy
@@ -85,8 +87,9 @@ def export_onnx(
 
     Raises:
         ValueError: the model was not prepared, has quantizers that are switched off, is in training mode and answers
-            otherwise there, answers something else than tensors, is not float32, cannot be traced, takes one size of
-            batch only or has no layer that the flavor is for, or an argument is not supported.
+            otherwise there, answers something else than tensors of numbers, or otherwise each time, is not float32,
+            cannot be traced, takes one size of batch only or has no layer that the flavor is for, or an argument is
+            not supported.
         FileError: the path cannot be written.
         ParityError: the codes or the outputs differ; nothing is written.
         KernelError: this onnxruntime does not run the quick kernels that the flavor or the storage is for; nothing is
@@ -98,6 +101,7 @@ def export_onnx(
     call = Call.of(model, example_inputs)
     made, inputs = reference(model, call), call.tensors
     converted, expected = made.answering, list(made.expected.values())
+    check_numbers(model, made.expected)
     check_mode(model, converted, inputs, expected)
     names = names_in_file(call.names, list(made.expected), input_names, output_names)
     arrays = [to_numpy(t) for t in inputs]
@@ -113,7 +117,7 @@ def export_onnx(
     layers = stored_layers(made.converted, flavor, storage, opset_version, processor, forms)
     opset = opset_version or default_opset(layers)
 
-    def graph_of(shapes: Declared | None) -> onnx.ModelProto:
+    def graph_of(example: Sequence[Tensor], shapes: Declared | None = None) -> onnx.ModelProto:
         proto = to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
         check_names(proto)
         return proto
@@ -121,13 +125,15 @@ def export_onnx(
     def problem(proto: onnx.ModelProto, other: Sequence[Tensor]) -> str:
         return why_not_alike(converted, proto, other)
 
-    works, example, shapes = takes(converted), inputs, None
+    works = takes(converted)
     if dynamic_shapes is not None:
         shapes = declared(call, dynamic_shapes)
+        proto, why_fixed = settle_declared(inputs, shapes, works, graph_of, problem)
     elif dynamic_batch:
         example = enlarged(inputs, works)
-        shapes = may_vary(example, works)
-    proto, why_fixed = (graph_of(None), "") if shapes is None else settle(example, shapes, works, graph_of, problem)
+        proto, why_fixed = settle(example, varying(example, works), works, graph_of, problem)
+    else:
+        proto, why_fixed = graph_of(inputs), ""
     graph = Graph(proto)
     assert_same_values(graph, layers)
     with writing(path) as target:
@@ -135,11 +141,14 @@ def export_onnx(
         kernels = _kernels_of(graph, layers, target) if flavor != "qdq" or storage else None
         lacking = unmet(graph)
         setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
-        found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
+        try:
+            found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
+        except InputsError as error:
+            raise ValueError(f"what torch made of {type(model).__name__} does not run: {error}") from error
         report = replace(found, unmet=lacking)
         report.raise_if_broken()
         if dynamic_shapes is not None:
-            check_declared(shapes or (), graph, why_fixed)
+            check_declared(shapes, graph, why_fixed)
         elif dynamic_batch:
             check_batch(converted, graph, why_fixed)
         if kernels is not None:

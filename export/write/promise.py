@@ -19,7 +19,7 @@ from export.read.graph import Graph
 from export.read.probes import ROUNDING_LEVEL
 from export.read.runtime import Setup
 from export.read.sample import FEW_NUMBERS, few_rows, numbers, pattern_rows, promise, sample_of
-from export.write.axes import takes
+from export.write.sizes import takes
 from export.write.tensors import to_numpy, torch_outputs
 
 SAMPLE_ATTEMPTS = 8

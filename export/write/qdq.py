@@ -202,12 +202,12 @@ def _simplify(model: ir.Model, buffers: Buffers) -> None:
         passes.NameFixPass(),
     ):
         simplify(model)
-    for graph in model.graph.subgraphs():
+    for graph in (model.graph, *model.graph.subgraphs()):
         _own_outputs(graph)
 
 
 def _own_outputs(graph: ir.Graph) -> None:
-    """A branch or a loop's body must not answer a value from outside as it is; an Identity makes it its own."""
+    """No graph answers a constant, nor a branch or a loop's body a value from outside; an Identity makes it its own."""
     for index, value in enumerate(graph.outputs):
         producer = value.producer()
         if value not in graph.inputs and (producer is None or producer.graph is not graph):
@@ -234,7 +234,7 @@ def _name(
         if name in buffers:
             stored, role = buffers[name]
             value.name = stored.name_of(role)
-    seen = Counter[str]()
+    seen = Counter([*input_names, *output_names])
     for node in model.graph.all_nodes():
         node.name = _node_name(node)
         seen[node.name] += 1

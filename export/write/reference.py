@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from export.read.distance import default_tolerance
 from export.read.files import first_line
-from export.write.call import Call, FlatForward, flattened
+from export.write.call import Call, FlatForward, check_kind, flattened
 from export.write.conv1d import as_linear
 from export.write.tensors import free_copies, to_numpy, twin
 from qat_core import convert
@@ -45,8 +46,9 @@ def reference(model: nn.Module, call: Call) -> Reference:
     """The reference of a prepared or converted model.
 
     Raises:
-        ValueError: it was not prepared or does not take the inputs, a weight is not float32, no quantized layer is
-            reached, an activation quantizer has seen no data, or the model answers something else than tensors.
+        ValueError: it was not prepared or does not take the inputs, a weight is not float32, an input or an answer is
+            a tensor that no file has, no quantized layer is reached, an activation quantizer has seen no data, or the
+            model answers something else than tensors.
     """
     require_prepared(model)
     for name, layer in quantized_layers(model):
@@ -55,6 +57,7 @@ def reference(model: nn.Module, call: Call) -> Reference:
                 raise ValueError(
                     f"the {part} of layer {name or 'model'!r} is {weight.dtype}; expected torch.float32: model.float()"
                 )
+    check_kind("the inputs have", dict(zip(call.names, call.tensors, strict=True)))
     try:
         left, answers = _not_run(twin(model).cpu().eval(), call)
     except Exception:  # the branches of torch.cond cannot be watched; what a stranger's forward raises comes again
@@ -77,7 +80,24 @@ def reference(model: nn.Module, call: Call) -> Reference:
     same = all(np.array_equal(answers[name], y, equal_nan=y.dtype.kind == "f") for name, y in expected.items())
     answering = converted if same else as_linear(_with_weights_of(model, copy.deepcopy(converted)))
     as_linear(converted)
-    return Reference(converted, answering, _named_outputs(twin(answering), call), list(left))
+    return Reference(converted, answering, _repeated(twin(answering), call), list(left))
+
+
+def _repeated(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
+    """What a model answers, and answers again.
+
+    Raises:
+        ValueError: it does not: no file can.
+    """
+    first, second = _named_outputs(model, call), _named_outputs(model, call)
+    for name, answer in first.items():
+        again, tolerance = second.get(name, np.empty(0)), default_tolerance(answer)
+        if again.shape != answer.shape or not np.allclose(again, answer, rtol=0, atol=tolerance, equal_nan=True):
+            raise ValueError(
+                f"{type(model).__name__} answers {name!r} otherwise when it is called again with the same inputs, as a "
+                "model that draws random numbers or keeps what it has seen; expected the same answer"
+            )
+    return first
 
 
 def _unwatched(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:

@@ -72,8 +72,10 @@ class Rows(_StandIn):
     """The codes of a table, of which only the rows that are looked up become numbers."""
 
     def forward(self, indices: Tensor) -> Tensor:
-        """(...) -> (..., columns)."""
+        """(...) -> (..., columns); for the table itself, which something else than its layer reads, all rows of it."""
         stored, spec = self.stored, self.stored.spec
+        if indices.is_floating_point():
+            indices = torch.arange(stored.shape[0])
         zero_point = self._buffers.get("zero_point")
         y: Tensor = torch.ops.qat.rows(
             indices, self.codes, self.scale, zero_point, stored.row_bits, spec.symmetric, spec.shift, stored.shape[1]

@@ -14,6 +14,8 @@ from export.write.axes import Declared
 from export.write.torch_private import quick_graph
 from export.write.translations import TRANSLATIONS
 
+QUIET = ("torch.onnx", "onnxscript", "onnx_ir", "torch.fx.experimental.symbolic_shapes")  # whose reason is raised, too
+
 
 def trace(model: nn.Module, inputs: Sequence[Tensor], *, opset_version: int, shapes: Declared | None) -> ir.Model:
     """The graph of a model that calls marker operators.
@@ -70,7 +72,7 @@ def uncollected() -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the exporter's remarks about packages nobody needs here out of the terminal."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in QUIET]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

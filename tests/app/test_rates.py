@@ -29,17 +29,16 @@ def test_a_group_of_its_own_gives_a_scale_another_rate(rate):
 def test_the_kept_figures_are_of_tasks_to_choose_on_and_hold_the_lesson():
     kept = json.loads((STATIC / "data" / "rates.json").read_text())
     assert set(kept["tasks"]) == set(rates.TASKS) <= set(CHOOSING)
-    assert (kept["rates"], kept["chosen"], kept["seeds"]) == (list(rates.RATES), rates.RATE, rates.SEEDS)
-    for bits in map(str, rates.BITS):
-        means = [mean for mean, low, high in kept["errors"][bits] if low <= mean <= high]
-        assert len(means) == len(rates.RATES)
-        chosen = means[rates.RATES.index(rates.RATE)]
-        assert chosen < means[0]
-        assert chosen < means[-1]
+    assert (kept["rates"], kept["starts"], kept["seeds"]) == ([*rates.RATES], [*rates.STARTS], rates.SEEDS)
+    assert all(low <= mean <= high for of_rate in kept["errors"] for mean, low, high in of_rate)
+    slow, chosen, quick = ([mean for mean, _, _ in of_rate] for of_rate in kept["errors"])
+    assert slow[0] > 2 * chosen[0] > 4 * quick[0]  # far too small
+    begins = rates.STARTS.index(0)
+    assert max(slow[begins], chosen[begins], quick[begins]) < 1.2
 
 
-def test_it_is_measured_by_a_command(monkeypatch, tmp_path):
-    monkeypatch.setitem(SUITE, "waves", SUITE["waves"].shortened(5))
-    found = json.loads(rates.to_json(("waves",), seeds=1, rates=(1, rates.RATE)))
-    assert found["errors"].keys() == {"4", "2"}
-    assert all(len(errors) == 2 and errors[0] != errors[1] for errors in found["errors"].values())
+def test_it_is_measured_by_a_command(monkeypatch):
+    monkeypatch.setitem(SUITE, "staircase", SUITE["staircase"].shortened(5))
+    found = json.loads(rates.to_json(("staircase",), seeds=1, starts=(0, -4)))
+    assert len(found["errors"]) == len(rates.RATES)
+    assert all(len(of_rate) == 2 and of_rate[0] != of_rate[1] for of_rate in found["errors"])

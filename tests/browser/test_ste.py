@@ -1,11 +1,13 @@
 """Chapter "ste": one x on the stairs and on the ramp, and the pulls on a learned scale."""
 
+import json
 import re
 
 import pytest
 import torch
 from playwright.sync_api import Locator, Page, expect
 
+from app.components.module import STATIC
 from qat_core import QuantSpec, STEQuantize
 from qat_core.lsq import LSQuantize
 from tests.browser.chapters import done, drag, drawn, fits_the_width, hidden_weights, number, open_chapter
@@ -104,6 +106,20 @@ def test_pulls_on_a_learned_scale(tab: Page, server: str) -> None:
         direction = "smaller" if scale.grad > 0 else "larger"
         expect(tab.locator("#lsq svg[role=img]").nth(1)).to_have_attribute("aria-label", re.compile(direction))
     assert requests == []
+
+
+def test_the_measured_rates_are_drawn_and_said(tab: Page, server: str) -> None:
+    open_chapter(tab, server, "ste")
+    kept = json.loads((STATIC / "data" / "rates.json").read_text(encoding="utf-8"))
+    words = tab.locator("#rates .words")
+    expect(words).to_contain_text("where it should")
+    for errors in kept["errors"]:
+        for start in (0, kept["starts"].index(0), -1):
+            assert float(f"{errors[start][0]:.2g}") in map(float, re.findall(r"[\d.]*\d", words.inner_text()))
+    assert all(line.get_attribute("d") for line in tab.locator("#rates path.line[d]").all()[-len(kept["errors"]) :])
+    tab.locator("#rates summary").click()
+    expect(tab.locator("#rates tbody tr")).to_have_count(len(kept["starts"]))
+    fits_the_width(tab)
 
 
 def test_the_code_that_runs_is_shown(tab: Page, server: str) -> None:

@@ -174,3 +174,40 @@ def test_attention_multiplies_without_weights_too():
     assert planned.multiplications - sum(counts.values()) == 2 * 2 * 2 * 5 * 5 * 4  # scores and values, two heads
     assert layer.training == was
     assert isinstance(prepare(layer).linear1, QuantLinear)
+
+
+class Attention(nn.Module):
+    """(batch, length, 8) -> the same."""
+
+    def __init__(self, attend):
+        super().__init__()
+        self.qkv, self.attend, self.out = nn.Linear(8, 24), attend, nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.out(self.attend(*self.qkv(x).chunk(3, -1)))
+
+
+ATTENTION = {
+    "scaled_dot_product_attention": nn.functional.scaled_dot_product_attention,
+    "@": lambda q, k, v: (q @ k.mT).softmax(-1) @ v,
+    "bmm": lambda q, k, v: torch.bmm(torch.bmm(q, k.mT).softmax(-1), v),
+    "einsum": lambda q, k, v: torch.einsum("bts,bsd->btd", torch.einsum("btd,bsd->bts", q, k).softmax(-1), v),
+    "MultiheadAttention": nn.MultiheadAttention(8, 2, batch_first=True),
+}
+
+
+@pytest.mark.parametrize("way", ATTENTION)
+@pytest.mark.parametrize("activation", [None, QuantSpec.activation()])
+def test_the_products_of_attention_are_listed_by_the_module_that_makes_them(way, activation):
+    attend = ATTENTION[way]
+    if isinstance(attend, nn.Module):
+        model, where = Attention(lambda q, k, v: attend(q, k, v)[0]), "0.attention"
+        model.attention = attend
+    else:
+        model, where = Attention(attend), "0"
+    planned = plan(nn.Sequential(model, nn.ReLU()), QATConfig(activation=activation), torch.randn(3, 5, 8))
+    assert planned.products == {where: 2 * 3 * 5 * 5 * 8}
+    counted = sum(layer.multiplications for layer in planned.layers)
+    assert counted + sum(planned.products.values()) == planned.multiplications
+    share = f"{planned.products[where] / planned.multiplications:.1%}"
+    assert f"in {where}: {share} of the multiplications" in str(planned)

@@ -1,6 +1,7 @@
 """Every kind of layer against its FP32 twin fed with weights and inputs that an oracle put on the grid."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -141,6 +142,22 @@ def test_attention_equals_torchs_own_on_the_same_weights(need_weights, batch_fir
             torch.testing.assert_close(weights, expected_weights)
         else:
             assert weights is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("key_padding_mask", (6, 2), (2, 6)),
+        ("attn_mask", (6, 5), (5, 6)),
+        ("attn_mask", (2, 5, 6), (4, 5, 6)),
+    ],
+)
+def test_a_mask_of_another_shape_is_refused_as_torch_refuses_it(name, shape, expected):
+    attention, (q, k) = nn.MultiheadAttention(8, 2, batch_first=True), (torch.randn(2, 5, 8), torch.randn(2, 6, 8))
+    with pytest.raises((AssertionError, RuntimeError)):
+        attention(q, k, k, **{name: torch.zeros(shape)})
+    with pytest.raises(ValueError, match=re.escape(f"{name} has shape {shape}; expected {expected}")):
+        prepare(attention)(q, k, k, **{name: torch.zeros(shape)})
 
 
 @pytest.mark.parametrize("padding", [None, torch.zeros(2, 5, dtype=torch.bool)], ids=["alone", "padding"])

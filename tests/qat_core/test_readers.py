@@ -273,3 +273,14 @@ def test_a_first_call_that_is_traced_is_as_any_other():
         warnings.simplefilter("ignore")  # torch.jit is deprecated
         traced = torch.jit.trace(model, ROWS)
     assert torch.equal(traced(ROWS), model(ROWS))
+
+
+@pytest.mark.parametrize("scale", ["minmax", "mse", "learned"])
+def test_layers_that_are_tied_after_prepare_answer_alike_once_converted(scale):
+    """Each has a scale of its own by then; where the scales are the same, so is the weight."""
+    plain = Reads(lambda m, x: m.fc(m.wte(x)), wte=nn.Embedding(8, 8), fc=nn.Linear(8, 8))
+    model = prepare(plain, QATConfig(QuantSpec(bits=3, scale=scale)))
+    model.fc.weight = model.wte.weight
+    converted = convert(model)
+    assert torch.equal(converted(WORDS % 8), model.eval()(WORDS % 8))
+    assert scale != "minmax" or converted.fc.weight is converted.wte.weight

@@ -4,6 +4,7 @@ import { FitPlot, sine } from "../../static/charts/fit_plot.js";
 import { MODELS, perModel } from "../../static/charts/models.js";
 import { heightInView } from "../../static/charts/plot.js";
 import { SETTINGS, when } from "../../static/data/events.js";
+import { kept } from "../../static/data/kept.js";
 import { CHAPTERS, link } from "../../static/page/address.js";
 import { chapterLink } from "../../static/page/chapter_link.js";
 import { button, element } from "../../static/widgets/dom.js";
@@ -32,7 +33,7 @@ async function player(parent) {
   const again = button("Play again", () => play(), "plain");
   line.append(words, again);
   parent.append(line);
-  const { steps, noisy, frames } = await recorded();
+  const { steps, noisy, frames } = await kept("recorded.json", "the recorded run");
   const data = { noisy: noisy.map(whole), clean: sine() };
 
   const draw = ({ step, error, curves }) => {
@@ -62,12 +63,6 @@ async function player(parent) {
     draw(matchMedia("(prefers-reduced-motion: reduce)").matches ? last : frames[0]);
     if (Number(parent.dataset.step) === 0) play();
   };
-}
-
-async function recorded() {
-  const answer = await fetch(new URL("../../static/data/recorded.json", import.meta.url)).catch(() => ({ status: "no answer" }));
-  if (!answer.ok) throw new Error(`the recorded run did not arrive (${answer.status})`);
-  return answer.json();
 }
 
 /** Curves come in hundredths. */

@@ -16,8 +16,9 @@ USES = ()  # no setting of the page
 
 
 def build(session: Session) -> None:
-    """Draw the chapter: the estimator, its code, the learned scale, its code."""
+    """Draw the chapter: the estimator, its code, the learned scale, its rate, its code."""
     beside(HERE / "text.md", HERE / "ste.js", "ste", wide=True)
     listing(STEQuantize, where_not_clamped)
     beside(HERE / "lsq.md", HERE / "lsq.js", "lsq")
+    beside(HERE / "rates.md", HERE / "rates.js", "rates")
     listing(LSQuantize)

@@ -1,57 +1,45 @@
-/** Chapter "ste": the error against the rate at which a scale learns, measured by `python -m app.lab.rates`. */
+/** Chapter "ste": the error against where a scale begins and how fast it learns, measured by `python -m app.lab.rates`. */
 
-import { Plot } from "../../static/charts/plot.js";
+import { decades, Plot } from "../../static/charts/plot.js";
 import { kept } from "../../static/data/kept.js";
 import { element } from "../../static/widgets/dom.js";
-import { signed } from "../../static/widgets/format.js";
+import { short } from "../../static/widgets/format.js";
 import { numbersTable } from "../../static/widgets/table.js";
 
-const KINDS = { 4: "rounding", 2: "clipping" };
+const KINDS = ["clipping", "ste-ramp", "rounding"]; // of the lines, slow to quick
 
 export async function mount(view) {
-  const { tasks, seeds, rates, chosen, errors } = await kept("rates.json", "the measured rates");
-  const powers = rates.map(Math.log2);
-  const widths = Object.keys(KINDS);
-  const highest = Math.ceil(Math.max(...widths.flatMap((bits) => errors[bits].map(([mean]) => mean))));
+  const { tasks, seeds, bits, starts, rates, chosen, errors } = await kept("rates.json", "the measured rates");
+  const means = errors.map((ofRate) => ofRate.map(([mean]) => mean));
   const plot = new Plot(view, {
-    title: "Error of QAT with learned scales, as a multiple of FP32's",
+    title: `Error of QAT with ${bits} bits, as a multiple of FP32's`,
     height: 260,
-    x: { domain: [powers[0], powers.at(-1)], ticks: powers, format: (v) => named(2 ** v), title: "rate of the scale, in rates of a weight" },
-    y: { domain: [0, highest], ticks: Array.from({ length: highest + 1 }, (_, i) => i) },
-    legend: widths.map((bits) => [KINDS[bits], `${bits} bits`]),
+    x: { domain: [starts[0], starts.at(-1)], ticks: starts, format: factor, title: "the scale begins at, times where it should" },
+    y: decades(means.flat(), 0, 1),
+    legend: rates.map((rate, i) => [KINDS[i], `rate ${factor(Math.log2(rate))}${rate === chosen ? ", in use" : ""}`]),
   });
-  const here = plot.line("stem");
-  const lines = widths.map((bits) => [bits, plot.line(KINDS[bits]), plot.line(`${KINDS[bits]} spot`)]);
-  plot.show(() => {
-    here.setAttribute("d", plot.through([Math.log2(chosen), Math.log2(chosen)], [0, highest]));
-    for (const [bits, line, dots] of lines) {
-      const means = errors[bits].map(([mean]) => mean);
-      line.setAttribute("d", plot.through(powers, means));
-      dots.setAttribute("d", plot.dots(powers, means));
-    }
-  });
-  const words = widths.map((bits) => inWords(bits, rates, errors[bits], chosen)).join(" ");
+  const lines = KINDS.map((kind) => plot.line(kind));
+  plot.show(() => lines.forEach((line, i) => line.setAttribute("d", plot.through(starts, means[i]))));
+  const at = (start) => rates.map((rate, i) => `${short(means[i][starts.indexOf(start)])} at rate ${factor(Math.log2(rate))}`).join(", ");
+  const words =
+    `A scale that begins where it should: ${at(0)}. One that begins at ${factor(starts[0])} of that: ${at(starts[0])}. ` +
+    `One that begins at ${factor(starts.at(-1))} times that: ${at(starts.at(-1))}.`;
   plot.describe(words);
   view.append(element("p", "words", words));
   const about = `Geometric mean over ${tasks.length} tasks (${tasks.join(", ")}), ${seeds} seeds each; one scale a channel.`;
   view.append(element("p", "quiet", about));
-  numbersTable(view, "Every rate", ["Rate", ...widths.map((bits) => `${bits} bits (95% over seeds)`)])(() =>
-    rates.map((rate, i) => [
-      named(rate),
-      ...widths.map((bits) => {
-        const [mean, low, high] = errors[bits][i].map((value) => signed(value, 2));
+  const columns = ["Begins at", ...rates.map((rate) => `Rate ${factor(Math.log2(rate))} (95% over seeds)`)];
+  numbersTable(view, "Every start", columns)(() =>
+    starts.map((start, i) => [
+      factor(start),
+      ...errors.map((ofRate) => {
+        const [mean, low, high] = ofRate[i].map(short);
         return `${mean} (${low} to ${high})`;
       }),
     ]),
   );
 }
 
-/** The rate in use, beside the slowest and the quickest. */
-function inWords(bits, rates, errors, chosen) {
-  const at = (rate) => `${signed(errors[rates.indexOf(rate)][0], 2)} × FP32's at rate ${named(rate)}`;
-  return `${bits} bits: ${[rates[0], chosen, rates.at(-1)].map(at).join(", ")}.`;
-}
-
-function named(rate) {
-  return rate < 1 ? `1/${1 / rate}` : String(rate);
+function factor(power) {
+  return power < 0 ? `1/${2 ** -power}` : String(2 ** power);
 }

@@ -1,5 +1,7 @@
 /** The 64 x 64 matrix of the trained FP32 network: the page's own, written by `python -m app.lab.pretrained`. */
 
+import { kept } from "./kept.js";
+
 const LAYER = "2.weight"; // (out, in): from the first hidden layer to the second
 let loading = null;
 
@@ -13,9 +15,7 @@ export function loadWeights() {
 }
 
 async function load() {
-  const answer = await fetch(new URL("pretrained.json", import.meta.url)).catch(() => ({ status: "no answer" }));
-  if (!answer.ok) throw new Error(`the weights of the trained network did not arrive (${answer.status})`);
-  const { parameters } = await answer.json();
+  const { parameters } = await kept("pretrained.json", "the weights of the trained network");
   return rowsOf(parameters[LAYER]);
 }
 

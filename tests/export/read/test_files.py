@@ -60,6 +60,21 @@ def test_what_is_no_model_is_refused(source, sentence):
         load(source)
 
 
+@pytest.mark.parametrize("path", ["a\0b.onnx", "a" * 300 + ".onnx"], ids=["no name", "long"])
+def test_a_name_that_no_file_can_have_gets_a_sentence(path):
+    with pytest.raises(FileError, match="cannot read a"):
+        load(path)
+    with pytest.raises(FileError, match="cannot write a"), writing(path):
+        pass
+
+
+def test_a_file_that_was_closed_is_refused():
+    file = io.BytesIO()
+    file.close()
+    with pytest.raises(FileError, match="cannot write to a BytesIO: I/O operation on closed file"), writing(file):
+        pass
+
+
 def test_a_file_open_for_reading_or_as_text_is_refused(exported, tmp_path):
     model, x, path = exported
     with path.open("rb") as file, pytest.raises(FileError, match="expected a path or a file opened with 'wb'"):

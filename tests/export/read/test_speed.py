@@ -1,12 +1,14 @@
 """One sentence on how fast a file is, and a refusal that names what costs."""
 
 import io
+import weakref
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import export.read.costs
 from export import Speed, SpeedError, export_onnx
 from export.read.costs import UNPACKS, by_layer, layer_of, layers_of
 from export.read.graph import Graph
@@ -40,6 +42,22 @@ def test_an_export_says_that_it_is_slower_and_why(tmp_path):
     assert "first" in said
     assert "second" in said
     assert UNPACKS in said
+
+
+def test_large_networks_are_timed_one_after_the_other(tmp_path, monkeypatch):
+    """A session holds all weights in float."""
+    sessions = []
+
+    def only_session(*args, **kwargs):
+        assert not any(opened() for opened in sessions)
+        made = session(*args, **kwargs)
+        sessions.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(export.read.costs, "LARGE", 0)
+    monkeypatch.setattr(export.read.costs, "session", only_session)
+    assert export_onnx(*unpacked_in_every_call(), tmp_path / "m.onnx").speed.times < 0.8
+    assert len(sessions) == 4
 
 
 def test_a_slower_file_is_refused_and_nothing_is_left(tmp_path):

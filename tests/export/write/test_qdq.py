@@ -89,6 +89,7 @@ def test_a_static_batch_is_kept(tmp_path):
         (lambda y, x: (y, None), ["output"]),
         (lambda y, x: (y, (y + 1, y + 2)), ["output_0", "output_1", "output_2"]),
         (lambda y, x: {"y": y, "x": x}, ["y", "x_out"]),
+        (lambda y, x: {"y": y, "version": torch.tensor(3), "layer/Gemm": y + 1}, ["y", "version", "layer/Gemm"]),
     ],
 )
 def test_answers_are_outputs_by_their_keys(tmp_path, answer, names):
@@ -107,9 +108,10 @@ def test_an_answer_never_takes_the_name_of_an_input(tmp_path):
 
 def test_names_of_ones_own_are_those_of_the_file_and_of_its_receipt(tmp_path):
     model, path = prepare(nn.Linear(4, 4)), tmp_path / "model.onnx"
-    export_onnx(model, torch.randn(3, 4), path, input_names=["image"], output_names=["embedding"])
+    export_onnx(model, torch.randn(3, 5, 4), path, input_names=["my image"], output_names=["embedding"])
     session = ort.InferenceSession(path)
-    assert [session.get_inputs()[0].name, session.get_outputs()[0].name] == ["image", "embedding"]
+    assert [session.get_inputs()[0].name, session.get_outputs()[0].name] == ["my image", "embedding"]
+    assert session.get_inputs()[0].shape == ["batch", "my_image_1", 4]
     assert check(path).ok
     for names, sentence in (
         ({"input_names": ["a", "b"]}, r"input_names=\['a', 'b'\]; expected 1, for input"),

@@ -57,6 +57,24 @@ def test_the_file_answers_as_the_prepared_model(tmp_path, way, config):
     assert all(name in str(report) for name in report.in_float)
 
 
+class OwnHead(nn.Module):
+    """A table that is looked up and then multiplied with, by no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(9, 6)
+
+    def forward(self, ids):
+        return F.linear(self.words(ids), self.words.weight)
+
+
+def test_a_table_is_looked_up_and_read():
+    torch.manual_seed(0)
+    model, file = prepare(OwnHead()).eval(), io.BytesIO()
+    assert not export_onnx(model, torch.randint(0, 9, (2, 4)), file).in_float
+    assert check_parity(model, file, torch.randint(0, 9, (3, 5))).ok
+
+
 def test_a_model_that_calls_no_quantized_layer_is_refused(tmp_path):
     model = prepare(Given(lambda m, x: x + 1)).eval()
     with pytest.raises(ValueError, match=r"Given calls none of its 3 quantized layers, 'fc' first"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from torch import nn
+from torch.nn import functional as F
 
 import export.write.exporter
 from export import FileError, ParityError, export_onnx
@@ -39,6 +40,13 @@ def test_a_path_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
 
 
+def held():
+    """Compiled in a way that keeps the module that it was made of."""
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.forward = torch.compile(model.forward, backend="eager")
+    return model
+
+
 REFUSED = {
     "unknown in": (nn.Linear(4, 4), {"x": torch.zeros(3, 4)}, r"do not fit QuantLinear\.forward: missing .* 'input'"),
     "array in": (nn.Linear(4, 4), [np.zeros((3, 4))], "the inputs are ndarray; expected a tensor"),
@@ -46,6 +54,17 @@ REFUSED = {
     "text out": (Around(lambda layer, x: (layer(x), "text")), None, "Around answers output is a str; expected tensors"),
     "number out": (Around(lambda layer, x: {"y": layer(x), "n": 3}), None, "answers n is an? int; expected tensors"),
     "none out": (Around(lambda layer, x: None), None, "Around answers no tensor; expected tensors"),
+    "random": (
+        Around(lambda layer, x: F.dropout(layer(x), 0.5, training=True)),
+        torch.ones(3, 4),
+        "Around answers 'output' otherwise when it is called again with the same inputs",
+    ),
+    "no model": ({"weight": torch.zeros(3, 4)}, None, "the model is a dict; expected a torch.nn.Module"),
+    "a forward held": (
+        held(),
+        None,
+        "cannot be copied: the forward of 'model' is a function that holds the module itself",
+    ),
     "float16": (nn.Linear(4, 4).half(), torch.zeros(3, 4).half(), r"layer 'model' is torch.float16; expected torch.f"),
     "float64": (nn.Linear(4, 4).double(), torch.zeros(3, 4).double(), "is torch.float64; expected torch.float32"),
     "bfloat16": (nn.Linear(4, 4).bfloat16(), torch.zeros(3, 4).bfloat16(), "is torch.bfloat16; expected torch.float32"),
@@ -62,7 +81,7 @@ def test_what_cannot_be_exported_gets_a_sentence(tmp_path, name):
     model, inputs, sentence = REFUSED[name]
     inputs = torch.zeros(3, 4) if inputs is None else inputs
     with pytest.raises(ValueError, match=sentence):
-        export_onnx(prepare(model), inputs, tmp_path / "model.onnx")
+        export_onnx(prepare(model) if isinstance(model, nn.Module) else model, inputs, tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
