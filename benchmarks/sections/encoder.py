@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,37 +69,47 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
     missing = [file.name for file in OURS.values() if not file.exists()]
     if missing:
         raise FileNotFoundError(f"{missing[0]} is not there; run python -m examples.sentence_encoder first")
-    with tempfile.TemporaryDirectory() as folder:
-        if "shapes" in job:
-            files = {name: _file(name, Path(folder)) for name in (*OURS, *THEIRS)}
-            speeds = {}
-            for batch, length in job["shapes"]:
-                found = latency(*files.values(), inputs=tokens(batch, length), rounds=effort.rounds).rows
-                speeds[f"{batch} x {length}"] = [(row.speed, row.low, row.high, row.milliseconds) for row in found]
-            return {"names": ["float32", *files], "speeds": speeds}
-        file = _file(job["file"], Path(folder))
-        asked, runtime, teacher = other_batches()[:BATCHES], session(file), Encoder().eval()
-        with torch.no_grad():
-            expected = np.concatenate([teacher(**batch).numpy() for batch in asked])
-        answers = np.concatenate([_answer(runtime, batch) for batch in asked])
-        cosine = cosines(answers, expected)
-        kept = neighbours_kept(answers, expected)
-        return {"bytes": file.stat().st_size, "mean": float(cosine.mean()), "worst": float(cosine.min()), "kept": kept}
+    if "shapes" in job:
+        files = {name: _file(name) for name in (*OURS, *THEIRS)}
+        speeds = {}
+        for batch, length in job["shapes"]:
+            found = latency(*files.values(), inputs=tokens(batch, length), rounds=effort.rounds).rows
+            speeds[f"{batch} x {length}"] = [(row.speed, row.low, row.high, row.milliseconds) for row in found]
+        return {"names": ["float32", *files], "speeds": speeds}
+    file = _file(job["file"])
+    asked, runtime, teacher = other_batches()[:BATCHES], session(file), Encoder().eval()
+    with torch.no_grad():
+        expected = np.concatenate([teacher(**batch).numpy() for batch in asked])
+    answers = np.concatenate([_answer(runtime, batch) for batch in asked])
+    cosine, kept = cosines(answers, expected), neighbours_kept(answers, expected)
+    return {"bytes": file.stat().st_size, "mean": float(cosine.mean()), "worst": float(cosine.min()), "kept": kept}
 
 
 def _answer(runtime: Any, batch: dict[str, torch.Tensor]) -> Any:
     return run(runtime, [batch[value.name].numpy() for value in runtime.get_inputs()])[0]
 
 
-def _file(name: str, folder: Path) -> Path:
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Of this run, gone when it ends."""
+    return tempfile.TemporaryDirectory()
+
+
+@cache
+def _float32() -> Path:
+    """The model as torch writes it."""
+    file, example = Path(_folder().name, "float32.onnx"), tuple(torch.from_numpy(x) for x in tokens(2, 8))
+    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    torch.onnx.export(Encoder().eval(), example, file, dynamo=True, dynamic_shapes=(sizes, sizes), verbose=False)
+    return file
+
+
+@cache
+def _file(name: str) -> Path:
     if name in OURS:
         return OURS[name]
-    float32, target = folder / "float32.onnx", folder / f"{name}.onnx"
-    if not float32.exists():
-        example = tuple(torch.from_numpy(x) for x in tokens(2, 8))
-        sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-        torch.onnx.export(Encoder().eval(), example, float32, dynamo=True, dynamic_shapes=(sizes, sizes), verbose=False)
-    THEIRS[name](float32, target)
+    target = Path(_folder().name, f"{name}.onnx")
+    THEIRS[name](_float32(), target)
     return target
 
 
