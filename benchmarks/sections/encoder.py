@@ -24,7 +24,7 @@ READING = (
     "sentences of transformers' documentation; onnxruntime's are what its own quantizers make of the float32 file. All "
     "are asked 256 sentences of the documentation of Python's modules: their cosine to float32, and the share of the "
     "ten nearest sentences of each that stay so. Then how many times as fast as float32 at batch x tokens, all files "
-    "timed in turn in one process on one thread ({rounds} rounds; medians of the rounds' ratios)."
+    "timed in turn in one process on one thread (seven rounds; medians of the rounds' ratios)."
 )
 NOTES = """\
 - onnxruntime's dynamic quantization is `quantize_dynamic` with `weight_type=QuantType.QUInt8`, and with its default,
@@ -33,7 +33,7 @@ NOTES = """\
 - Brevitas, AIMET, ModelOpt and NNCF were not run on it: each would need an environment with transformers and a training
   loop of its own, more than twenty minutes of this machine. Their files of smaller networks are in the table of files.
 """
-BATCHES = 8
+BATCHES, ROUNDS = 8, 7
 
 
 def _dynamic(source: Path, target: Path, unsigned: bool) -> None:
@@ -46,7 +46,8 @@ def _four_bits(source: Path, target: Path) -> None:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     operators = ("MatMul", "Gather")
-    quantizer = MatMulNBitsQuantizer(onnx.load(source), 32, accuracy_level=4, op_types_to_quantize=operators)
+    options = {"block_size": 32, "accuracy_level": 4, "op_types_to_quantize": operators}
+    quantizer = MatMulNBitsQuantizer(onnx.load(source), **options)
     quantizer.process()
     quantizer.model.save_model_to_file(str(target))
 
@@ -73,7 +74,7 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
         files = {name: _file(name) for name in (*OURS, *THEIRS)}
         speeds = {}
         for batch, length in job["shapes"]:
-            found = latency(*files.values(), inputs=tokens(batch, length), rounds=effort.rounds).rows
+            found = latency(*files.values(), inputs=tokens(batch, length), rounds=ROUNDS).rows
             speeds[f"{batch} x {length}"] = [(row.speed, row.low, row.high, row.milliseconds) for row in found]
         return {"names": ["float32", *files], "speeds": speeds}
     file = _file(job["file"])
