@@ -135,7 +135,7 @@ def test_what_points_back_or_counts_holds_nothing_new():
     model, x = prepare(Caching(nn.Linear(3, 3))).eval(), torch.randn(4, 3)
     assert list(answers(model(x), "Net")) == ["cache_keys", "cache_others_keys"]
     file = io.BytesIO()
-    assert export_onnx(model, x, file).axes == {"input": ("batch", 3)}
+    assert export_onnx(model, x, file).axes == {"x": ("batch", 3)}
     assert check_parity(model, file, torch.randn(7, 3)).ok
     ring = [A]
     ring.append(ring)
