@@ -21,6 +21,8 @@ from qat_core.batches import arguments
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
 Visit = Callable[[Path, Tensor], Any]
 FLOATS = {torch.float16, torch.float32, torch.float64}
+NUMBERS = torch.SymInt | torch.SymFloat | torch.SymBool  # while torch.export traces; they hold its whole bookkeeping
+Around = frozenset[int]  # the ids of what holds a value: what points back at one of them holds nothing new
 KINDS = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
@@ -180,13 +182,13 @@ def paired(value: Any, other: Any) -> Iterator[tuple[Tensor, Any]]:
         yield from paired(part, others.get(key))
 
 
-def replaced(value: Any, visit: Visit, path: Path = ()) -> Any:
+def replaced(value: Any, visit: Visit, path: Path = (), around: Around = frozenset()) -> Any:
     """A value of the same structure with `visit(path, tensor)` in place of each tensor."""
     if isinstance(value, Tensor):
         return visit(path, value)
-    if (parts := _parts(value)) is None:
+    if id(value) in around or (parts := _parts(value, around)) is None:
         return value
-    inside = {key: replaced(part, visit, (*path, key)) for key, part in parts.items()}
+    inside = {key: replaced(part, visit, (*path, key), around | {id(value)}) for key, part in parts.items()}
     if isinstance(value, Mapping):
         twin: Any = copy.copy(value)
         twin.update(inside)
@@ -200,17 +202,17 @@ def replaced(value: Any, visit: Visit, path: Path = ()) -> Any:
     return twin
 
 
-def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def _leaves(value: Any, path: Path = (), around: Around = frozenset()) -> Iterator[tuple[Path, Any]]:
     """Everything inside a value that holds nothing itself, and the way to it."""
-    parts = None if isinstance(value, Tensor) else _parts(value)
+    parts = None if isinstance(value, Tensor) else _parts(value, around)
     if parts is None:
         yield path, value
-    else:
+    elif id(value) not in around:
         for key, part in parts.items():
-            yield from _leaves(part, (*path, key))
+            yield from _leaves(part, (*path, key), around | {id(value)})
 
 
-def _parts(value: Any) -> dict[Any, Any] | None:
+def _parts(value: Any, around: Around = frozenset()) -> dict[Any, Any] | None:
     """What a container holds, by key, field or position; None where it is no container."""
     if isinstance(value, Mapping):
         return dict(value)
@@ -218,21 +220,23 @@ def _parts(value: Any) -> dict[Any, Any] | None:
         return dict(zip(getattr(value, "_fields", range(len(value))), value, strict=True))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    return _parts_of_object(value)
+    return _parts_of_object(value, around)
 
 
-def _parts_of_object(value: Any) -> dict[Any, Any] | None:
+def _parts_of_object(value: Any, around: Around) -> dict[Any, Any] | None:
     """The attributes of any other object that hold tensors, such as the keys and values of a cache."""
     attributes = getattr(value, "__dict__", None)
-    if not isinstance(attributes, dict) or isinstance(value, type | nn.Module | FunctionType):
+    if not isinstance(attributes, dict) or isinstance(value, type | nn.Module | FunctionType | NUMBERS):
         return None
-    return {name: part for name, part in attributes.items() if _holds_tensors(part)} or None
+    around |= {id(value)}
+    return {name: part for name, part in attributes.items() if _holds_tensors(part, around)} or None
 
 
-def _holds_tensors(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return True
-    return any(_holds_tensors(part) for part in (_parts(value) or {}).values())
+def _holds_tensors(value: Any, around: Around) -> bool:
+    if isinstance(value, Tensor) or id(value) in around:
+        return isinstance(value, Tensor)
+    parts = (_parts(value, around) or {}).values()
+    return any(_holds_tensors(part, around | {id(value)}) for part in parts)
 
 
 def _is_free(leaf: Any) -> bool:

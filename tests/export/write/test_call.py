@@ -117,6 +117,33 @@ def test_answers_are_called_by_their_keys(answer, names):
     assert list(answers(answer, "Net")) == names
 
 
+class Cache:
+    """Of a layer that knows its model's others, and how much it has seen."""
+
+    def __init__(self, keys, of=None):
+        self.keys, self.of, self.seen, self.others = keys, of, keys.shape[0], []
+
+
+class Caching(nn.Sequential):
+    def forward(self, x):
+        first = Cache(super().forward(x))
+        first.others = [Cache(2 * first.keys, first), first]
+        return {"cache": first}
+
+
+def test_what_points_back_or_counts_holds_nothing_new():
+    model, x = prepare(Caching(nn.Linear(3, 3))).eval(), torch.randn(4, 3)
+    assert list(answers(model(x), "Net")) == ["cache_keys", "cache_others_keys"]
+    file = io.BytesIO()
+    assert export_onnx(model, x, file).axes == {"x": ("batch", 3)}
+    assert check_parity(model, file, torch.randn(7, 3)).ok
+    ring = [A]
+    ring.append(ring)
+    twin = replaced(ring, lambda path, tensor: tensor + 1)
+    assert twin[0] == A + 1
+    assert twin[1] is ring
+
+
 @pytest.mark.parametrize(
     ("answer", "what"), [("text", "output is a str"), ({"n": 3, "y": A}, "n is an? int"), ((), "no tensor")]
 )
