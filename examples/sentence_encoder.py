@@ -26,7 +26,8 @@ RECIPES = {"small": (SMALL, 360, 2e-4), "quick": (QUICK, 140, 1e-4)}  # steps, a
 def healed(name: str, teacher: nn.Module) -> nn.Module:
     (config, steps, rate), batches = RECIPES[name], healing_batches()
     student = calibrate(prepare(teacher, config).eval(), batches[:16])
-    student.get_submodule("bert.embeddings").requires_grad_(False)
+    for table in (module for module in student.modules() if isinstance(module, nn.Embedding)):
+        table.requires_grad_(False)
     scales = {parameter for key, parameter in student.named_parameters() if key.endswith("log2_growth")}
     rest = {*student.parameters()} - scales
     adam = torch.optim.Adam([{"params": [*scales], "lr": 3e-3}, {"params": [*rest], "lr": rate}])

@@ -21,7 +21,8 @@ READING = (
     "quickest at that batch on this machine: how many times as fast as the same network in float32, both timed in turn "
     "on one thread ({rounds} rounds; the median of the rounds' ratios and their quartiles), and how many layers have "
     "which form. Activations have static scales of 8 bits, or stay in float where it says so. Every file answers as "
-    "PyTorch at every level of optimization, or it would not be there."
+    "PyTorch at every level of optimization, or it would not be there. Behind quantized activations no layer can be in "
+    "float, so that such a file may be slower; `min_speedup=1.0` refuses it."
 )
 BATCHES = (1, 32)
 
