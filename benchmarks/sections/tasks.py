@@ -124,12 +124,12 @@ def _best(errors: Errors, cell: Cell) -> Key | None:
 
 
 def _ratio(errors: Errors, key: Key, tasks: tuple[str, ...]) -> Ratio | None:
-    """None where a run of these tasks failed, or is not there."""
+    """Over the seeds that all of these tasks have; None where a run failed, or there is no such seed."""
     found, fp32 = errors.get(key), errors.get(FLOAT)
     if not isinstance(found, dict) or not isinstance(fp32, dict):
         return None
-    whole = all(len(found.get(task, ())) == len(fp32.get(task, ())) > 0 for task in tasks)
-    return ratio({task: found[task] for task in tasks}, fp32) if whole else None
+    seeds = min(len(of.get(task, ())) for of in (found, fp32) for task in tasks)
+    return ratio(*({task: of[task][:seeds] for task in tasks} for of in (found, fp32))) if seeds else None
 
 
 def _said(errors: Errors, key: Key | None) -> str:
