@@ -101,6 +101,10 @@ class FakeQuantize(nn.Module):
         scale, zero_point = self.source.qparams(self._groups(x))
         return from_groups(dequantize(self._groups(codes), scale, zero_point, self.spec.shift), x.shape).to(x.dtype)
 
+    def stop_growing(self, x: Tensor) -> None:
+        """Parts of x are written from its scale from now on, which must not grow with it."""
+        self.source.stop_growing(self._groups(x))
+
     def freeze(self, x: Tensor, at_least: Tensor | None = None) -> None:
         """Keep the scale and zero point that hold for x now."""
         try:

@@ -201,7 +201,8 @@ class LearnedScale(StatefulSource):
 class LearnedScaleOfWeight(LearnedScale):
     """Trainable scales that grow with the weight: `begin` is log2 of their ratio to the norm of the elements.
 
-    One scale for all elements stays by itself: errors are about as small, and a step costs less.
+    One scale for all elements stays by itself: errors are about as small, and a step costs less. Once the weight is
+    written from its scale, as held elements are, the scale stays by itself, too: each would drive the other up.
 
     Args:
         spec: of the weight.
@@ -210,14 +211,31 @@ class LearnedScaleOfWeight(LearnedScale):
         shape: of the scale.
     """
 
+    grows: Tensor | None  # 1, or 0 once it stays by itself
+
     def __init__(self, spec: QuantSpec, axis: int, dims: tuple[int, ...], shape: torch.Size) -> None:
         grows = shape.numel() > 1
         room = WithRoom(spec, axis, SMALLEST_NORM if grows else 0.0)
         super().__init__(room, shape, spec)
-        self.grows, self.dims = grows, dims
+        self.dims = dims
+        self.register_buffer("grows", torch.ones(1) if grows else None)
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
-        return norm(x, self.dims, SMALLEST_NORM).log2_().add(begin) if self.grows else begin
+        if self.grows is None:
+            return begin
+        return torch.addcmul(begin, norm(x, self.dims, SMALLEST_NORM).log2_(), self.grows)
+
+    @torch.no_grad()
+    def stop_growing(self, x: Tensor) -> None:
+        if self.grows is not None and self.grows.any() and self._has_begun():
+            self.begin.copy_(self.log2_begin(x, self.begin))
+            self.grows.zero_()
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        super().restart()
+        if self.grows is not None:
+            self.grows.fill_(1.0)
 
 
 class WithRoom(FromTensor):

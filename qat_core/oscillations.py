@@ -178,6 +178,8 @@ class _WeightHistory:
         oscillating = self.frequency > threshold
         self.frozen_code = torch.where(self.frozen | ~oscillating, self.frozen_code, self.mean_code.round())
         self.frozen |= oscillating
+        if self.frozen.any():
+            self.quantizer.stop_growing(self.latent)
         held = self.quantizer.values(self.frozen_code, self.latent)
         self.latent.copy_(torch.where(self.frozen, held, self.latent))
 

@@ -58,6 +58,9 @@ class Source(nn.Module):
     def restart(self) -> None:
         """Forget what was taken in: the next tensor is the first."""
 
+    def stop_growing(self, x: Tensor) -> None:
+        """Parts of x are written from its scale from now on: a scale that grows with x must not any more."""
+
     def covering(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """The same, found at once, if the best takes a search."""
         return self.qparams(x)

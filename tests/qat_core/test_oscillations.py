@@ -1,10 +1,13 @@
 """The oscillation tracker, on weights that move as told."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from qat_core import Oscillations, QATConfig, QuantSpec, annealed_threshold, prepare
+from qat_core.lsq import RATE
 
 
 def swinging(freeze):
@@ -105,6 +108,33 @@ def test_an_annealed_threshold_lets_early_flips_be():
         frozen.append(report.frozen)
     assert frozen[:19] == [0] * 19
     assert frozen[19:] == [1 / 16] * 21
+
+
+@pytest.mark.parametrize("granularity", ["per_channel", "per_group"])
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_held_weights_and_a_scale_that_grows_with_them_do_not_drive_each_other(granularity, factor):
+    """A weight of code c is c times its scale: were the scale still a share of the weight, both would grow or die."""
+    layer = prepare(nn.Linear(32, 4), QATConfig(QuantSpec(4, granularity, scale="learned")))
+    layer(torch.randn(2, 32))
+    source = layer.weight_quantizer.source
+    with torch.no_grad():
+        source.log2_growth += math.log2(factor) / RATE
+    tracker = Oscillations(layer, threshold=0.5, freeze=True)
+    before, codes = layer.weight_quantizer.with_scale(layer.weight)[1], layer.weight_quantizer.codes(layer.weight)
+    tracker.weights["weight"].frequency.fill_(1.0)
+    for _ in range(100):
+        tracker.step()
+    scale = layer.weight_quantizer.with_scale(layer.weight)[1]
+    torch.testing.assert_close(scale, before)
+    assert torch.equal(layer.weight_quantizer.codes(layer.weight), codes)
+
+    other = prepare(nn.Linear(32, 4), QATConfig(QuantSpec(4, granularity, scale="learned")))
+    other.load_state_dict(layer.state_dict())
+    with torch.no_grad():
+        layer.weight *= 2
+        other.weight *= 2
+    assert torch.equal(layer.weight_quantizer.with_scale(layer.weight)[1], scale)
+    assert torch.equal(other.weight_quantizer.with_scale(other.weight)[1], scale)
 
 
 def test_thresholds_are_fractions():
