@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from app.lab.suite import Recurrent, mlp
 from qat_core import QATConfig, QuantSpec
 
 WORDS, LENGTH, CACHED = 20_000, 32, 64
 STATIC = QATConfig(QuantSpec(bits=4), QuantSpec.activation())
 WEIGHTS = QATConfig(QuantSpec(bits=4, granularity="per_group", group_size=32))
+_relus = partial(mlp, activation=nn.ReLU)
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,6 @@ class DecoderStep(Block):
         return x + self.down(F.gelu(self.up(self.between(x)))), keys, values
 
 
-class Recurrent(nn.Module):
-    """(batch, length, 64) -> (batch, 10)."""
-
-    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], width: int) -> None:
-        super().__init__()
-        self.memory, self.head = kind(64, width, batch_first=True), nn.Linear(width, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.memory(x)[0][:, -1])
-
-
 class Classifier(nn.Module):
     """Words (batch, length) -> (batch, 10)."""
 
@@ -85,11 +77,6 @@ class Classifier(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         return self.head(F.relu(self.hidden(self.words(words).mean(1))))
-
-
-def _mlp(*widths: int) -> nn.Module:
-    layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
-    return nn.Sequential(*layers[:-1])
 
 
 def _cnn(*widths: int) -> nn.Module:
@@ -124,15 +111,15 @@ def _step(batch: int) -> tuple[Tensor, ...]:
 
 
 DEPLOYED = {
-    "MLP, 3 x 64": Deployed(lambda: _mlp(64, 64, 64, 8), _rows(64), WEIGHTS),
-    "MLP, 3 x 256": Deployed(lambda: _mlp(256, 256, 256, 256), _rows(256)),
-    "MLP, 4 x 1024": Deployed(lambda: _mlp(1024, 1024, 1024, 1024, 1024), _rows(1024)),
-    "MLP, 2 x 2048": Deployed(lambda: _mlp(2048, 2048, 2048), _rows(2048)),
+    "MLP, 3 x 64": Deployed(lambda: _relus(64, 64, 64, 8), _rows(64), WEIGHTS),
+    "MLP, 3 x 256": Deployed(lambda: _relus(256, 256, 256, 256), _rows(256)),
+    "MLP, 4 x 1024": Deployed(lambda: _relus(1024, 1024, 1024, 1024, 1024), _rows(1024)),
+    "MLP, 2 x 2048": Deployed(lambda: _relus(2048, 2048, 2048), _rows(2048)),
     "CNN, 32-64-64, 16 x 16": Deployed(lambda: _cnn(32, 64, 64), _images(16)),
     "CNN, 64-128-128, 32 x 32": Deployed(lambda: _cnn(64, 128, 128), _images(32)),
     "depthwise CNN, 64, 32 x 32": Deployed(_depthwise, _images(32)),
-    "LSTM, 256": Deployed(lambda: Recurrent(nn.LSTM, 256), _sequence(64), WEIGHTS),
-    "GRU, 128": Deployed(lambda: Recurrent(nn.GRU, 128), _sequence(64), WEIGHTS),
+    "LSTM, 256": Deployed(lambda: Recurrent(nn.LSTM, 64, 256, 10), _sequence(64), WEIGHTS),
+    "GRU, 128": Deployed(lambda: Recurrent(nn.GRU, 64, 128, 10), _sequence(64), WEIGHTS),
     "encoder, 2 x 256": Deployed(lambda: nn.Sequential(Block(256), Block(256)), _sequence(256)),
     "decoder step with cache, 512": Deployed(lambda: DecoderStep(512), _step),
     "embedding classifier, 20,000 x 256": Deployed(

@@ -22,6 +22,8 @@ from benchmarks.server import Served, serving
 MOST_SECONDS_A_LOOK = 12.0
 MOST_CLICKS = 8
 PATIENCE = 120.0  # seconds
+SETTLED_MINUTE = 5  # from which on memory should be flat
+MOST_GROWTH = 100  # megabytes
 ENDED = ("process_completed", "unexpected_error", "close_stream")
 Component = dict[str, Any]
 
@@ -33,9 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         found, memory = asyncio.run(soak(served, args.visitors, args.minutes))
     print(*(f"{count:6,}  {what}" for what, count in found.most_common()), sep="\n")
     faults = sum(count for what, count in found.items() if what.startswith("fault"))
-    settled = memory[min(5, len(memory) - 1)]
-    print(f"faults: {faults}; memory from minute {min(5, len(memory) - 1)} on: {memory[-1] - settled:+,.0f} MB")
-    return int(faults > 0 or memory[-1] - settled > 100)
+    settled = min(SETTLED_MINUTE, len(memory) - 1)
+    grown = memory[-1] - memory[settled]
+    print(f"faults: {faults}; memory from minute {settled} on: {grown:+,.0f} MB")
+    return int(faults > 0 or grown > MOST_GROWTH)
 
 
 async def soak(served: Served, visitors: int, minutes: float) -> tuple[Counter[str], list[float]]:

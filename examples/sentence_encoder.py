@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from app.lab.sentences import SHAPES, Encoder, cosines, healing_batches, neighbours_kept, other_batches, tokens
+from app.lab.sentences import SHAPES, Encoder, answers, cosines, healing_batches, neighbours_kept, other_batches, tokens
 from export import export_onnx, latency
-from export.read.runtime import run, session
 from qat_core import QATConfig, QuantSpec, calibrate, distill, prepare
 
 A8 = QuantSpec.activation(scale="learned")
@@ -43,7 +42,7 @@ if __name__ == "__main__":
     for name in RECIPES:
         file = Path(f"sentence_encoder_{name}.onnx")
         print(export_onnx(healed(name, teacher), asked[0], file, flavor="auto", min_speedup=1.0))
-        found = np.concatenate([run(session(file), [x.numpy() for x in batch.values()])[0] for batch in asked])
+        found = answers(file, asked)
         cosine, kept = cosines(found, expected), neighbours_kept(found, expected)
         print(f"{name}: {file.stat().st_size / 1e6:.1f} MB, cosine mean {cosine.mean():.4f}, worst {cosine.min():.4f}")
         speeds = (latency(file, inputs=tokens(*shape)).rows[1].speed for shape in SHAPES)

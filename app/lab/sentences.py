@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.read.runtime import run, session
+
 Batch = dict[str, Tensor]
 MOST_TOKENS = 32
 SHAPES = ((1, 16), (1, 64), (1, 128), (32, 64))  # batch x tokens
@@ -47,6 +49,13 @@ def tokens(batch: int, length: int) -> list[NDArray[np.int64]]:
     """Any words, and a mask that leaves none out: what a file takes, to be timed."""
     words = np.random.default_rng(0).integers(1000, 30000, (batch, length))
     return [words, np.ones_like(words)]
+
+
+def answers(file: Path, batches: Sequence[Batch]) -> NDArray[np.floating]:
+    """What a file says to all of them, one below the other; it is given the inputs that it names."""
+    runtime = session(file)
+    names = [value.name for value in runtime.get_inputs()]
+    return np.concatenate([run(runtime, [batch[name].numpy() for name in names])[0] for batch in batches])
 
 
 def cosines(found: NDArray[np.floating], expected: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -40,10 +40,10 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
 
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, float]:
     data, fp32 = Sine.sample(seed=job["seed"]), mlp(seed=job["seed"])
-    if _key(job) == FLOAT:
+    if key_of(job) == FLOAT:
         trained = Trainee(fp32, adam(fp32.parameters()), nothing)
     else:
-        trained = trainee(library, fp32, data.x, *_key(job), effort.steps)
+        trained = trainee(library, fp32, data.x, *key_of(job), effort.steps)
     return {"mse_clean": fit(*trained, data, effort.steps)}
 
 
@@ -51,11 +51,11 @@ def render(rows: dict[str, list[dict[str, Any]]]) -> str:
     """The best recipe of every contender, then all recipes."""
     figures = {name: _figures(found) for name, found in rows.items()}
     lines = [
-        [_weights(bits, granularity), *(_best(figures[name], bits, granularity) for name in rows)]
+        [in_words(bits, granularity), *(_best(figures[name], bits, granularity) for name in rows)]
         for bits, granularity in [FLOAT[:2], *((b, g) for b in reversed(BITS) for g in GRANULARITIES)]
     ]
     everything = [
-        [CONTENDERS[name].title, _weights(bits, granularity), recipe, _cell(values)]
+        [CONTENDERS[name].title, in_words(bits, granularity), recipe, _cell(values)]
         for name in rows
         for (bits, granularity, recipe), values in figures[name].items()
     ]
@@ -66,14 +66,16 @@ def render(rows: dict[str, list[dict[str, Any]]]) -> str:
 
 def _figures(rows: list[dict[str, Any]]) -> Figures:
     """The errors of each recipe over its seeds, or the message of the first seed that failed."""
-    failures = {_key(row): row["failed"] for row in reversed(rows) if "failed" in row}
+    failures = {key_of(row): row["failed"] for row in reversed(rows) if "failed" in row}
     errors = {
-        key: [row["mse_clean"] for row in rows if _key(row) == key] for key in map(_key, rows) if key not in failures
+        key: [row["mse_clean"] for row in rows if key_of(row) == key]
+        for key in map(key_of, rows)
+        if key not in failures
     }
-    return {key: failures.get(key) or errors[key] for key in map(_key, rows)}
+    return {key: failures.get(key) or errors[key] for key in map(key_of, rows)}
 
 
-def _key(row: dict[str, Any]) -> Key:
+def key_of(row: dict[str, Any]) -> Key:
     return row["bits"], row["granularity"], row["recipe"]
 
 
@@ -92,7 +94,7 @@ def _cell(values: list[float] | str) -> str:
     return f"{median(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
-def _weights(bits: float, granularity: str) -> str:
+def in_words(bits: float, granularity: str) -> str:
     name = {32: "", 1.58: "ternary "}.get(bits, f"INT{bits:g} ")
     return name + granularity.replace("_", " ")
 

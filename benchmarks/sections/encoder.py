@@ -10,12 +10,11 @@ import numpy as np
 import onnx
 import torch
 
-from app.lab.sentences import SHAPES, Encoder, cosines, neighbours_kept, other_batches, tokens
+from app.lab.sentences import SHAPES, Encoder, answers, cosines, neighbours_kept, other_batches, tokens
 from benchmarks.contenders import Library
 from benchmarks.environment import ROOT
 from benchmarks.markdown import table
 from benchmarks.task import Effort
-from export.read.runtime import run, session
 
 TITLE = "A sentence encoder"
 WHO = ("ours",)
@@ -80,16 +79,12 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
             speeds[f"{batch} x {length}"] = [(row.speed, row.low, row.high, row.milliseconds) for row in found]
         return {"names": ["float32", *files], "speeds": speeds}
     file = _file(job["file"])
-    asked, runtime, teacher = other_batches()[:BATCHES], session(file), Encoder().eval()
+    asked, teacher = other_batches()[:BATCHES], Encoder().eval()
     with torch.no_grad():
         expected = np.concatenate([teacher(**batch).numpy() for batch in asked])
-    answers = np.concatenate([_answer(runtime, batch) for batch in asked])
-    cosine, kept = cosines(answers, expected), neighbours_kept(answers, expected)
+    said = answers(file, asked)
+    cosine, kept = cosines(said, expected), neighbours_kept(said, expected)
     return {"bytes": file.stat().st_size, "mean": float(cosine.mean()), "worst": float(cosine.min()), "kept": kept}
-
-
-def _answer(runtime: Any, batch: dict[str, torch.Tensor]) -> Any:
-    return run(runtime, [batch[value.name].numpy() for value in runtime.get_inputs()])[0]
 
 
 @cache

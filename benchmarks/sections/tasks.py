@@ -10,12 +10,11 @@ from app.lab.ratios import Ratio, ratio
 from app.lab.suite import CHOOSING, REPORTING, SUITE, Trial, error
 from benchmarks.contenders import CONTENDERS, Library, Trainee, nothing, trainee
 from benchmarks.markdown import details, table
+from benchmarks.sections.accuracy import FLOAT, Key, in_words, key_of
 from benchmarks.task import GRANULARITIES, Effort
 
 Cell = tuple[float, str]
-Key = tuple[float, str, str]
 Errors = dict[Key, dict[str, list[float]] | str]  # of a recipe: task -> errors of its seeds, or why there are none
-FLOAT: Key = (32, "float32", "FP32")
 BITS = (4, 2)
 CELLS: tuple[Cell, ...] = tuple(itertools.product(BITS, GRANULARITIES))
 SEEDS = 2
@@ -57,10 +56,10 @@ def jobs(library: Library, effort: Effort) -> list[dict[str, Any]]:
 def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, float]:
     trial = SUITE[job["task"]].shortened(effort.steps)
     model, data = trial.start(job["seed"])
-    if _key(job) == FLOAT:
+    if key_of(job) == FLOAT:
         trained = Trainee(model, trial.optimizer(model.parameters()), nothing)
     else:
-        trained = trainee(library, model, data.x, *_key(job), trial.steps, trial.optimizer)
+        trained = trainee(library, model, data.x, *key_of(job), trial.steps, trial.optimizer)
     trial.fit(trained.model.train(), trained.optimizer, data, job["seed"], trained.after_step)
     return {"error": error(trained.model, data)}
 
@@ -69,12 +68,12 @@ def render(rows: dict[str, list[dict[str, Any]]]) -> str:
     """One recipe for everything and the best of each row; then all recipes, task by task."""
     errors = {name: _errors(found) for name, found in rows.items()}
     lines = [
-        [f"{_weights(cell)}, {kind}", *(_said(found, recipe_of(found, cell)) for found in errors.values())]
+        [f"{in_words(*cell)}, {kind}", *(_said(found, recipe_of(found, cell)) for found in errors.values())]
         for cell in CELLS
         for kind, recipe_of in (("for all rows", _for_all_rows), ("best of the row", _best))
     ]
     every = [
-        [CONTENDERS[name].title, _weights(key[:2]), key[2], *(_of_task(found, key, task) for task in TASKS)]
+        [CONTENDERS[name].title, in_words(*key[:2]), key[2], *(_of_task(found, key, task) for task in TASKS)]
         for name, found in errors.items()
         for key in found
         if key != FLOAT
@@ -92,18 +91,10 @@ def _errors(rows: list[dict[str, Any]]) -> Errors:
     found: Errors = {}
     for row in rows:
         if "failed" in row:
-            found[_key(row)] = row["failed"]
-        elif not isinstance(tasks := found.setdefault(_key(row), {}), str):
+            found[key_of(row)] = row["failed"]
+        elif not isinstance(tasks := found.setdefault(key_of(row), {}), str):
             tasks.setdefault(row["task"], []).append(row["error"])
     return found
-
-
-def _key(row: dict[str, Any]) -> Key:
-    return row["bits"], row["granularity"], row["recipe"]
-
-
-def _weights(cell: Cell) -> str:
-    return f"INT{cell[0]:g} {cell[1].replace('_', ' ')}"
 
 
 def _for_all_rows(errors: Errors, cell: Cell) -> Key | None:

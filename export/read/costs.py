@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from export.read.files import Source
@@ -33,6 +34,12 @@ ROUNDS_IN_FLOAT = "their activations are rounded in float operators"
 NO_QUICKER = "MatMulNBits is no quicker on this processor"
 TOO_SMALL = "so few products are as quick in float32"
 Arrays = Sequence[NDArray[np.generic]]
+
+
+def timed_in_turn(sessions: Sequence[ort.InferenceSession], inputs: Arrays, rounds: int) -> list[list[float]]:
+    """Seconds of one call of each session in every round, for about a second in all."""
+    calls = [partial(run, runtime, inputs) for runtime in sessions]
+    return rounds_of(calls, rounds, BLOCK_SECONDS, time.perf_counter() + MOST_SECONDS)
 
 
 def speed_of(
@@ -56,9 +63,7 @@ def speed_of(
     networks: list[tuple[Source | onnx.ModelProto, Setup]] = [(twin, in_float), (file, setup)]
     seconds: list[list[float]] = []
     for part in [[network] for network in networks] if twin.ByteSize() > LARGE else [networks]:
-        calls = [partial(run, session(model, setup=its), inputs) for model, its in part]
-        seconds += rounds_of(calls, rounds, BLOCK_SECONDS, time.perf_counter() + MOST_SECONDS)
-        del calls  # and the sessions with them
+        seconds += timed_in_turn([session(model, setup=its) for model, its in part], inputs, rounds)
     fp32, own = (1e3 * min(found) for found in seconds)  # whatever else the machine does only adds
     times = fp32 / own
     if times * ALIKE > 1:

@@ -9,10 +9,8 @@ would quantize it by itself.
 
 import math
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +18,12 @@ import onnx
 from numpy.typing import NDArray
 from torch import nn
 
-from export.read.costs import BLOCK_SECONDS, MANY_ROUNDS, MOST_SECONDS, by_layer
+from export.read.costs import MANY_ROUNDS, by_layer, timed_in_turn
 from export.read.files import FileError, write
 from export.read.graph import Graph
 from export.read.kernels import expected_kernels, find_kernels, see_activations
-from export.read.latency import rounds_of
 from export.read.requires import unmet
-from export.read.runtime import InputsError, Setup, run, session
+from export.read.runtime import InputsError, Setup, session
 from export.read.speed import Choice
 from export.write.storage import FORMS, is_table, stored_layers
 from export.write.stored import StoredLayer
@@ -92,10 +89,8 @@ def choose(
 
 def _is_as_quick(small: onnx.ModelProto, large: onnx.ModelProto, inputs: Sequence[NDArray[np.generic]]) -> bool:
     """Does the smaller of two graphs take no longer than the other, timed in turn?"""
-    sessions = session(small), session(large)
-    until = time.perf_counter() + MOST_SECONDS
-    seconds = rounds_of([partial(run, s, inputs) for s in sessions], MANY_ROUNDS, BLOCK_SECONDS, until)
-    return min(seconds[0]) < (1 + SMALL_SHARE) * min(seconds[1])
+    own, other = (min(found) for found in timed_in_turn([session(small), session(large)], inputs, MANY_ROUNDS))
+    return own < (1 + SMALL_SHARE) * other
 
 
 def _best(times: Sequence[dict[str, float]], spare: float) -> str:

@@ -20,10 +20,10 @@ from qat_core.batches import arguments
 
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
 Visit = Callable[[Path, Tensor], Any]
-FLOATS = {torch.float16, torch.float32, torch.float64}
-NUMBERS = torch.SymInt | torch.SymFloat | torch.SymBool  # while torch.export traces; they hold its whole bookkeeping
 Around = frozenset[int]  # the ids of what holds a value: what points back at one of them holds nothing new
+FLOATS = {torch.float16, torch.float32, torch.float64}
 KINDS = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+NUMBERS = torch.SymInt | torch.SymFloat | torch.SymBool  # while torch.export traces; they hold its whole bookkeeping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,10 +233,10 @@ def _parts_of_object(value: Any, around: Around) -> dict[Any, Any] | None:
 
 
 def _holds_tensors(value: Any, around: Around) -> bool:
-    if isinstance(value, Tensor) or id(value) in around:
-        return isinstance(value, Tensor)
-    parts = (_parts(value, around) or {}).values()
-    return any(_holds_tensors(part, around | {id(value)}) for part in parts)
+    if isinstance(value, Tensor):
+        return True
+    parts = None if id(value) in around else _parts(value, around)
+    return any(_holds_tensors(part, around | {id(value)}) for part in (parts or {}).values())
 
 
 def _is_free(leaf: Any) -> bool:
