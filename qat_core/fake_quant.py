@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups, widened
 from qat_core.lsq import LearnedScale, LearnedScaleOfWeight, LSQuantize, gradient_factor
+from qat_core.nested import on_values
 from qat_core.observer import Fixed, MovingRange, NoDataError, fix
-from qat_core.processes import in_transform
+from qat_core.processes import in_trace, in_transform
 from qat_core.source import FromTensor, SmallestError, Source
 from qat_core.spec import QuantSpec
 from qat_core.ste import STEQuantize, ste_round, ste_round_by, straight_through
@@ -62,6 +63,15 @@ class FakeQuantize(nn.Module):
 
         Not enabled: x itself. Ranges still watch it, so that they are there when quantization sets in.
         """
+        if x.is_nested:
+            scales: list[Tensor] = []  # of all its rows there is one
+
+            def values_on_grid(values: Tensor) -> Tensor:
+                values, scale = self.with_scale(values, at_least)
+                scales.append(scale)
+                return values
+
+            return on_values(x, values_on_grid), scales[0]
         source = self.source
         if not self.enabled:
             if isinstance(source, MovingRange):
@@ -146,7 +156,7 @@ class FakeQuantize(nn.Module):
 
     def _estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
         spec = self.spec
-        if in_transform():
+        if in_transform() or in_trace():  # which saves no autograd.Function
             factor = gradient_factor(x.numel() // scale.numel(), spec.quant_max)
             return straight_through(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift, factor)
         estimator = LSQuantize if scale.requires_grad else STEQuantize
@@ -156,6 +166,6 @@ class FakeQuantize(nn.Module):
 
 def _raised(scale: Tensor, at_least: Tensor) -> Tensor:
     """The larger of the two; where a learned scale is raised it still gets its gradient."""
-    if scale.requires_grad:
+    if scale.requires_grad or in_trace():  # whose check has no gradients
         return scale + (at_least - scale.detach()).clamp_(min=0)
     return torch.maximum(scale, at_least)

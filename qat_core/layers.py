@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from qat_core.affine import widened
 from qat_core.fake_quant import FakeQuantize
 from qat_core.permanent import make_permanent
-from qat_core.processes import on_grid_in_calls
+from qat_core.processes import on_grid_in_calls, parameter_in_calls
 from qat_core.spec import QATConfig, QuantSpec
 from qat_core.ste import ste_round
 
@@ -76,6 +76,9 @@ class QuantLayer(nn.Module):
         if weight is None:  # computed before each call, or when it is read
             weight = self.__dict__.get(name)
         return cast(Tensor, getattr(self, name)) if weight is None else weight
+
+    def get_parameter(self, target: str) -> Any:
+        return parameter_in_calls(self, target)
 
     def quantized_weights(self) -> list[tuple[str, Tensor, FakeQuantize]]:
         """Name, tensor and quantizer of each."""
@@ -256,11 +259,10 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
     def forward(self, input: Tensor) -> Tensor:
         weight, quantizer = self.latent("weight"), self.weight_quantizer  # (num_embeddings, embedding_dim)
         each_row = quantizer.each_row and input.numel() < self.num_embeddings  # those looked up, not the whole table
-        rows = self._lookup(input, weight if each_row else quantizer(weight))  # (..., embedding_dim)
+        table = weight if each_row else quantizer(weight)
+        options = (self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
+        rows = F.embedding(input, table, *options)  # (..., embedding_dim)
         return quantizer(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape) if each_row else rows
-
-    def _lookup(self, input: Tensor, weight: Tensor) -> Tensor:
-        return F.embedding(input, weight, self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
 
 
 class QuantEmbeddingBag(QuantLayer, nn.EmbeddingBag):

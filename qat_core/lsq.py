@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import SMALLEST_SCALE, dequantize_, mse_qparams, reduced_dims, round_to_codes
-from qat_core.processes import only_looks
+from qat_core.processes import in_trace, only_looks
 from qat_core.source import FromTensor, Source, StatefulSource
 from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
@@ -167,14 +167,16 @@ class LearnedScale(StatefulSource):
         return torch.where(grown, begin, before), zero_point, torch.where(grown & nothing, seen, self.seen.sign())
 
     def _has_seen_all(self) -> bool:
-        return self.without_numbers() or bool((self.seen != NOTHING).all())
+        return bool(self.answer_to(lambda: (self.seen != NOTHING).all(), True))
 
     def _has_begun(self) -> bool:
-        if not (self.settled or self.without_numbers()):
-            self.settled = not self.calibrating and bool((self.seen == NUMBERS).all())
-            if self.settled and self.zero_point is not None:
-                self.zero_point.round_()  # a mean of several lies between two codes
-        return self.settled
+        if self.settled or self.without_numbers():
+            return self.settled
+        begun = not self.calibrating and bool((self.seen == NUMBERS).all())
+        if begun and self.zero_point is not None:
+            self.zero_point.round_()  # a mean of several lies between two codes
+        self.settled = begun and not in_trace()
+        return begun
 
     @torch.no_grad()
     def restart(self) -> None:

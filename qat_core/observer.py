@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qat_core.affine import qparams_of_range
-from qat_core.processes import in_backward, in_step_with_others, in_transform, largest_of_all
+from qat_core.processes import in_backward, in_step_with_others, in_trace, in_transform, largest_of_all
 from qat_core.source import SmallestError, Source, StatefulSource
 from qat_core.spec import QuantSpec
 
@@ -91,16 +91,25 @@ class MovingRange(StatefulSource):
             self._agree()
 
     def _ends(self) -> tuple[Tensor, Tensor]:
-        if not (self.settled or self.without_numbers()):
-            seen = float(self.seen)
-            if seen == 0 and not (self.training and self.observing):
-                raise NoDataError(
-                    "an activation quantizer has seen no data yet: call calibrate(model, batches) or train"
-                )
-            self.settled = seen == 1 and not self.only_zeros
+        if not self.settled:
+            self._check_seen()
         if self.settled:
             return self.low, self.high
         return self.low / self.seen, torch.where(self._holds_zeros(), 1.0, self.high / self.seen)
+
+    def _check_seen(self) -> None:
+        """Refuse to answer without data, and find out whether the ends are complete."""
+        seen = self.answer_to(lambda: self.seen, None)
+        if seen is None:
+            return
+        if seen == 0 and in_transform():
+            raise NoDataError(
+                "an activation quantizer has seen no data yet, and takes none in while torch.func transforms the "
+                "forward pass: call calibrate(model, batches) first, or the model itself"
+            )
+        if seen == 0 and not (self.training and self.observing):
+            raise NoDataError("an activation quantizer has seen no data yet: call calibrate(model, batches) or train")
+        self.settled = seen == 1 and not (in_transform() or in_trace()) and not self.only_zeros
 
     def _holds_zeros(self) -> Tensor:
         return (self.seen > 0) & (torch.maximum(self.high, -self.low) < ZERO)

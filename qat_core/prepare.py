@@ -151,7 +151,7 @@ def _uncopyable(name: str, module: nn.Module) -> str:
     """Which attribute of a module's own cannot be copied; empty when all can."""
     for attribute, value in vars(module).items():
         try:
-            if attribute not in ("_modules", "_parameters", "_buffers"):
+            if attribute not in ("_modules", "_parameters", "_buffers", "get_parameter"):
                 copy.deepcopy(value)
         except Exception:
             return f"its attribute {f'{name}.{attribute}'.lstrip('.')!r}: "

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -18,15 +19,25 @@ _running = threading.local()
 
 
 def tell_calls(model: nn.Module) -> None:
-    """From now on `in_call` knows when this module runs."""
+    """From now on `in_call` knows when this module runs, and `get_parameter` does."""
     model.register_forward_pre_hook(_enter)
     model.register_forward_hook(_leave, always_call=True)
+    model.__dict__["get_parameter"] = partial(parameter_in_calls, model)
 
 
 def in_call() -> bool:
     """Does a module that tells its calls run? What a compiler looks at is a call, and so is what a backward pass
     recomputes."""
     return torch.compiler.is_compiling() or bool(_calls()) or in_backward()
+
+
+def parameter_in_calls(model: nn.Module, target: str) -> Tensor:
+    """What reading the attribute answers: torch's own `get_parameter` refuses what is on its grid."""
+    path, _, name = target.rpartition(".")
+    holder = model.get_submodule(path)
+    if in_call() and name in holder._parameters:
+        return cast(Tensor, getattr(holder, name))
+    return nn.Module.get_parameter(model, target)
 
 
 def on_grid_in_calls(name: str) -> property:
@@ -78,6 +89,11 @@ def only_looks() -> bool:
 def without_numbers() -> bool:
     """Is this forward pass traced or batched, so that no number in it can be asked for?"""
     return torch.compiler.is_compiling() or in_transform()
+
+
+def in_trace() -> bool:
+    """Does torch.jit.trace watch this forward pass? It watches twice, and has to see the same."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def in_step_with_others(first: Callable[[], bool]) -> bool:

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLayer, quantized_layers
-from qat_core.processes import in_transform
+from qat_core.processes import in_trace, in_transform
 
 
 def watch_first_call(model: nn.Module) -> None:
@@ -76,8 +76,7 @@ class _Reads(TorchFunctionMode):
 
 
 def _begin(module: nn.Module, arguments: Any) -> None:
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if tracing or torch.compiler.is_compiling() or in_transform():
+    if in_trace() or torch.compiler.is_compiling() or in_transform():
         return
     _forget(module._forward_pre_hooks, _begin)
     reads = _Reads(module)

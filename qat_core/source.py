@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import minmax_qparams, mse_fraction, mse_qparams, shrunk
-from qat_core.processes import only_looks, without_numbers
+from qat_core.processes import in_trace, only_looks, without_numbers
 from qat_core.spec import QuantSpec
 
 SEARCH_EVERY = 16  # forward passes
@@ -160,6 +160,15 @@ class StatefulSource(Source):
         """Can no number be asked for now?"""
         return self.seen.is_meta or without_numbers()
 
+    def answer_to(self, question: Callable[[], Tensor], otherwise: float | None) -> float | None:
+        """A number, or `otherwise` where none can be asked for: torch.func.vmap may have one for each of many."""
+        if self.seen.is_meta or torch.compiler.is_compiling():
+            return otherwise
+        try:
+            return question().item()
+        except RuntimeError:
+            return otherwise
+
     def train(self, mode: bool = True) -> "StatefulSource":
         self.settled = False  # averages may have been copied into it
         return super().train(mode)
@@ -251,7 +260,7 @@ class SmallestError(StatefulSource):
 
     def _passes(self) -> int:
         if not self.settled:
-            self.passes, self.settled = int(self.seen), True
+            self.passes, self.settled = int(self.seen), not in_trace()
         return self.passes
 
     def restart(self) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
-from qat_core import QATConfig, QuantSpec, convert, plan, prepare
+from qat_core import QATConfig, QuantSpec, calibrate, convert, plan, prepare
 from qat_core.affine import dequantize, minmax_qparams, quantize
 from qat_core.layers import quantized_layers
 
@@ -63,6 +64,11 @@ READERS = {
     ),
     "by another module": (with_head(), WORDS),
     "never called": (words(lambda m, x: F.embedding(x, m.wte.weight) @ m.fc.weight), WORDS),
+    "asked for by name": (rows(lambda m, x: F.linear(m.fc(x), m.get_parameter("fc.weight").T)), ROWS),
+    "a recurrence's by name": (
+        Reads(lambda m, x: m.r(x)[0].sum() + m.r.get_parameter("weight_ih_l0").sum(), r=nn.GRU(4, 4)),
+        torch.randn(3, 2, 4),
+    ),
     "returned": (rows(lambda m, x: (m.fc(x), m.fc.weight)), ROWS),
     "times 1": (rows(lambda m, x: (m.fc(x), m.fc.weight * 1)), ROWS),
     "normalized": (rows(lambda m, x: (m.fc(x), F.normalize(m.fc.weight))), ROWS),
@@ -143,6 +149,8 @@ def test_outside_of_a_call_it_is_the_parameter():
     weight = model.fc.weight
     assert isinstance(weight, nn.Parameter)
     assert weight is dict(model.named_parameters())["fc.weight"]
+    assert weight is model.get_parameter("fc.weight")
+    assert weight is model.fc.get_parameter("weight")
     nn.init.constant_(model.fc.weight, 0.25)
     assert bool((model.fc.weight == 0.25).all())
 
@@ -267,8 +275,14 @@ def test_a_first_call_that_fails_leaves_nothing_behind():
     model(ROWS)
 
 
-def test_a_first_call_that_is_traced_is_as_any_other():
-    model = prepare(Reads(lambda m, x: m.fc(x), fc=nn.Linear(4, 4)), THREE).eval()
+@pytest.mark.parametrize("scale", ["minmax", "mse", "learned"])
+@pytest.mark.parametrize("config", [THREE, QATConfig(QuantSpec(), QuantSpec.activation())], ids=["W3", "W4A8"])
+def test_a_first_call_that_is_traced_is_as_any_other(config, scale):
+    spec = config.activation and replace(config.activation, scale=scale)
+    model = prepare(rows(lambda m, x: m.fc(x)), QATConfig(replace(config.weight, scale=scale), spec))
+    if spec is not None:
+        calibrate(model, [ROWS])
+    model.eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.jit is deprecated
         traced = torch.jit.trace(model, ROWS)

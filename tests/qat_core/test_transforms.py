@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, jacrev, jvp, stack_module_state, vmap
 
-from qat_core import QATConfig, QuantSpec, prepare
+from qat_core import NoDataError, QATConfig, QuantSpec, prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 CONFIGS = {
@@ -75,6 +75,17 @@ def test_forward_mode_agrees_with_backward_mode(name):
     jacobian = jacrev(layer)(X)  # (6, 4, 6, 4)
     torch.testing.assert_close(tangent, jacobian.sum((-2, -1)))
     assert tangent.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["W4A8", "W4A8 learned"])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_range_without_data_is_refused_where_none_can_be_taken_in(name, training):
+    model = cold(names=(name,)).train(training)
+    with pytest.raises(NoDataError, match=f"layer 'layers.{name}': .* while torch.func transforms the forward pass"):
+        vmap(model)(X.reshape(3, 2, 4))
+    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    with pytest.raises(NoDataError):
+        grad(lambda p: functional_call(model, (p, buffers), (X,)).sum())(parameters)
 
 
 def test_a_whole_graph_is_compiled_before_the_first_call_and_after_it():
