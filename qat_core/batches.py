@@ -21,9 +21,15 @@ def call(model: nn.Module, batch: Any) -> Any:
         raise
     except (TypeError, AttributeError, RuntimeError) as error:
         given = ", ".join([*(type(x).__name__ for x in positional), *map(str, named)])
+        said, expected = str(error), "the arguments of its forward and nothing else, such as (x for x, label in loader)"
+        if type(error).__module__.startswith("torch._dynamo"):  # its own words are a page
+            said = str(error).strip().partition("\n")[0]
+            expected = (
+                "a forward whose ranges follow the batches, as they cannot in a branch of torch.cond or the body of a "
+                "loop of torch's: show data to the layers in there one by one, calibrate(model.layer, batches)"
+            )
         raise ValueError(
-            f"{type(model).__name__} cannot be called with a batch of ({given}): {error}; expected the arguments of "
-            "its forward and nothing else, such as (x for x, label in loader)"
+            f"{type(model).__name__} cannot be called with a batch of ({given}): {said}; expected {expected}"
         ) from error
 
 

@@ -19,7 +19,7 @@ from sympy import Integer, Symbol, solve, sympify
 from torch import Tensor
 
 from export.write.call import Call, paired
-from export.write.sizes import MOST_ATTEMPTS, Group, Works, larger, other_numbers, resized, told_apart
+from export.write.sizes import MOST_ATTEMPTS, Group, Works, larger, other_numbers, resized, told_apart, varying
 
 Declared = tuple[dict[int, Any] | None, ...]  # for each tensor: axis -> Dim
 Symbols = tuple[dict[int, str], ...]  # for each tensor: axis -> symbol or sum of symbols, of those that vary
@@ -124,6 +124,29 @@ def other_sizes(
         alone += itertools.islice((a for a in attempts if works(with_sizes(tensors, symbols, a))), 1)
     found = {symbol: size for sizes in alone for symbol, size in sizes.items()}
     return [found] if found and works(with_sizes(tensors, symbols, found)) else alone
+
+
+def settle_longest(
+    examples: Sequence[Sequence[Tensor]],
+    given: Sequence[Tensor],
+    works: Works,
+    graph_of: Callable[[Sequence[Tensor], Declared], onnx.ModelProto],
+    problem: Callable[[onnx.ModelProto, Sequence[Tensor]], str],
+) -> tuple[onnx.ModelProto, str]:
+    """`settle` with the first of several examples whose graph answers what was given; the last has to do.
+
+    torch takes an axis of one for a constant, so one that may be longer is traced with more; but what a model does with
+    one, such as leaving it out, may be another thing.
+    """
+    *others, last = examples
+    for example in [example for example in others if [x.shape for x in example] != [x.shape for x in last]]:
+        try:
+            proto, why = settle(example, varying(example, works), works, graph_of, problem)
+        except ValueError:
+            continue
+        if not problem(proto, given):
+            return proto, why
+    return settle(last, varying(last, works), works, graph_of, problem)
 
 
 def settle(

@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import inspect
 import itertools
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any
@@ -23,6 +23,14 @@ Visit = Callable[[Path, Tensor], Any]
 Around = frozenset[int]  # the ids of what holds a value: what points back at one of them holds nothing new
 FLOATS = {torch.float16, torch.float32, torch.float64}
 KINDS = FLOATS | {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+)
+OWN = ("forward", *HOOKS)  # what FlatForward stands in for
 NUMBERS = torch.SymInt | torch.SymFloat | torch.SymBool  # while torch.export traces; they hold its whole bookkeeping
 
 
@@ -31,14 +39,16 @@ class Call:
     """One way to call a model: which arguments are tensors, what they are called, and what stays as it was given.
 
     Attributes:
-        arguments: positional and keyword arguments, in the order of forward's.
-        by_name: the same, by the names that forward has for them.
+        by_name: positional and keyword arguments by the names that forward has for them, in the order of forward's.
+        keywords: of those that were given by name.
+        spread: of the one that holds any number of positional ones.
         names: of the tensors among them, in the order of forward's arguments: the argument's, its keys behind it.
         tensors: the tensors themselves, on the CPU.
     """
 
-    arguments: tuple[tuple[Any, ...], dict[str, Any]]
     by_name: dict[str, Any]
+    keywords: frozenset[str]
+    spread: str
     names: tuple[str, ...]
     tensors: tuple[Tensor, ...]
 
@@ -60,16 +70,16 @@ class Call:
             bound = inspect.signature(model.forward).bind(*args, **kwargs)
         except TypeError as error:
             raise ValueError(f"the inputs do not fit {type(model).__name__}.forward: {error}") from error
-        spread = [p.name for p in bound.signature.parameters.values() if p.kind is p.VAR_KEYWORD]
-        named = {k: v for k, v in bound.arguments.items() if k not in spread}
-        for name in spread:
-            named.update(bound.arguments.get(name, {}))
+        kinds = {p.kind: p.name for p in bound.signature.parameters.values()}
+        named = dict(bound.arguments)
+        named |= named.pop(kinds.get(inspect.Parameter.VAR_KEYWORD, ""), {})
         paths, tensors = flat(named)
         if not tensors:
             found = ", ".join(type(x).__name__ for x in (*args, *kwargs.values())) or "nothing"
             raise ValueError(f"the inputs are {found}; expected a tensor, or arguments of forward with one among them")
         names = _names(paths, "input")
-        return cls((bound.args, bound.kwargs), named, tuple(names), tuple(t.detach().cpu() for t in tensors))
+        spread = kinds.get(inspect.Parameter.VAR_POSITIONAL, "")
+        return cls(named, frozenset(kwargs), spread, tuple(names), tuple(t.detach().cpu() for t in tensors))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Call":
         """Copies of a model share it: nothing in it changes."""
@@ -78,24 +88,29 @@ class Call:
     def filled(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The same arguments with other tensors, in the order of `names`."""
         rest = iter(tensors)
-        args, kwargs = replaced(self.arguments, lambda path, tensor: next(rest))
-        return args, kwargs
+        named = replaced(self.by_name, lambda path, tensor: next(rest))
+        positional = [named.pop(name) for name in self.by_name if name not in self.keywords]
+        if self.spread in self.by_name:
+            positional += positional.pop()
+        return tuple(positional), named
 
 
 class FlatForward:
     """The forward of a model while it is exported: from a row of tensors to a tuple of tensors.
 
-    It stands in the model's `forward`, where hooks, copies and torch.export meet it; its signature has a name for each
-    of the inputs, which torch.export asks for.
+    It stands in the model's `forward`, where copies and torch.export meet it; its signature has a name for each of the
+    inputs, which torch.export asks for. The model's hooks see its own arguments and answer, as they did.
 
     Attributes:
         answered: names of the tensors that it answered last.
+        own: the forward that the model had of its own, and its hooks.
     """
 
     answered: tuple[str, ...] = ()
 
     def __init__(self, model: nn.Module, call: Call) -> None:
-        self.model, self.call, self.own = model, call, vars(model).get("forward")
+        self.model, self.call = model, call
+        self.own = {name: value for name, value in vars(model).items() if name in OWN}
         self.__code__ = getattr(model.forward, "__code__", type(self).__call__.__code__)  # torch tells where it is
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         parameters = [inspect.Parameter(f"input_{index}", kind) for index in range(len(call.names))]
@@ -108,7 +123,13 @@ class FlatForward:
 
     def _named(self, *tensors: Tensor) -> dict[str, Tensor]:
         args, kwargs = self.call.filled(tensors)
-        answer = self.own(*args, **kwargs) if self.own else type(self.model).forward(self.model, *args, **kwargs)
+        attributes = vars(self.model)
+        flat = {name: attributes.pop(name) for name in OWN}
+        attributes |= self.own
+        try:
+            answer = self.model(*args, **kwargs)
+        finally:
+            attributes |= flat
         return answers(answer, type(self.model).__name__)
 
 
@@ -116,14 +137,15 @@ def flattened(model: nn.Module, call: Call) -> nn.Module:
     """The same model, called with a row of tensors from now on."""
     if isinstance(model, fx.GraphModule):  # whose copies are made of its graph and lose a forward of their own
         model.__class__ = type(type(model).__name__, (nn.Module,), {"forward": type(model).forward})
-    model.__dict__["forward"] = FlatForward(model, call)
+    forward = FlatForward(model, call)
+    model.__dict__ |= {name: OrderedDict() for name in HOOKS} | {"forward": forward}
     return model
 
 
 def replace_forward(model: nn.Module, forward: Callable[..., Any]) -> None:
     """Give a model a forward of its own; one that is called with a row of tensors still is."""
     if isinstance(flat := vars(model).get("forward"), FlatForward):
-        flat.own = forward
+        flat.own["forward"] = forward
     else:
         model.__dict__["forward"] = forward
 

@@ -17,7 +17,7 @@ from export.read.requires import unmet
 from export.read.runtime import NO_INTEGER_KERNELS, InputsError, Setup
 from export.read.speed import Choice
 from export.write.auto import choose
-from export.write.axes import Declared, declared, settle, settle_declared
+from export.write.axes import Declared, declared, settle_declared, settle_longest
 from export.write.call import Call
 from export.write.checks import (
     check_arguments,
@@ -33,7 +33,7 @@ from export.write.promise import attach_receipt
 from export.write.qdq import to_qdq
 from export.write.reference import reference
 from export.write.settings import as_settings
-from export.write.sizes import enlarged, takes, varying
+from export.write.sizes import enlarged, longer, takes
 from export.write.storage import default_opset, stored_layers
 from export.write.stored import StoredLayer
 from export.write.tensors import to_numpy
@@ -131,7 +131,7 @@ def export_onnx(
         proto, why_fixed = settle_declared(inputs, shapes, works, graph_of, problem)
     elif dynamic_batch:
         example = enlarged(inputs, works)
-        proto, why_fixed = settle(example, varying(example, works), works, graph_of, problem)
+        proto, why_fixed = settle_longest((longer(example, works), example), inputs, works, graph_of, problem)
     else:
         proto, why_fixed = graph_of(inputs), ""
     graph = Graph(proto)

@@ -33,9 +33,7 @@ def varying(tensors: Sequence[Tensor], works: Works) -> list[Group]:
         tensors: the example.
         works: does the model take these?
     """
-    alike: dict[torch.Size, list[int]] = {}
-    for index, x in enumerate(tensors):
-        alike.setdefault(x.shape, []).append(index)
+    ways = _ways(tensors)
     places = [(i, axis) for i, x in enumerate(tensors) for axis, n in enumerate(x.shape) if n > 1]
     left, found = set(places), list[Group]()
     sizes = {(i, axis): tensors[i].shape[axis] for i, axis in places}
@@ -51,11 +49,9 @@ def varying(tensors: Sequence[Tensor], works: Works) -> list[Group]:
         heads = {row[0] for row in rows}
         return [place for place in places if place[0] in heads]
 
-    one_by_one = [[i] for i in range(len(tensors))]
-    ways: list[Rows] = [list(alike.values()), *([one_by_one] if len(alike) < len(tensors) else [])]
     for rows in ways:
         for place in places_of(rows):
-            alone = rows is one_by_one and sum(sizes[p] == sizes[place] for p in left) > FEW
+            alone = rows is not ways[0] and sum(sizes[p] == sizes[place] for p in left) > FEW
             if place in left and not alone:
                 first_of(_choices(rows, sizes, left, place), other_numbers(sizes[place]))
     rest = set(left)
@@ -71,6 +67,15 @@ def varying(tensors: Sequence[Tensor], works: Works) -> list[Group]:
             if place in left:
                 first_of(sums, other_numbers(sizes[place])[:1])
     return found
+
+
+def _ways(tensors: Sequence[Tensor]) -> list[Rows]:
+    """Tensors of one shape together, and where there are such, one by one as well."""
+    alike: dict[torch.Size, list[int]] = {}
+    for index, x in enumerate(tensors):
+        alike.setdefault(x.shape, []).append(index)
+    one_by_one = [[i] for i in range(len(tensors))]
+    return [list(alike.values()), *([one_by_one] if len(alike) < len(tensors) else [])]
 
 
 def _choices(rows: Rows, sizes: Mapping[Place, int], left: set[Place], first: Place) -> Iterator[Group]:
@@ -141,6 +146,24 @@ def enlarged(tensors: Sequence[Tensor], works: Works) -> tuple[Tensor, ...]:
         larger = tuple(x if axis is None else resized(x, {axis: 2}) for x, axis in zip(tensors, choice, strict=True))
         if works(larger):
             return larger
+    return tuple(tensors)
+
+
+def longer(tensors: Sequence[Tensor], works: Works) -> tuple[Tensor, ...]:
+    """The same example with two along every axis that has one, where the model takes two as well as three.
+
+    Three as well, since two may be what another axis has, with which a single one goes together.
+    """
+    left = {(i, axis) for i, x in enumerate(tensors) for axis, n in enumerate(x.shape) if n == 1}
+    sizes = dict.fromkeys(sorted(left), 1)
+    for rows in _ways(tensors):
+        for place in [p for p in sizes if p[0] in {row[0] for row in rows}]:
+            groups = itertools.islice(_choices(rows, sizes, left, place), MOST_ATTEMPTS) if place in left else ()
+            for group in groups:
+                if all(works(_with(tensors, group, n)) for n in (2, 3)):
+                    tensors = _with(tensors, group, 2)
+                    left.difference_update(group)
+                    break
     return tuple(tensors)
 
 

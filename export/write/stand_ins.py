@@ -5,9 +5,11 @@ for one that holds its scale; `storage.py` says which. Both call a marker operat
 untouched and one line of onnxscript turns into QuantizeLinear and DequantizeLinear. Training never sees a marker.
 """
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -23,6 +25,8 @@ from qat_core import FakeQuantize
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
 from qat_core.layers import QuantEmbedding, QuantEmbeddingBag, QuantLayer
 from qat_core.sequence import QuantGRU, QuantLSTM
+
+HINTS = ("is_causal", "tgt_is_causal")  # beside a mask that says so
 
 
 class _StandIn(nn.Module):
@@ -167,6 +171,9 @@ def with_stand_ins(
             replace_forward(layer, partial(_bag, layer))
         elif isinstance(layer, QuantLSTM | QuantGRU):
             replace_forward(layer, partial(recurrence, layer))
+    for module in exporting.modules():
+        if isinstance(module, nn.TransformerEncoder | nn.TransformerDecoder):
+            replace_forward(module, partial(_unhinted, module))
     buffers = {
         f"{name}.{role}": (module.stored, role)
         for name, module in exporting.named_modules(remove_duplicate=False)
@@ -174,6 +181,15 @@ def with_stand_ins(
         for role in module.stored.parts
     }
     return exporting, buffers
+
+
+def _unhinted(stack: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """The forward of a stack of torch's without a look at the numbers of its mask, for a hint that it is causal."""
+    bound = inspect.signature(type(stack).forward).bind(stack, *args, **kwargs)
+    bound.apply_defaults()
+    unsaid = {name: False for name in HINTS if name in bound.arguments and bound.arguments[name] is None}
+    bound.arguments.update(unsaid)
+    return type(stack).forward(*bound.args, **bound.kwargs)
 
 
 def _product(layer: QuantLayer, input: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ torch.export carries a marker through untouched; one line of onnxscript turns it
 DequantizeLinear. Training never sees a marker, and none can be run on numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -128,6 +128,12 @@ def _view_onnx(x: Any, size: Any) -> Any:
     return op.Reshape(x, op.Concat(*parts, axis=0), allowzero=int(-1 not in size))  # beside -1 no size may be zero
 
 
+def _squeeze_onnx(x: Any, dim: Any) -> Any:
+    """Axes of another size than one stay; torch.export takes one that varies for such."""
+    axes = [axis for axis in (dim if isinstance(dim, Sequence) else [dim]) if x.shape and x.shape[axis] == 1]
+    return op.Squeeze(x, axes) if axes else op.Identity(x)
+
+
 def _reciprocal_onnx(x: Any) -> Any:
     """True division: the operator Reciprocal may be an approximation."""
     return op.Div(1.0, x)
@@ -141,6 +147,8 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.linear.default: _linear_onnx,
     # A partial has no signature, so torch takes it unasked: torch 2.8 cannot compare one with sizes that vary.
     torch.ops.aten.view.default: partial(_view_onnx),
+    torch.ops.aten.squeeze.dim: _squeeze_onnx,
+    torch.ops.aten.squeeze.dims: _squeeze_onnx,
     torch.ops.aten.reciprocal.default: _reciprocal_onnx,
     torch.ops.qat.recurrence.default: recurrence_onnx,
 }

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, jacrev, jvp, stack_module_state, vmap
 
-from qat_core import NoDataError, QATConfig, QuantSpec, prepare
+from qat_core import NoDataError, QATConfig, QuantSpec, calibrate, prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 CONFIGS = {
@@ -102,3 +102,22 @@ def test_a_model_that_has_seen_data_is_exported_whole():
     model = warm(names=ALL_CODE)
     exported = torch.export.export(model, (X,), strict=True).module()
     torch.testing.assert_close(exported(X), model(X), rtol=0, atol=0)
+
+
+def test_ranges_inside_of_a_branch_are_shown_data_one_by_one():
+    """What torch.cond compiles writes into no buffer."""
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x):
+            return torch.cond(x.sum() > 0, self.a, self.b, (x,))
+
+    model, x = prepare(Branches(), QATConfig(activation=QuantSpec.activation())), torch.randn(3, 4)
+    with pytest.raises(ValueError, match=r"in a branch of torch\.cond .*: show data to the layers in there one by one"):
+        calibrate(model, [x])
+    calibrate(model.a, [x])
+    calibrate(model.b, [x])
+    assert torch.equal(model.eval()(x), (model.a if x.sum() > 0 else model.b)(x))

@@ -1,5 +1,7 @@
 """Which axes of a file vary: trying other sizes, names, and what a user says of them."""
 
+import io
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from export.write.axes import declared, other_sizes, with_sizes
 from export.write.call import Call
 from export.write.sizes import takes
 from qat_core import QATConfig, prepare
+from tests.export.models import Around
 
 AUTO = torch.export.Dim.AUTO
 
@@ -152,3 +155,29 @@ class Spectrum(nn.Module):
 def test_complex_answers_get_a_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"answers complex numbers, 'output'; expected real ones"):
         export_onnx(prepare(Spectrum()).eval(), torch.randn(2, 4), tmp_path / "spectrum.onnx")
+
+
+SINGLES = {
+    "a word": (Around(lambda layer, x: layer(x)), torch.randn(2, 1, 4), ("batch", "x_1", 4)),
+    "a word of one sentence": (Around(lambda layer, x: layer(x).cumsum(1)), torch.randn(1, 1, 4), ("batch", "x_1", 4)),
+    "a row of points": (nn.Conv2d(1, 2, 3, padding=1), torch.randn(2, 1, 1, 6), ("batch", 1, "input_2", "input_3")),
+    "left out": (Around(lambda layer, x: layer(x).squeeze(1)), torch.randn(2, 1, 4), ("batch", 1, 4)),
+    "left where it is not one": (Around(lambda layer, x: layer(x).squeeze(0)), torch.randn(1, 3, 4), (1, "x_1", 4)),
+}
+
+
+@pytest.mark.parametrize("name", SINGLES)
+def test_an_axis_of_one_varies_where_the_graph_answers_the_example_as_well(name):
+    model, x, axes = SINGLES[name]
+    file = io.BytesIO()
+    report = export_onnx(prepare(model).eval(), x, file, dynamic_shapes={"x": {1: AUTO}} if axes[0] == 1 else None)
+    assert tuple(report.axes.values()) == (axes,)
+
+
+def test_an_axis_that_varies_is_not_left_out():
+    file = io.BytesIO()
+    model = prepare(Around(lambda layer, x: layer(x).squeeze((0, 1)).relu())).eval()
+    report = export_onnx(
+        model, torch.randn(3, 5, 4), file, dynamic_shapes={"x": {1: torch.export.Dim("length", min=2)}}
+    )
+    assert report.axes == {"x": (3, "length", 4)}

@@ -6,6 +6,9 @@ import inspect
 import io
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
 
+import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
@@ -237,3 +240,39 @@ def test_names_that_do_not_go_get_a_sentence(name):
     model = prepare(nn.Sequential(nn.Linear(8, 4))).eval()
     with pytest.raises(ValueError, match=f"an input or output is called '{name}'"):
         export_onnx(model, torch.zeros(2, 8), io.BytesIO(), output_names=[name])
+
+
+HOOKS = {
+    "a reader": lambda m: m.register_forward_hook(lambda m, given, y: m.__dict__.update(rows=len(y.logits))),
+    "a tuple": lambda m: m.register_forward_hook(lambda m, given, y: (y.hidden, y.logits + 1)),
+    "always": lambda m: m.register_forward_hook(lambda m, given, y: {"y": y.logits}, always_call=True),
+    "keywords": lambda m: m.register_forward_hook(
+        lambda m, given, named, y: {**named, "y": y.logits}, with_kwargs=True
+    ),
+    "before": lambda m: m.register_forward_pre_hook(
+        lambda m, given, named: (given, {"x": named["x"] * 2}), with_kwargs=True
+    ),
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_hooks_see_arguments_and_answers_as_they_are(hook):
+    class Hooked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return Answer(self.fc(x), self.fc(x) * 2)
+
+    model = Hooked().eval()
+    HOOKS[hook](model)
+    prepared, x, file = prepare(model), torch.randn(5, 4), io.BytesIO()
+    assert export_onnx(prepared, {"x": x}, file).ok
+    names = [output.name for output in onnx.load_from_string(file.getvalue()).graph.output]
+    got = ort.InferenceSession(file.getvalue()).run(None, {"x": x.numpy()})
+    for one, other in zip(answers(prepared(x=x), "").values(), got, strict=True):
+        np.testing.assert_allclose(other, one.detach().numpy(), atol=1e-6)
+    assert names == {"a tuple": ["output_0", "output_1"], "always": ["y"], "keywords": ["x_out", "y"]}.get(
+        hook, ["logits", "hidden"]
+    )

@@ -7,9 +7,9 @@ import torch
 from onnx import TensorProto
 from torch import nn
 
-from export import audit
+from export import audit, check_parity, export_onnx
 from export.read.runtime import LEVELS, optimized, run, session
-from qat_core import QATConfig, QuantSpec, convert
+from qat_core import QATConfig, QuantSpec, convert, prepare
 from tests.export.models import A8, GROUPS, W4, W4A8, Bag, Lookup, Tagger, Tied, export_and_compare, tensors
 
 
@@ -191,3 +191,17 @@ def test_groups_with_quantized_activations_and_biases(tmp_path, group_size, scal
 
 def test_one_row_is_enough_of_an_example(tmp_path):
     export_and_compare(mlp(), QATConfig(activation=A8), (torch.randn(1, 7),), tmp_path / "m.onnx", (torch.randn(4, 7),))
+
+
+@pytest.mark.parametrize("causal", [None, True])
+def test_a_stack_with_a_mask_takes_sequences_of_any_length(tmp_path, causal):
+    """Of a mask alone torch asks, number by number, whether it is causal; no graph can."""
+    layers = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True, dropout=0)
+    model = prepare(nn.TransformerDecoder(layers, 1)).eval()
+
+    def given(words):
+        mask = nn.Transformer.generate_square_subsequent_mask(words)
+        return {"tgt": torch.randn(2, words, 8), "memory": torch.randn(2, 7, 8), "tgt_mask": mask}
+
+    export_onnx(model, given(5) | {"tgt_is_causal": causal}, tmp_path / "model.onnx")
+    check_parity(model, tmp_path / "model.onnx", given(6)).raise_if_broken()

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from export.write.call import Call
-from export.write.sizes import enlarged, resized, takes, told_apart, varying
+from export.write.sizes import enlarged, longer, resized, takes, told_apart, varying
 
 
 class States(nn.Module):
@@ -29,6 +29,22 @@ def test_a_batch_of_one_is_doubled_where_the_model_takes_it():
     assert sizes_enlarged(nn.Linear(3, 2), torch.randn(3, 3)) == [(3, 3)]
     assert sizes_enlarged(nn.Bilinear(3, 4, 2), torch.randn(1, 3), torch.randn(1, 4)) == [(2, 3), (2, 4)]
     assert sizes_enlarged(nn.Unflatten(0, (1, 1)), torch.randn(1, 3)) == [(1, 3)]
+
+
+def test_an_axis_of_one_is_doubled_where_the_model_takes_two_and_three():
+    class Masked(nn.Module):
+        def forward(self, x, mask):  # (batch, heads, length, head_dim), and what goes with any of the first three
+            return torch.softmax(x @ x.mT + mask, -1) @ x
+
+    def sizes_longer(model, *inputs):
+        return [tuple(x.shape) for x in longer(inputs, takes(model))]
+
+    states = torch.randn(1, 2, 4)
+    assert sizes_longer(nn.Linear(1, 4), torch.randn(2, 1)) == [(2, 1)]
+    assert sizes_longer(nn.Conv2d(1, 2, 3, padding=1), torch.randn(2, 1, 1, 1)) == [(2, 1, 2, 2)]
+    assert sizes_longer(nn.Bilinear(3, 4, 2), torch.randn(2, 1, 3), torch.randn(2, 1, 4)) == [(2, 2, 3), (2, 2, 4)]
+    assert sizes_longer(States(1), torch.randn(2, 1, 3), states, states) == [(2, 2, 3), (1, 2, 4), (1, 2, 4)]
+    assert sizes_longer(Masked(), torch.randn(2, 2, 5, 4), torch.zeros(2, 1, 1, 5)) == [(2, 2, 5, 4), (2, 1, 1, 5)]
 
 
 def test_resizing_repeats_what_is_there():
