@@ -90,9 +90,12 @@ def _fold(layer: Any, norm: Any) -> None:
 
 
 class _Tracer(torch.fx.Tracer):
-    """Looks only into modules that have a BatchNorm inside; what the others do is their own affair."""
+    """Looks only into modules that have a BatchNorm inside, and rows of modules, whose last may stand before one; what
+    the others do is their own affair."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if type(m) is nn.Sequential:
+            return False
         return isinstance(m, BATCH_NORMS) or not any(isinstance(part, BATCH_NORMS) for part in m.modules())
 
 

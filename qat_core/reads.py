@@ -1,10 +1,13 @@
-"""Who computes with a weight in float while its layer has it on a grid? Looked for in a model's first call.
+"""Who computes with a weight in float while its layer has it on a grid, or writes to it? Looked for in a model's first
+call.
 
 A read of `layer.weight` is on the grid, and so is what the layer does. `parameters()`, `_parameters`, `state_dict()`
 and references that were kept give the weight as it is trained, whoever asks: an optimizer should get it, a product
-should not, since a converted model has other numbers there.
+should not, since a converted model has other numbers there. What is read on the grid is a copy: writing to it, as a
+forward does that clips its weights or normalizes them, changes nothing that is trained.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,6 +19,8 @@ from torch.overrides import TorchFunctionMode
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLayer, quantized_layers
 from qat_core.processes import in_trace, in_transform
+
+WRITES = r"(?!requires_grad)[a-z]\w*_|__i[a-z]+__"  # names of what works in place
 
 
 def watch_first_call(model: nn.Module) -> None:
@@ -39,30 +44,47 @@ class _Reads(TorchFunctionMode):
         weights = [
             ((name, part), weight)
             for name, layer in quantized_layers(model)
-            for part, weight, quantizer in layer.quantized_weights()
+            for part, weight, quantizer in (*layer.quantized_weights(), *_bias(layer))
             if not quantizer.is_frozen
         ]
         self.kept = [weight for _, weight in weights]  # so that no other tensor gets the id of one
         self.of = {id(weight): key for key, weight in weights}
         self.found: dict[tuple[str, str], None] = {}
+        self.copies: dict[int, tuple[str, str]] = {}  # of weights, on their grids
+        self.written: dict[tuple[str, str], None] = {}
         self.inside = 0
         self.handles = [
             handle
             for module in model.modules()
             if isinstance(module, QuantLayer | FakeQuantize)
             for handle in (
-                module.register_forward_pre_hook(lambda *_: self.step(1)),
-                module.register_forward_hook(lambda *_: self.step(-1), always_call=True),
+                module.register_forward_pre_hook(self.enter),
+                module.register_forward_hook(self.leave, always_call=True),
             )
         ]
 
-    def step(self, by: int) -> None:
-        self.inside += by
+    def enter(self, module: nn.Module, given: Any) -> None:
+        self.inside += 1
+
+    def leave(self, module: nn.Module, given: Any, answer: Any) -> None:
+        self.inside -= 1
+        if not self.inside and isinstance(module, FakeQuantize) and id(given[0]) in self.of:
+            self._copied(answer, self.of[id(given[0])])
+
+    def _copied(self, answer: Tensor, key: tuple[str, str]) -> None:
+        self.kept.append(answer)
+        self.copies[id(answer)] = key
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Iterable[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         answer = func(*args, **(kwargs or {}))
+        first = next(iter(args), None)
+        if not self.inside and (key := self.copies.get(id(first))) is not None:
+            if func.__name__ in ("__get__", "detach") and isinstance(answer, Tensor):
+                self._copied(answer, key)
+            elif func.__name__ in ("__set__", "__setitem__") or re.fullmatch(WRITES, func.__name__):
+                self.written[key] = None
         if not self.inside and isinstance(answer, Tensor):  # not a size, a device or a type
             flat = [y for x in (*args, *(kwargs or {}).values()) for y in (x if isinstance(x, list | tuple) else [x])]
             tensors = [x for x in flat if isinstance(x, Tensor)]
@@ -73,6 +95,13 @@ class _Reads(TorchFunctionMode):
                 self.kept.append(answer)
                 self.of[id(answer)] = read[0]
         return answer
+
+
+def _bias(layer: QuantLayer) -> list[tuple[str, Tensor, FakeQuantize]]:
+    """With the input's quantizer, where the layer has its bias on the grid of the products."""
+    if layer.input_quantizer is None or layer.bias is None or not layer.has_integer_accumulator():
+        return []
+    return [("bias", layer.bias, layer.input_quantizer)]
 
 
 def _begin(module: nn.Module, arguments: Any) -> None:
@@ -94,10 +123,18 @@ def _end(module: nn.Module, arguments: Any, answer: Any) -> None:
     for handle in reads.handles:
         handle.remove()
     _forget(module._forward_hooks, _end)
+    for name, part in reads.written:
+        warnings.warn(
+            f"the {part} of layer {name!r} is written to while the model is called, which changes a copy of it on its "
+            "grid and not what is trained; write to it between two calls, or leave it in float: "
+            f"overrides={{{name!r}: None}}",
+            stacklevel=2,
+        )
     for name, part in reads.found:
+        instead = "" if part == "bias" else f"read it as an attribute, layer.{part}, or "
         warnings.warn(
             f"the {part} of layer {name!r} is read in float by something else than its layer, which has it on a grid; "
-            f"read it as an attribute, layer.{part}, or leave it in float: overrides={{{name!r}: None}}",
+            f"{instead}leave it in float: overrides={{{name!r}: None}}",
             stacklevel=2,
         )
 

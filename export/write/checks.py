@@ -112,6 +112,8 @@ def check_names(proto: onnx.ModelProto) -> None:
 def check_batch(model: nn.Module, graph: Graph, why_fixed: str) -> None:
     """Some batch has to vary; why_fixed: what the file did with another that the model takes."""
     first = [sizes[0] for sizes in graph.axes.values() if sizes]
+    if first and not any(first):
+        raise ValueError("the example has no rows; expected one at least, from which others can be made")
     if first and all(isinstance(size, int) for size in first):
         raise ValueError(
             f"{type(model).__name__} takes batches of {first[0]} only: "

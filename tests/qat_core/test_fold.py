@@ -43,6 +43,16 @@ def test_weight_and_bias_learn_after_folding(pair, bias, affine):
     assert all(parameter.grad.abs().sum() > 0 for parameter in (folded[0].weight, folded[0].bias))
 
 
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_layer_that_ends_a_row_of_modules_is_folded(pair):
+    torch.manual_seed(0)
+    layer, norm, x = PAIRS[pair](True)
+    net = seen(nn.Sequential(nn.Sequential(nn.Identity(), nn.Sequential(layer)), nn.Sequential(norm, nn.ReLU())), x)
+    folded = fold_batch_norm(copy.deepcopy(net))
+    assert isinstance(folded[1][0], nn.Identity)
+    torch.testing.assert_close(folded(x), net(x), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("frozen", "learns"),
     [(("0", "1"), (False, False)), (("0",), (True, True)), (("1",), (True, True)), (("0.bias", "1"), (True, False))],

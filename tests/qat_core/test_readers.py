@@ -1,8 +1,6 @@
 """A weight is on its grid for whoever reads it in a forward pass, and a parameter for whoever trains it."""
 
 import copy
-import warnings
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 
-from qat_core import QATConfig, QuantSpec, calibrate, convert, plan, prepare
+from qat_core import QATConfig, QuantSpec, convert, plan, prepare
 from qat_core.affine import dequantize, minmax_qparams, quantize
 from qat_core.layers import quantized_layers
 
@@ -223,70 +221,6 @@ def test_what_holds_the_same_weight_in_float_is_named_and_stays_in_float():
     assert [name for name, _ in quantized_layers(converted)] == ["wte"]
     torch.testing.assert_close(converted(WORDS), model.eval()(WORDS), rtol=0, atol=0)
     assert torch.equal(converted.head.weight, model.wte.weight)
-
-
-def first(layer):
-    return next(layer.parameters())
-
-
-BEHIND_ITS_BACK = {
-    "named_parameters": lambda m, x: F.linear(m.fc(x), dict(m.named_parameters())["head.weight"]),
-    "parameters": lambda m, x: m.fc(x) @ first(m.head).T,
-    "_parameters": lambda m, x: torch.einsum("bi,oi->bo", m.fc(x), m.head._parameters["weight"]),
-    "state_dict": lambda m, x: F.linear(m.fc(x), m.head.state_dict()["weight"]),
-    "together": lambda m, x: m.fc(x) @ torch.cat([first(m.head), m.head.state_dict()["weight"].abs()[:2]]).T,
-    "without gradient": torch.no_grad()(lambda m, x: m.fc(x)[:4] * first(m.head)),
-}
-HARMLESS = {
-    "its attribute": lambda m, x: F.linear(m.fc(x), m.head.weight),
-    "its type": lambda m, x: m.head(m.fc(x.to(first(m.head).dtype).reshape(-1, first(m.fc).shape[1]))),
-    "a penalty": lambda m, x: m.head(m.fc(x)).square().mean() + sum(p.square().sum() for p in m.parameters()),
-    "an average": lambda m, x: m.head(m.fc(x)) + 0 * first(m.head).data.mul(0.9).add(first(m.fc).data * 0.1).sum(),
-}
-
-
-@pytest.mark.parametrize("call", BEHIND_ITS_BACK)
-def test_a_weight_that_is_read_behind_its_layers_back_is_named_once(call):
-    model = prepare(Reads(BEHIND_ITS_BACK[call], fc=nn.Linear(4, 4), head=nn.Linear(4, 4)))
-    with pytest.warns(UserWarning, match="the weight of layer 'head' is read in float by something else") as said:
-        model(ROWS)
-    assert len(said) == 1
-    for again in (model, copy.deepcopy(model), convert(model)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            again(ROWS)
-
-
-@pytest.mark.parametrize("call", HARMLESS)
-def test_what_no_product_depends_on_is_not(call):
-    model = prepare(Reads(HARMLESS[call], fc=nn.Linear(4, 4), head=nn.Linear(4, 4)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model(ROWS)
-
-
-def test_a_first_call_that_fails_leaves_nothing_behind():
-    model = prepare(Reads(lambda m, x: m.fc(x), fc=nn.Linear(4, 4)))
-    hooks = len(model.fc._forward_pre_hooks), len(model.fc._forward_hooks)
-    with pytest.raises(RuntimeError):
-        model(torch.zeros(2, 3))
-    assert (len(model.fc._forward_pre_hooks), len(model.fc._forward_hooks)) == hooks
-    assert torch.overrides._len_torch_function_stack() == 0
-    model(ROWS)
-
-
-@pytest.mark.parametrize("scale", ["minmax", "mse", "learned"])
-@pytest.mark.parametrize("config", [THREE, QATConfig(QuantSpec(), QuantSpec.activation())], ids=["W3", "W4A8"])
-def test_a_first_call_that_is_traced_is_as_any_other(config, scale):
-    spec = config.activation and replace(config.activation, scale=scale)
-    model = prepare(rows(lambda m, x: m.fc(x)), QATConfig(replace(config.weight, scale=scale), spec))
-    if spec is not None:
-        calibrate(model, [ROWS])
-    model.eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit is deprecated
-        traced = torch.jit.trace(model, ROWS)
-    assert torch.equal(traced(ROWS), model(ROWS))
 
 
 @pytest.mark.parametrize("scale", ["minmax", "mse", "learned"])

@@ -68,6 +68,7 @@ REFUSED = {
     "float16": (nn.Linear(4, 4).half(), torch.zeros(3, 4).half(), r"layer 'model' is torch.float16; expected torch.f"),
     "float64": (nn.Linear(4, 4).double(), torch.zeros(3, 4).double(), "is torch.float64; expected torch.float32"),
     "bfloat16": (nn.Linear(4, 4).bfloat16(), torch.zeros(3, 4).bfloat16(), "is torch.bfloat16; expected torch.float32"),
+    "no rows": (nn.Linear(4, 4), torch.zeros(0, 4), "the example has no rows; expected one at least"),
     "batch": (
         Around(lambda layer, x: layer(x) + torch.arange(3.0)[:, None]),
         None,
