@@ -154,7 +154,8 @@ def _said(errors: Errors, key: Key | None) -> str:
     found = key and _ratio(errors, key, SHOWN)
     if not (key and found):
         return "-"
-    only_one = len(errors[FLOAT][SHOWN[0]]) == 1
+    fp32 = errors[FLOAT]
+    only_one = isinstance(fp32, dict) and len(fp32[SHOWN[0]]) == 1
     return f"{found.mean:.2f}<br>{key[2]}" if only_one else f"{found}<br>{key[2]}"
 
 
