@@ -25,8 +25,8 @@ quick: $(VENV)/dev.stamp
 	$(PYTEST) --ignore tests/browser $(ARGS)
 
 browsers: $(VENV)/dev.stamp $(VENV)/web.stamp
-	$(BIN)/python -m pip install --quiet websockets
-	$(BIN)/python -m pytest tests/browser/in_firefox.py $(ARGS)
+	$(BIN)/python -m pip install --quiet websockets selenium
+	$(BIN)/python -m pytest tests/browser/in_firefox.py tests/browser/in_webkit.py $(ARGS)
 
 matrix: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet uv

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.context import LocalContext
+
+from app.runs.fair import each_on_behalf_of, on_behalf_of
+from app.runs.queue import NobodyWaits
 
 ROOT = Path(__file__).resolve().parents[1]
 SENTENCE = "Something went wrong here, and it is not your doing. Reload the page; your settings are in its address."
 
 
 def told_in_a_line(page: gr.Blocks) -> None:
-    """From now on, for whatever the page's events call."""
+    """From now on, for whatever the page's events call; it is computed on behalf of who asked."""
     for event in page.fns.values():
         if event.fn is not None:
             event.fn = in_a_line(event.fn)
@@ -27,24 +31,33 @@ def in_a_line(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **named: Any) -> Any:
         try:
-            return function(*args, **named)
+            with on_behalf_of(session()):
+                return function(*args, **named)
         except Exception as error:
             raise said(error, function) from None
 
     @functools.wraps(function)
     def go_through(*args: Any, **named: Any) -> Iterator[Any]:
         try:
-            yield from function(*args, **named)
+            yield from each_on_behalf_of(session(), function(*args, **named))
         except Exception as error:
             raise said(error, function) from None
 
     return go_through if inspect.isgeneratorfunction(function) else call
 
 
+def session() -> str | None:
+    """Who asks for what this thread does."""
+    request = LocalContext.request.get(None)
+    return request.session_hash if request else None
+
+
 def said(error: Exception, function: Callable[..., Any]) -> gr.Error:
     """Write the line; the sentence for the visitor."""
     if isinstance(error, gr.Error):
         return error
+    if isinstance(error, NobodyWaits):
+        return gr.Error("Nobody waits for this any more.", print_exception=False)
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(ROOT)]
     where = (ours or frames)[-1]

@@ -88,6 +88,8 @@ class Gate:
         finally:
             self._readers[session] -= 1
             self._readers += Counter()  # those that are left
+            if address_of(session):
+                self._watch(session)
 
     async def _checked(self, request: Request, route: str) -> Receive:
         """The request to hand on, its body read already.
@@ -132,6 +134,10 @@ class Gate:
         if ours >= MOST_OF_AN_ADDRESS:
             raise Refused(TOO_MANY, f"{ours} events of this address are under way; come back in {COME_BACK} seconds")
         know(session, address)
+        self._watch(session)
+
+    def _watch(self, session: str) -> None:
+        """From now on, it has a while to read what it has asked for."""
         self._joined[session] = time.monotonic()
         if session not in self._watched:
             watch = asyncio.create_task(self._end_unread(session))

@@ -20,7 +20,7 @@ from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC, module_view, static_path
 from app.faults import told_in_a_line
 from app.gate import SERVER, Gate, is_alive
-from app.handlers import THREADS
+from app.handlers import THREADS, VISITORS_AT_ONCE
 from app.lab import devices
 from app.lab.points import MOST_BYTES
 from app.runs.messages import to_json
@@ -37,7 +37,7 @@ VISITORS_IN_LINE = 100
 DAY = 24 * 3600
 SECONDS_TO_END = 2.0
 SECONDS_A_LOOK = 2.0  # at the queue
-SESSIONS = 500  # whose state is kept, 2 MB at the largest width
+SESSIONS = VISITORS_AT_ONCE  # whose state is kept: some 0.35 MB each, most of it Gradio's own (docs/upstream.md)
 
 FONTS = ("Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")  # of the visitor's machine: none is fetched
 MONO = ("SFMono-Regular", "Menlo", "Consolas", "monospace")

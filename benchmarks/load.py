@@ -24,6 +24,9 @@ from benchmarks.server import ROOT, serving
 
 RUN_SECONDS = 300
 AT_ONCE = 8
+GREEDY, OTHER = "203.0.113.1", "203.0.113.2"  # addresses of which the first runs all that it may
+HEAD_START = 2.0  # seconds
+MOST_SLOWER = 2.0  # times, for the other
 STATIC = ("page/address.js", "page/nav.js", "charts/plot.js", "charts/models.js")
 
 
@@ -43,12 +46,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         asyncio.run(crowd(served.url, args.api, 1, 0, "same"))  # as in a server that somebody has used before
         visits, reads = asyncio.run(crowd(served.url, args.api, args.visitors, args.readers, args.settings))
         print(report(visits, reads))
+        if args.greedy:
+            alone, beside = asyncio.run(shared(served.url, args.greedy))
+            slower = beside / alone
+            print(
+                f"a run alone: {alone:.1f} s, beside {args.greedy} of another address: {beside:.1f} s, {slower:.2f} x"
+            )
+            faults += [f"{slower:.2f} x slower beside another address"] if slower > MOST_SLOWER else []
         if args.hostile:
             before = served.megabytes
-            faults = asyncio.run(attack(served.url, args.hostile))
-            print(f"hostile requests: {args.hostile:,}; answered with a fault: {len(faults)}", *faults[:3], sep="\n")
+            found = asyncio.run(attack(served.url, args.hostile))
+            print(f"hostile requests: {args.hostile:,}; answered with a fault: {len(found)}", *found[:3], sep="\n")
+            faults += found
             print(f"memory of the server: {before:,.0f} MB before, {served.megabytes:,.0f} MB after")
     return int(bool(faults) or any(visit.problem for visit in visits))
+
+
+async def shared(url: str, greedy: int) -> tuple[float, float]:
+    """Seconds of a run of its own for one address, alone and beside as many of another."""
+    seconds = []
+    for beside in (0, greedy):
+        crowding = asyncio.create_task(crowd(url, "fp32_run", beside, 0, "different", 2000, GREEDY))
+        await asyncio.sleep(HEAD_START)
+        (visit,), _ = await crowd(url, "fp32_run", 1, 0, "different", 3000 + beside, OTHER)
+        if visit.problem:
+            raise RuntimeError(visit.problem)
+        seconds.append(visit.frames[-1])
+        crowding.cancel()
+    return seconds[0], seconds[1]
 
 
 async def attack(url: str, count: int) -> list[str]:
@@ -76,11 +101,12 @@ async def attack(url: str, count: int) -> list[str]:
 
 
 async def crowd(
-    url: str, api: str, visitors: int, readers: int, settings: str, first_seed: int = 0
+    url: str, api: str, visitors: int, readers: int, settings: str, first_seed: int = 0, address: str = OTHER
 ) -> tuple[list[Visit], list[float]]:
     """Let them all in; the visits, and how long each page took its reader."""
     limits = httpx.Limits(max_connections=None, keepalive_expiry=2)  # the server hangs up after five seconds
-    async with httpx.AsyncClient(base_url=url, timeout=RUN_SECONDS, limits=limits) as http:
+    header = {"x-forwarded-for": address}
+    async with httpx.AsyncClient(base_url=url, timeout=RUN_SECONDS, limits=limits, headers=header) as http:
         config = (await http.get("/config")).json()
         named = [d for d in config["dependencies"] if re.fullmatch(rf"{api}(_\d+)?", str(d["api_name"]))]
         handler = next(d for d in named if len(d["inputs"]) > len(NAMES))  # of a chapter that the settings apply to
@@ -170,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--visitors", type=int, default=25, help="how many press Run within a second (default: 25)")
     add("--readers", type=int, default=100, help="how many read the page meanwhile (default: 100)")
     add("--settings", choices=("same", "different"), default="same", help="all defaults, or a seed each")
+    add("--greedy", type=int, default=0, help="how many runs one address has beside that of another (default: none)")
     add("--hostile", type=int, default=0, help="how many hostile requests come afterwards (default: none)")
     add("--api", default="fp32_run", help="the handler behind Run (default: fp32_run)")
     return parser

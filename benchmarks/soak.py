@@ -61,7 +61,8 @@ async def soak(served: Served, visitors: int, minutes: float) -> tuple[Counter[s
 async def _visitor(url: str, number: int, ends: float, found: Counter[str]) -> None:
     dice = random.Random(number)
     address = {"x-forwarded-for": f"203.0.113.{number + 1}"}
-    async with httpx.AsyncClient(base_url=url, headers=address, timeout=PATIENCE) as http:
+    limits = httpx.Limits(keepalive_expiry=2)  # the server hangs up after five seconds
+    async with httpx.AsyncClient(base_url=url, headers=address, timeout=PATIENCE, limits=limits) as http:
         while time.monotonic() < ends:
             (await http.get("/")).raise_for_status()
             config = (await http.get("/config")).json()

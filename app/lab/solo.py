@@ -46,15 +46,16 @@ class Solo:
             self.model = prepare(self.model, config)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=settings.learning_rate)
 
-    def run(self, every: int) -> Iterator[int]:
-        """Train to the end and yield the step every `every` steps and at the last.
+    def run(self, every: int, until: int | None = None) -> Iterator[int]:
+        """Train to step `until` (default: the end) and yield the step every `every` steps and at the last.
 
         Raises:
             TrainingDiverged: the training loss is no longer finite.
         """
-        while self.step < self.steps:
+        last = self.steps if until is None else min(until, self.steps)
+        while self.step < last:
             self._optimize()
-            if self.step % every == 0 or self.step == self.steps:
+            if self.step % every == 0 or self.step == last:
                 yield self.step
 
     def measure(self) -> dict[str, float]:

@@ -6,7 +6,9 @@ trains it, and all others are shown the recording. Nothing of a visitor is in it
 
 import sys
 import threading
+import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from app.lab.fit import Experiment, Settings
 
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 48 * 2**20
 BYTES_A_TENSOR = 700  # of memory, beside its numbers
 
 Frame = TypeVar("Frame")
@@ -25,19 +27,25 @@ class Recording(Generic[Frame]):
 
     Attributes:
         frames: step -> what is shown of it.
-        live: the experiment that stands at the last frame recorded, to go on from.
         bytes: what the frames take.
     """
 
     def __init__(self) -> None:
         self.frames: dict[int, Frame] = {}
-        self.live: Experiment | None = None
         self.bytes = 0
+        self._live: Callable[[], Experiment | None] = lambda: None
+
+    @property
+    def live(self) -> Experiment | None:
+        """The experiment that stands at the last frame recorded, as long as somebody trains it."""
+        return self._live()
 
     def add(self, step: int, frame: Frame, live: Experiment | None = None) -> None:
         """Record a frame, at which `live` stands now, if it was trained in this process."""
         self.bytes += held_bytes(frame)
-        self.frames[step], self.live = frame, live
+        self.frames[step] = frame
+        if live is not None:
+            self._live = weakref.ref(live)
 
 
 class Recordings(Generic[Frame]):

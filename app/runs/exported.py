@@ -94,9 +94,10 @@ def with_quick(exported: Exported, progress: Progress) -> Exported:
 
 
 def _export(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:
+    snapshot = progress.snapshot
     with tempfile.TemporaryDirectory(prefix="qat-") as folder, exclusive():
         path = Path(folder) / "model.onnx"
-        experiment = Experiment.restore(progress.snapshot, devices.CPU)
+        experiment = Experiment.restore(snapshot, devices.CPU)
         report = export.export_onnx(experiment.models["qat"], experiment.task.examples, path, flavor=flavor)
         return path.read_bytes(), report
 

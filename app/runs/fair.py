@@ -1,4 +1,7 @@
-"""Turns are shared among addresses: whoever runs fifty networks waits for their own, and a newcomer for one of them."""
+"""Turns are shared among addresses: whoever runs fifty networks waits for their own, and a newcomer for one of them.
+
+Whatever is computed is computed on behalf of a session, and ends when its visitor has left.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -11,15 +14,19 @@ T = TypeVar("T")
 MOST_SESSIONS = 10_000
 
 _addresses: "OrderedDict[str | None, str]" = OrderedDict()
-_current: ContextVar[str] = ContextVar("address", default="")
+_left: "OrderedDict[str | None, None]" = OrderedDict()
+_current: ContextVar[str | None] = ContextVar("session", default=None)
 
 
 def know(session: str, address: str) -> None:
-    """Where a session is from."""
-    _addresses[session] = address
-    _addresses.move_to_end(session)
-    while len(_addresses) > MOST_SESSIONS:
-        _addresses.popitem(last=False)
+    """Where a session is from, which asks for something just now."""
+    _left.pop(session, None)
+    _note(_addresses, session, address)
+
+
+def part_from(session: str) -> None:
+    """Nobody reads what it has asked for, until it asks again."""
+    _note(_left, session, None)
 
 
 def address_of(session: str | None) -> str:
@@ -29,12 +36,17 @@ def address_of(session: str | None) -> str:
 
 def address() -> str:
     """On whose behalf this thread computes; "" for nobody that is known."""
-    return _current.get()
+    return address_of(_current.get())
+
+
+def is_here() -> bool:
+    """Whether anybody may still want what this thread computes."""
+    return _current.get() not in _left
 
 
 @contextmanager
 def on_behalf_of(session: str | None) -> Iterator[None]:
-    token = _current.set(address_of(session))
+    token = _current.set(session)
     try:
         yield
     finally:
@@ -51,3 +63,10 @@ def each_on_behalf_of(session: str | None, work: Iterable[T]) -> Iterator[T]:
             except StopIteration:
                 return
         yield step
+
+
+def _note(sessions: "OrderedDict[str | None, T]", session: str, value: T) -> None:
+    sessions[session] = value
+    sessions.move_to_end(session)
+    while len(sessions) > MOST_SESSIONS:
+        sessions.popitem(last=False)

@@ -1,14 +1,15 @@
 """How far one visitor's experiment is: plain data, which Gradio keeps in the visitor's session."""
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterator
+from typing import NamedTuple
 
 from app.lab import devices
 from app.lab.fit import Experiment, Settings, StepRecord, TrainingDiverged
 from app.runs import lent
 from app.runs.cache import Recordings
 from app.runs.queue import exclusive, in_line
+from app.runs.snapshots import Snapshot, snapshots
 
 STEPS_A_FRAME = 10
 RARE = {"scale": "scale", "width": "width", "learning_rate": "learning rate"}
@@ -22,19 +23,18 @@ class Progress(NamedTuple):
 
     Attributes:
         settings: what the visitor chose.
-        snapshot: all that is needed to go on from here.
         record: the losses and curves of this step.
         replayed: whether it was recorded before, and not trained just now.
         speed: optimizer steps a second, measured; 0 where nothing was trained yet.
-        refused: why the GPU that the settings name was not lent; the CPU goes on then.
+        refused: why the GPU that the settings name was not lent; the CPU goes on then, from step `lent_until`.
     """
 
     settings: Settings
-    snapshot: dict[str, Any]
     record: StepRecord
     replayed: bool = False
     speed: float = 0.0
     refused: str = ""
+    lent_until: int | None = None
 
     @classmethod
     def start(cls, settings: Settings) -> "Progress":
@@ -43,8 +43,9 @@ class Progress(NamedTuple):
         if 0 not in recording.frames:
             with exclusive():
                 experiment = Experiment(settings)
-                frame = cls(settings, experiment.snapshot(), experiment.record())
-                recording.add(0, frame, experiment)
+                frame = cls(settings, experiment.record())
+                snapshots.keep(settings, 0, experiment.snapshot())
+                recording.add(0, frame)
         return recording.frames[0]
 
     def advance(self, until: int | None = None, is_wanted: Callable[[], bool] = lambda: True) -> Iterator["Progress"]:
@@ -56,6 +57,7 @@ class Progress(NamedTuple):
             TrainingDiverged: a training loss is no longer finite.
         """
         progress: Progress = self
+        at_work: Experiment | None = None
         last = self.record.steps if until is None else min(until, self.record.steps)
         while progress.step < last and is_wanted():
             following = progress._replay(last)
@@ -65,12 +67,25 @@ class Progress(NamedTuple):
                     yield progress
                 continue
             if following is None:
+                if at_work is None or at_work.step != progress.step:
+                    at_work = progress._taken_up(last, is_wanted)
                 with exclusive(is_wanted) as mine:
-                    if not mine:
+                    if not mine or at_work is None:
                         return
-                    following = progress._replay(last) or progress._train(last)
-            progress = following
-            yield progress
+                    following = progress._replay(last) or progress._train(last, at_work)
+            if following is not None:
+                progress = following
+                yield progress
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All that is needed to go on from here. To be asked for without a turn: it may have to be trained again."""
+        return self._snapshot(lambda: True)  # type: ignore[return-value]
+
+    @property
+    def run(self) -> Hashable:
+        """What decides every number of this run: its name among the snapshots."""
+        return (self.settings, self.lent_until) if self.refused else self.settings
 
     @property
     def step(self) -> int:
@@ -117,18 +132,45 @@ class Progress(NamedTuple):
         frame = recordings.of(self.settings).frames.get(self._goal(last)) if is_common else None
         return frame and frame._replace(replayed=True)
 
-    def _train(self, last: int) -> "Progress":
-        """The next frame, recorded if it and this one are frames of everybody's run; needs a turn."""
-        recording, goal = recordings.of(self.settings), self._goal(last)
-        shared = self._is_shared(goal)
-        experiment = recording.live if shared else None
-        if experiment is None or experiment.step != self.step:
-            experiment = Experiment.restore(self.snapshot)
+    def _snapshot(self, is_wanted: Callable[[], bool]) -> Snapshot | None:
+        """What was dropped is trained again, a frame a turn; None when it is no longer wanted."""
+        kept = snapshots.nearest(self.run, self.step)
+        if kept and kept[0] == self.step:
+            return kept[1]
+        with exclusive(is_wanted) as mine:
+            if not mine:
+                return None
+            experiment = Experiment.restore(kept[1]) if kept else Experiment(self.settings)
+        while experiment.step < self.step:
+            with exclusive(is_wanted) as mine:
+                if not mine:
+                    return None
+                next(experiment.run(STEPS_A_FRAME, self.step))
+        snapshot = experiment.snapshot()
+        snapshots.keep(self.run, self.step, snapshot)
+        return snapshot
+
+    def _taken_up(self, last: int, is_wanted: Callable[[], bool]) -> Experiment | None:
+        """An experiment that stands at this frame: that of the recording, if it may go on, or one of our own."""
+        live = recordings.of(self.settings).live if self._is_shared(self._goal(last)) else None
+        if live is not None and live.step == self.step:
+            return live
+        snapshot = self._snapshot(is_wanted)
+        return Experiment.restore(snapshot) if snapshot else None
+
+    def _train(self, last: int, experiment: Experiment) -> "Progress | None":
+        """The next frame, recorded if it and this one are frames of everybody's run; needs a turn.
+
+        None where somebody else has trained this experiment on.
+        """
+        if experiment.step != self.step:
+            return None
+        goal = self._goal(last)
         begun = time.perf_counter()
         (record,) = experiment.run(STEPS_A_FRAME, goal)
         frame = self._followed_by(record, experiment.snapshot(), time.perf_counter() - begun)
-        if shared:
-            recording.add(goal, frame, experiment)
+        if self._is_shared(goal):
+            recordings.of(self.settings).add(goal, frame, experiment)
         return frame
 
     def _borrow(self, last: int) -> Iterator["Progress"]:
@@ -145,7 +187,10 @@ class Progress(NamedTuple):
         except TrainingDiverged:
             raise
         except Exception as error:  # whoever lends says so in an error of theirs: no quota, no GPU, a worker that died
-            yield progress._replace(refused=" ".join(str(error).split()) or type(error).__name__)
+            refused = " ".join(str(error).split()) or type(error).__name__
+            alone = progress._replace(refused=refused, lent_until=progress.step)
+            snapshots.keep(alone.run, alone.step, progress.snapshot)
+            yield alone
 
     @property
     def _is_lent(self) -> bool:
@@ -155,10 +200,11 @@ class Progress(NamedTuple):
         """Are this frame and that of step `goal` frames of everybody's run?"""
         return not self.refused and _is_whole(self.step) and (_is_whole(goal) or goal == self.record.steps)
 
-    def _followed_by(self, record: StepRecord, snapshot: dict[str, Any], seconds: float) -> "Progress":
+    def _followed_by(self, record: StepRecord, snapshot: Snapshot, seconds: float) -> "Progress":
+        snapshots.keep(self.run, record.step, snapshot)
         speed = (record.step - self.step) / seconds
         average = self.speed + NEWEST_COUNTS * (speed - self.speed) if self.speed else speed
-        return Progress(self.settings, snapshot, record, speed=average, refused=self.refused)
+        return self._replace(record=record, replayed=False, speed=average)
 
 
 def _is_whole(step: int) -> bool:

@@ -10,13 +10,17 @@ stand in a line of their own.
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from weakref import WeakValueDictionary
 
 from app.lab.threads import fix_threads
-from app.runs.fair import address
+from app.runs.fair import address, is_here
 
 LOOK_UP_SECONDS = 0.05
+
+
+class NobodyWaits(Exception):
+    """The visitor has left before their turn came."""
 
 
 class Line:
@@ -60,15 +64,19 @@ def in_line() -> int:
 
 
 @contextmanager
-def exclusive(is_wanted: Callable[[], bool] = lambda: True) -> Iterator[bool]:
-    """Stand in line for the turn; False, and no turn, when it is no longer wanted before it comes."""
-    with _of_address().turn(is_wanted) as next_of_us:
-        if not next_of_us:
-            yield False
-            return
-        with _for_all.turn(is_wanted) as mine:
-            fix_threads()
-            yield mine
+def exclusive(is_wanted: Callable[[], bool] | None = None) -> Iterator[bool]:
+    """Stand in line for the turn; False, and no turn, when it is no longer wanted before it comes.
+
+    Raises:
+        NobodyWaits: nobody said when it is wanted, and the visitor has left.
+    """
+    wanted = is_wanted or is_here
+    with ExitStack() as both:
+        mine = both.enter_context(_of_address().turn(wanted)) and both.enter_context(_for_all.turn(wanted))
+        if not (mine or is_wanted):
+            raise NobodyWaits
+        fix_threads()
+        yield mine
 
 
 def _of_address() -> Line:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from app.lab.fit import TrainingDiverged
-from app.runs.fair import each_on_behalf_of, on_behalf_of
+from app.runs.fair import part_from
 
 T = TypeVar("T")
 
@@ -97,11 +97,9 @@ def drive(
     with running(session, chapter) as run:
         now = None
         try:
-            with on_behalf_of(session):
-                now = start()
+            now = started = start()
             yield page(now, running=True)
-            later = each_on_behalf_of(session, now.advance(is_wanted=run.is_wanted))
-            for now in run.paced(later, seconds):
+            for now in run.paced(started.advance(is_wanted=run.is_wanted), seconds):
                 yield between(now) if between else page(now, running=True)
             last = page(now)
         except (ValueError, TrainingDiverged) as error:
@@ -135,8 +133,9 @@ def stop(session: str | None, last_frame: Any = None, chapter: str = "") -> bool
     return run.stop(last_frame) if run and chapter in ("", run.chapter) else False
 
 
-def leave(session: str | None) -> None:
-    """Nobody looks any more: the run ends by itself, and nobody waits for it."""
+def leave(session: str) -> None:
+    """Nobody looks any more: what is computed for it ends by itself, and nobody waits for that."""
+    part_from(session)
     if run := _runs.get(session):
         run.ask_to_stop()
 

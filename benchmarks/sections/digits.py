@@ -74,15 +74,16 @@ def train(task: DigitsTask, steps: int, seed: int, config: QATConfig | None = No
     model: nn.Module = task.model(0, seed)
     if config is not None:
         model = prepare(model, config)
+        schedule = Schedule(model, quantize_after=int(task.float_share * steps))
     optimizer = torch.optim.Adam(model.parameters(), lr=task.learning_rate)
-    schedule = Schedule(model, quantize_after=int(task.float_share * steps))
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = task.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
         optimizer.zero_grad()
         task.loss(model, step).backward()
         optimizer.step()
-        schedule.step()
+        if config is not None:
+            schedule.step()
     return model.eval()
 
 

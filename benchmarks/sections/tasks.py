@@ -31,10 +31,11 @@ CHOSEN_ON, SHOWN = (tuple(name for name in half if name in TASKS) for half in (C
 
 TITLE = "Tasks on which nobody was tuned"
 READING = (
-    f"Error / float32's: the geometric mean over {', '.join(SHOWN)}, and 95% of its bootstrap over {SEEDS} seeds; "
-    "lower is better. Only weights are quantized; data, first weights, batches, optimizer and schedule are the task's "
-    f"(`app/lab/suite.py`). The recipe *for all rows* did best over all rows on {', '.join(CHOSEN_ON)}, which are not "
-    "shown; the *best of the row* was chosen on what is shown, which flatters those with many."
+    f"Error / float32's: the geometric mean over {', '.join(SHOWN)}, and where there are several seeds 95% of its "
+    "bootstrap over them; lower is better. Only weights are quantized; data, first weights, batches, optimizer and "
+    f"schedule are the task's (`app/lab/suite.py`). The recipe *for all rows* did best over all rows on "
+    f"{', '.join(CHOSEN_ON)}, which are not shown; the *best of the row* was chosen on what is shown, which flatters "
+    "those with many."
 )
 NOTES = (
     "torchao leaves convolutions and layers of one input in float32. Networks with recurrent or attention layers are "
@@ -65,10 +66,18 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
 
 
 def render(rows: dict[str, list[dict[str, Any]]]) -> str:
-    """One recipe for everything and the best of each row; then all recipes, task by task."""
-    errors = {name: _errors(found) for name, found in rows.items()}
+    """One recipe for everything and the best of each row; then all recipes, task by task.
+
+    Contenders are compared over the seeds that all have whole; who has more has a column for these.
+    """
+    whole = {name: _errors(found) for name, found in rows.items()}
+    seeds = {name: _seeds(found) for name, found in whole.items()}
+    common = min(filter(None, seeds.values()), default=0)
+    errors = {name: _first(common, found) for name, found in whole.items()}
+    columns = {f"{CONTENDERS[name].title}, {_number(common)}": found for name, found in errors.items()}
+    columns |= {f"{CONTENDERS[name].title}, {_number(n)}": whole[name] for name, n in seeds.items() if n > common}
     lines = [
-        [f"{in_words(*cell)}, {kind}", *(_said(found, recipe_of(found, cell)) for found in errors.values())]
+        [f"{in_words(*cell)}, {kind}", *(_said(found, recipe_of(found, cell)) for found in columns.values())]
         for cell in CELLS
         for kind, recipe_of in (("for all rows", _for_all_rows), ("best of the row", _best))
     ]
@@ -78,11 +87,12 @@ def render(rows: dict[str, list[dict[str, Any]]]) -> str:
         for key in found
         if key != FLOAT
     ]
+    all_recipes = table(["contender", "weights", "recipe", *TASKS], every)
     return "\n\n".join(
         [
-            table(["weights, recipe", *(CONTENDERS[name].title for name in rows)], lines),
+            table(["weights, recipe", *columns], lines),
             NOTES,
-            details("Every recipe and task", table(["contender", "weights", "recipe", *TASKS], every)),
+            details(f"Every recipe and task, {_number(common)}", all_recipes),
         ]
     )
 
@@ -95,6 +105,23 @@ def _errors(rows: list[dict[str, Any]]) -> Errors:
         elif not isinstance(tasks := found.setdefault(key_of(row), {}), str):
             tasks.setdefault(row["task"], []).append(row["error"])
     return found
+
+
+def _seeds(errors: Errors) -> int:
+    """How many are whole."""
+    found = [tasks for tasks in errors.values() if not isinstance(tasks, str)]
+    return min((len(tasks.get(task, ())) for tasks in found for task in TASKS), default=0)
+
+
+def _first(seeds: int, errors: Errors) -> Errors:
+    return {
+        key: found if isinstance(found, str) else {task: values[:seeds] for task, values in found.items()}
+        for key, found in errors.items()
+    }
+
+
+def _number(seeds: int) -> str:
+    return f"{seeds} seed" + "s" * (seeds != 1)
 
 
 def _for_all_rows(errors: Errors, cell: Cell) -> Key | None:
@@ -125,7 +152,11 @@ def _ratio(errors: Errors, key: Key, tasks: tuple[str, ...]) -> Ratio | None:
 
 def _said(errors: Errors, key: Key | None) -> str:
     found = key and _ratio(errors, key, SHOWN)
-    return f"{found}<br>{key[2]}" if key and found else "-"
+    if not (key and found):
+        return "-"
+    fp32 = errors[FLOAT]
+    only_one = isinstance(fp32, dict) and len(fp32[SHOWN[0]]) == 1
+    return f"{found.mean:.2f}<br>{key[2]}" if only_one else f"{found}<br>{key[2]}"
 
 
 def _of_task(errors: Errors, key: Key, task: str) -> str:

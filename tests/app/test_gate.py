@@ -17,9 +17,9 @@ import pytest
 
 from app import gate
 from app.gate import Gate
-from app.runs.fair import know, on_behalf_of
-from app.runs.queue import exclusive, in_line
-from app.runs.run import is_running
+from app.runs.fair import address, is_here, know, on_behalf_of
+from app.runs.queue import NobodyWaits, exclusive, in_line
+from app.runs.run import is_running, leave
 from app.settings import DEFAULTS
 from benchmarks.hostile import hostile
 from benchmarks.server import Served
@@ -169,6 +169,58 @@ def test_a_newcomer_waits_for_one_turn_of_an_address_not_for_all_its_runs() -> N
         for one in (*crowd, newcomer):
             one.result()
     assert order.index("newcomer") <= 2
+
+
+def test_every_event_is_computed_in_the_name_of_who_asks(
+    client: httpx.Client, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = []
+    monkeypatch.setattr("app.runs.queue.address", lambda: named.append(address()) or named[-1])  # type: ignore[func-returns-value]
+    for name in ("fp32_run", "fp32_step"):
+        asked = question(page, name, seed=77)
+        header = {"x-forwarded-for": "203.0.113.7"}
+        assert client.post(JOIN, json=asked, headers=header).status_code == 200
+        answers(client, asked["session_hash"])
+    assert named
+    assert set(named) == {"203.0.113.7"}
+
+
+def test_whoever_has_left_keeps_nobody_waiting() -> None:
+    def work() -> None:
+        with on_behalf_of("leaver"), exclusive():
+            raise AssertionError("computed for nobody")
+
+    know("leaver", "somewhere")
+    with ThreadPoolExecutor(1) as pool:
+        with exclusive():
+            waiting = pool.submit(work)
+            while in_line() < 2:
+                time.sleep(0.01)
+            leave("leaver")
+            with pytest.raises(NobodyWaits):
+                waiting.result(5)
+        know("leaver", "somewhere")  # back again
+        with on_behalf_of("leaver"), exclusive() as mine:
+            assert mine
+
+
+def test_a_reader_who_goes_is_missed(client: httpx.Client, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "SECONDS_TO_READ", 1.5)
+    asked = question(page, "fp32_step", seed=78)
+    with exclusive():
+        assert client.post(JOIN, json=asked).status_code == 200
+        with client.stream("GET", DATA, params={"session_hash": asked["session_hash"]}) as stream:
+            lines = stream.iter_lines()  # kept, since the stream ends with it
+            next(lines)
+            time.sleep(1.8)
+            with on_behalf_of(asked["session_hash"]):
+                assert is_here(), "it reads"
+        deadline = time.monotonic() + 20
+        with on_behalf_of(asked["session_hash"]):
+            while is_here() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert not is_here()
+    assert is_honest_visitor_served(client, page)
 
 
 def test_whatever_is_sent_nothing_breaks(

@@ -6,11 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import gradio as gr
 import httpx
 import pytest
+from gradio.state_holder import SessionState
 from gradio_client import Client
 
 from app import ui
@@ -33,6 +35,20 @@ def test_two_visitors_do_not_share_their_progress(url: str) -> None:
 def step_of(client: Client) -> int:
     shown = client.predict(*DEFAULTS, api_name="/fp32_step")
     return int(json.loads(shown)["step"])
+
+
+def test_what_gradio_keeps_of_a_session(page: gr.Blocks) -> None:
+    """Where it is next to nothing, there may be more sessions."""
+    SessionState(page)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        session = SessionState(page)
+        now, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(session.config_values) == len(page.blocks)
+    assert 100_000 < now - before < 500_000
 
 
 def test_a_busy_machine_starts_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,11 @@ class Tab:
 
     def open(self, url: str, width: int = 1280) -> None:
         self.ask("browsingContext.setViewport", context=self._context, viewport={"width": width, "height": 900})
+        self._go_to("about:blank")
+        self.problems.clear()  # those of the page before, whose streams end with it
+        self._go_to(url)
+
+    def _go_to(self, url: str) -> None:
         self.ask("browsingContext.navigate", context=self._context, url=url, wait="complete")
 
     def evaluate(self, expression: str) -> Any:

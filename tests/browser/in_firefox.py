@@ -1,4 +1,4 @@
-"""`make browsers`: what runs onnxruntime in a visitor's browser, in Debian's Firefox. `make test` leaves it out."""
+"""`make browsers`: the way of most visitors, and onnxruntime in the browser, in Debian's Firefox."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from export.__main__ import main
 from export.read.web import runtime
 from tests.browser.firefox import Tab, find, firefox
 from tests.browser.test_check_html import POWERS, ROUNDED_IN_THE_KERNEL
+from tests.browser.walk import walk
 from tests.export.models import W4, prepared
 
 WORDS = "document.querySelector('#browser .words').textContent"
@@ -48,6 +49,11 @@ def test_the_page_that_is_handed_on(tab: Tab, tmp_path: Path) -> None:
     assert "the receipt holds in this browser" in weights
     assert tab.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     assert tab.problems == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_open_run_export_download(tab: Tab, server: str, width: int) -> None:
+    walk(tab, server, width)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

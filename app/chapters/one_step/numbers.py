@@ -32,8 +32,9 @@ def contents(progress: Progress, choice: Choice) -> dict[str, Any]:
     Raises:
         ValueError: there is no such weight.
     """
+    snapshot = progress.snapshot
     with exclusive():
-        experiment = Experiment.restore(progress.snapshot)
+        experiment = Experiment.restore(snapshot)
         layers = traceable(experiment.models["qat"])
         shapes = {name: [layer.in_features, layer.out_features] for name, layer in layers.items()}
         trace = trace_step(experiment, choice.layer)

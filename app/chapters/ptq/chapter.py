@@ -50,13 +50,13 @@ def crush_network(progress: Progress, *settings: Any) -> str:
         progress = up_to_date(progress, settings)
     except ValueError as error:
         return to_json({"problem": f"Nothing was rounded: {error}."})
+    snapshot = progress.snapshot
     with exclusive():
-        return to_json(crushed(progress))
+        return to_json(crushed(progress, Experiment.restore(snapshot)))
 
 
-def crushed(progress: Progress) -> dict[str, Any]:
+def crushed(progress: Progress, experiment: Experiment) -> dict[str, Any]:
     """Needs a turn."""
-    experiment = Experiment.restore(progress.snapshot)
     fp32, task = experiment.models["fp32"], experiment.task
     metrics, curve = task.measure(fp32.eval())
     weight = max((p.detach() for p in fp32.parameters()), key=torch.numel)  # the hidden layer's

@@ -126,7 +126,7 @@ def settings_of(task: Any, *settings: Any) -> Settings:
 
 def is_same(exam: Examination, fresh: Examination) -> bool:
     """May what was begun go on? Not if the visitor has trained the network meanwhile."""
-    return exam.settings == fresh.settings and (fresh.weights is None or exam.step == fresh.step)
+    return exam.settings == fresh.settings and (not fresh.is_trained or exam.goal == fresh.goal)
 
 
 def parse_choice(choice: Any, exam: Examination) -> Mix | int:
@@ -230,8 +230,8 @@ def progress_of(exam: Examination, healing: Healing | None, layers: int) -> tupl
         what = f"layer {healing.layer} at {healing.bits[0]:g} bits" if healing.layer else "the mix"
         doing = "Healed" if healing.finished else "Healing"
         return healing.step, healing.steps, f"{doing} {what}: step {healing.step:,} of {healing.steps:,}."
-    if exam.weights is None:
-        if exam.training is None:
+    if not exam.is_trained:
+        if not exam.step:
             return 0, 1, f"Not scanned yet. Scan first trains the {network} in float, then rounds one layer at a time."
         return (
             exam.step,

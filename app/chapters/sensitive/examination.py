@@ -1,17 +1,18 @@
 """A network whose layers are examined and healed: plain data, which Gradio keeps in the visitor's session."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from app.lab.fit import Settings, copy_tensors
+from app.lab.fit import Settings
 from app.lab.solo import Solo
 from app.lab.tasks import DigitsTask, SineTask
 from app.runs.progress import Progress
 from app.runs.queue import exclusive
+from app.runs.snapshots import snapshots
 from qat_core import Mix, PlannedLayer, QATConfig, SensitivityRow, frontier, plan, prepare
 from qat_core.sensitivity import only, scan
 
@@ -21,10 +22,8 @@ WIDTHS = (2, 3, 4, 8)
 FLOAT_STEPS_A_FRAME = 25
 HEAL_STEPS = {"sine": 1000, "digits": 5 * 23}  # for the digits five epochs
 HEAL_STEPS_A_FRAME = {"sine": 20, "digits": 3}
-MOST_KEPT = 16
 DIGITS_SHOWN = 24
-
-_kept: dict[Settings, dict[str, Tensor]] = {}  # networks trained here, oldest first; settings decide them entirely
+FLOAT, HEALED = "float", "healed"  # in the names of runs among the snapshots
 
 T = TypeVar("T")
 
@@ -36,8 +35,7 @@ class Examination:
     Attributes:
         settings: the task, and how its layers are rounded.
         step: of the float network.
-        weights: of the float network, or None while it is still to be trained.
-        training: where its training was left.
+        until: the step at which it is examined; None is its last.
         rows: of `sensitivity`, for the layers examined so far.
         uniform: the metrics with all layers at each of WIDTHS.
         mixes: the frontier, once all layers are examined.
@@ -46,8 +44,7 @@ class Examination:
 
     settings: Settings
     step: int = 0
-    weights: dict[str, Tensor] | None = None
-    training: dict[str, Any] | None = None
+    until: int | None = None
     rows: tuple[SensitivityRow, ...] = ()
     uniform: tuple[dict[str, float], ...] = ()
     mixes: tuple[Mix, ...] = ()
@@ -57,8 +54,16 @@ class Examination:
     def start(cls, settings: Settings, progress: Progress) -> "Examination":
         """The FP32 network that the visitor has trained, as it is now; not trained yet, it is trained here."""
         if progress.settings == settings and progress.step:
-            return cls(settings, progress.step, progress.snapshot["models"]["fp32"])
+            return cls(settings, progress.step, progress.step)
         return cls(settings)
+
+    @property
+    def goal(self) -> int:
+        return self.settings.steps if self.until is None else self.until
+
+    @property
+    def is_trained(self) -> bool:
+        return self.step == self.goal
 
     @property
     def config(self) -> QATConfig:
@@ -84,12 +89,9 @@ class Examination:
         return in_turns(self._work(), is_wanted)
 
     def _work(self) -> Iterator["Examination"]:
-        exam = self
-        if exam.weights is None:
-            for trained in exam._train():
-                exam = trained
-                yield exam
-        solo = Solo(exam.settings, weights=exam.weights)
+        for stage, network in self.training():
+            exam, solo = stage, network
+            yield exam
         metric = METRIC[exam.settings.task]
         if not exam.mixes:
             exam = replace(exam, rows=())
@@ -105,20 +107,21 @@ class Examination:
             exam = replace(exam, measured=(*exam.measured, solo.task.measure(mixed)[0]))
             yield exam
 
-    def _train(self) -> Iterator["Examination"]:
-        """Up to trained weights; they are kept for the next visitor with the same settings."""
+    def training(self) -> Iterator[tuple["Examination", Solo]]:
+        """Up to the float network that is examined, a frame a turn: the visitor's own, where it is still kept."""
+        own = snapshots.at(self.settings, self.goal)
+        if own is not None:
+            yield self, Solo(self.settings, weights=own["models"]["fp32"])
+            return
         plain = {name: getattr(Settings(), name) for name in ("bits", "granularity", "scale", "scale_factor")}
-        key = replace(self.settings, **plain)  # float knows nothing of these
-        exam = self
-        if key not in _kept:
-            solo = Solo.restore(key, exam.training) if exam.training else Solo(key)
-            for step in solo.run(FLOAT_STEPS_A_FRAME):
-                exam = replace(exam, step=step, training=solo.snapshot())
-                yield exam
-            while len(_kept) >= MOST_KEPT:
-                del _kept[next(iter(_kept))]
-            _kept[key] = copy_tensors(solo.model.state_dict())
-        yield replace(exam, step=self.settings.steps, training=None, weights=_kept[key])
+        run = FLOAT, replace(self.settings, **plain)  # float knows nothing of these
+        kept = snapshots.nearest(run, self.goal)
+        solo = Solo.restore(self.settings, kept[1]) if kept else Solo(self.settings)
+        if solo.step == self.goal:
+            yield replace(self, step=self.goal), solo
+        for step in solo.run(FLOAT_STEPS_A_FRAME, self.goal):
+            snapshots.keep(run, step, solo.snapshot())
+            yield replace(self, step=max(step, self.step)), solo
 
 
 @dataclass(frozen=True)
@@ -126,20 +129,18 @@ class Healing:
     """A crushed network in training.
 
     Attributes:
-        settings: task and learning rate.
+        of: the examination whose network it is.
         config: what is rounded.
         layer: the name of the only layer that is, or None when all are.
         bits: of that layer, or of each.
-        snapshot: all that is needed to go on from here.
         history: step and metrics, for every frame so far.
         answers: what a network for digits takes the first unseen images for; nothing for the sine.
     """
 
-    settings: Settings
+    of: Examination
     config: QATConfig
     layer: str | None
     bits: tuple[float, ...]
-    snapshot: dict[str, Any]
     history: tuple[tuple[int, dict[str, float]], ...]
     answers: tuple[int, ...]
 
@@ -156,11 +157,11 @@ class Healing:
 
     @property
     def step(self) -> int:
-        return int(self.snapshot["step"])
+        return self.history[-1][0] if self.history else 0
 
     @property
     def steps(self) -> int:
-        return int(self.snapshot["steps"])
+        return HEAL_STEPS[self.of.settings.task]
 
     @property
     def finished(self) -> bool:
@@ -176,22 +177,49 @@ class Healing:
 
     def network(self) -> nn.Module:
         """The network as it is now, prepared."""
-        return Solo.restore(self.settings, self.snapshot, self.config).model
+        *_, solo = in_turns(self._training(), lambda: True)
+        return solo.model
 
     def _work(self) -> Iterator["Healing"]:
-        solo = Solo.restore(self.settings, self.snapshot, self.config)
         healing = self
-        for step in solo.run(HEAL_STEPS_A_FRAME[self.settings.task]):
-            history = (*healing.history, (step, solo.measure()))
-            healing = replace(healing, snapshot=solo.snapshot(), history=history, answers=answers(solo))
+        for network in self._training():
+            solo = network
+            if solo.step < self.step:
+                yield self
+        for _ in solo.run(HEAL_STEPS_A_FRAME[self.of.settings.task]):
+            healing = healing._seen(solo)
             yield healing
+
+    def _training(self) -> Iterator[Solo]:
+        """The network up to this step, a frame a turn: what was dropped is trained again."""
+        settings, kept = self.of.settings, snapshots.nearest(self._run, self.step)
+        if kept:
+            solo = Solo.restore(settings, kept[1], self.config)
+        else:
+            for _, network in self.of.training():
+                yield network
+            solo = Solo(settings, self.steps, network.model.state_dict(), self.config)
+        yield solo
+        for _ in solo.run(HEAL_STEPS_A_FRAME[settings.task], self.step):
+            yield solo
+
+    def _seen(self, solo: Solo) -> "Healing":
+        """With what the network does at its step."""
+        snapshots.keep(self._run, solo.step, solo.snapshot())
+        history = (*self.history, (solo.step, solo.measure()))
+        return replace(self, history=history, answers=answers(solo))
+
+    @property
+    def _run(self) -> Hashable:
+        """What decides every number of it: its name among the snapshots."""
+        return HEALED, self.of.settings, self.of.goal, self.layer, self.bits, self.steps
 
     @classmethod
     def _start(cls, exam: Examination, config: QATConfig, layer: str | None, bits: tuple[float, ...]) -> "Healing":
+        fresh = cls(exam, config, layer, bits, (), ())
+        *_, solo = in_turns(fresh._training(), lambda: True)
         with exclusive():
-            solo = Solo(exam.settings, HEAL_STEPS[exam.settings.task], exam.weights, config)
-            history = ((0, solo.measure()),)
-            return cls(exam.settings, config, layer, bits, solo.snapshot(), history, answers(solo))
+            return fresh._seen(solo)
 
 
 def answers(solo: Solo) -> tuple[int, ...]:

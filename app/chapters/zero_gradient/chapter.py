@@ -30,6 +30,7 @@ from app.lab.fit import TrainingDiverged
 from app.runs.messages import rounded, to_json
 from app.runs.queue import exclusive
 from app.runs.run import drive, is_running
+from app.runs.snapshots import snapshots
 from app.session import HOUR, Session
 from qat_core.ste import STEQuantize
 
@@ -47,13 +48,15 @@ class Lesson(NamedTuple):
     """The three networks as the visitor sees them now. Not a dataclass: Gradio would copy it at every frame.
 
     Attributes:
-        snapshot: all that is needed to go on from here.
+        free: what may learn.
+        step: of their training.
         records: rule -> its network.
         history: step, then the loss of each network, for every frame so far.
         cut: the loss along the weight that the visitor picked, as it was when last looked at.
     """
 
-    snapshot: dict[str, Any]
+    free: str
+    step: int
     records: dict[str, RuleRecord]
     history: tuple[tuple[float, ...], ...]
     cut: Slice
@@ -72,7 +75,7 @@ class Lesson(NamedTuple):
     def advance(self, until: int | None = None, is_wanted: Callable[[], bool] = lambda: True) -> Iterator["Lesson"]:
         """Train on to step `until` (default: the end) while it is wanted, a frame at a time; self is left as it is."""
         with exclusive():
-            estimators = Estimators.restore(self.snapshot)
+            estimators = self._estimators()
         lesson, frames = self, estimators.run(STEPS_A_FRAME, STEPS if until is None else min(until, STEPS))
         while is_wanted():
             with exclusive():
@@ -88,25 +91,31 @@ class Lesson(NamedTuple):
             ValueError: there is no such weight.
         """
         with exclusive():
-            return self._replace(cut=slice_along(Estimators.restore(self.snapshot), row, col))
+            return self._replace(cut=slice_along(self._estimators(), row, col))
 
     def looked_at(self) -> "Lesson":
         """The same, with the cut as it is now."""
         return self.at(self.cut.row, self.cut.col)
 
-    @property
-    def step(self) -> int:
-        return int(self.snapshot["step"])
-
-    @property
-    def free(self) -> str:
-        return str(self.snapshot["free"])
+    def _estimators(self) -> Estimators:
+        """The three networks at this step; needs a turn. What was dropped is trained again: it takes a second."""
+        kept = snapshots.nearest(_run(self.free), self.step)
+        estimators = Estimators.restore(kept[1]) if kept else Estimators(self.free)
+        for _ in estimators.run(STEPS, self.step):
+            pass
+        return estimators
 
     @classmethod
     def _of(cls, estimators: Estimators, history: tuple[tuple[float, ...], ...], cut: Slice) -> "Lesson":
         records = estimators.record()
         row = (estimators.step, *(float(f"{record.loss:.4g}") for record in records.values()))
-        return cls(estimators.snapshot(), records, (*history, row), cut)
+        snapshots.keep(_run(estimators.free), estimators.step, estimators.snapshot())
+        return cls(estimators.free, estimators.step, records, (*history, row), cut)
+
+
+def _run(free: str) -> tuple[str, str]:
+    """Its name among the snapshots."""
+    return KEY, free
 
 
 def build(session: Session) -> None:

@@ -19,6 +19,7 @@ from app.lab.data import Digits
 from app.lab.fit import Experiment, Settings
 from app.lab.solo import Solo
 from app.runs.progress import Progress
+from app.runs.snapshots import snapshots
 from qat_core import QATConfig, QuantSpec, frontier, prepare, sensitivity
 
 PAGE = (4, "per_tensor", 0.1, 0)  # bits, granularity, noise, seed
@@ -27,6 +28,12 @@ SHORT = Settings(steps=40)
 
 def visitor(name: str) -> gr.Request:
     return SimpleNamespace(session_hash=name)  # type: ignore[return-value]
+
+
+def float_network(exam: Examination) -> Solo:
+    """The one that is examined."""
+    *_, (_, solo) = exam.training()
+    return solo
 
 
 @pytest.fixture(scope="module")
@@ -85,30 +92,25 @@ def test_the_examination_is_that_of_the_library(exam: Examination, progress: Pro
 
 def test_a_network_that_is_not_trained_yet_is_trained_once_for_all() -> None:
     stages = list(Examination(SHORT).advance())
-    assert [stage.step for stage in stages if stage.weights is None] == [25, 40]
+    assert [stage.step for stage in stages if not stage.is_trained] == [25]
     assert stages[-1].finished
     again = list(Examination(Settings(steps=40, bits=2, granularity="per_channel")).advance())
-    assert again[0].weights is stages[-1].weights
-    assert len(cases._kept) <= cases.MOST_KEPT
+    assert again[0].is_trained
+    assert again[-1].rows[0].baseline == stages[-1].rows[0].baseline
 
 
-def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cases, "_kept", {})
-    monkeypatch.setattr(cases, "MOST_KEPT", 2)
-    for seed in range(4):
-        next(stage for stage in Examination(Settings(steps=2, seed=seed)).advance() if stage.weights)
-    assert [settings.seed for settings in cases._kept] == [2, 3]
-
-
+@pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("stages", [1, 3, 6])
-def test_what_was_interrupted_goes_on_to_the_same_end(stages: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cases, "_kept", {})
+def test_what_was_interrupted_goes_on_to_the_same_end(stages: int, dropped: bool) -> None:
+    snapshots.forget()
     *_, whole = Examination(SHORT).advance()
-    monkeypatch.setattr(cases, "_kept", {})
+    snapshots.forget()
     run = Examination(SHORT).advance()
     for _ in range(stages):
         interrupted = next(run)
     run.close()
+    if dropped:
+        snapshots.forget()
     *_, end = interrupted.advance()
     assert (end.rows, end.mixes, end.measured, end.uniform) == (whole.rows, whole.mixes, whole.measured, whole.uniform)
 
@@ -119,7 +121,7 @@ def test_the_digits_are_examined_by_their_training_loss() -> None:
     assert [row.name for row in done.rows] == ["0", "2", "5", "8"]
     assert METRIC["digits"] == "loss_train"
     assert all(0 <= metrics["accuracy"] <= 1 for metrics in done.measured)
-    assert done.rows[0].baseline == Solo(settings, weights=done.weights).measure()["loss_train"]
+    assert done.rows[0].baseline == float_network(done).measure()["loss_train"]
 
 
 def test_the_images_shown_are_those_that_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,8 +205,9 @@ def test_only_the_fragile_layer_is_rounded_while_it_heals(exam: Examination) -> 
     assert [name for name, kind in kinds.items() if kind == "QuantLinear"] == [worst.name]
 
 
+@pytest.mark.parametrize("dropped", [False, True])
 def test_pause_keeps_what_is_healed_and_the_next_run_goes_on(
-    exam: Examination, monkeypatch: pytest.MonkeyPatch
+    exam: Examination, dropped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(cases.HEAL_STEPS, "sine", 60)
     choice = json.dumps({"heal": "worst", "bits": 4, "mix": 0})
@@ -220,6 +223,8 @@ def test_pause_keeps_what_is_healed_and_the_next_run_goes_on(
     paused = last[2]
     assert 0 < paused.step < 60
     assert not json.loads(last[0])["running"]
+    if dropped:
+        snapshots.forget()
     *_, last = sensitive.heal_network(request, choice, exam, paused, None)  # type: ignore[arg-type]
     *_, at_once = sensitive.heal_network(request, choice, exam, None, None)  # type: ignore[arg-type]
     assert last[2].history == at_once[2].history

@@ -95,10 +95,9 @@ def test_a_run_whose_recording_was_dropped_goes_on(monkeypatch: pytest.MonkeyPat
 def test_the_oldest_recordings_make_room() -> None:
     frame = "a" * 1000
     kept: Recordings[str] = Recordings(max_bytes=2 * held_bytes(frame) + 100)
-    experiment = Experiment(SHORT, "cpu")
     all_settings = [replace(SHORT, seed=seed) for seed in range(4)]
     for settings in all_settings:
-        kept.of(settings).add(0, frame, experiment)
+        kept.of(settings).add(0, frame)
         kept.of(all_settings[0])  # is asked for again and again
     assert [0 in kept.of(settings).frames for settings in (all_settings[0], all_settings[3])] == [True, True]
     assert 0 not in kept.of(all_settings[1]).frames
