@@ -121,8 +121,9 @@ def mse_fraction(
     rows = len(x) if full_scale.shape[:1] == x.shape[:1] else 1
     count = min(x.numel() // PIECE, rows // 2)  # of two rows at least: torch sums a single one in another order
     if count > 1 and x.is_cpu and not torch.compiler.is_compiling():
-        tensors = (x, full_scale, zero_point, around)
-        pieces = zip(*([None] * count if of is None else of.tensor_split(count) for of in tensors), strict=True)
+        parts, scales = x.tensor_split(count), full_scale.tensor_split(count)
+        zeros, starts = ([None] * count if of is None else of.tensor_split(count) for of in (zero_point, around))
+        pieces = zip(parts, scales, zeros, starts, strict=True)
         return torch.cat([_best_fraction(*piece, spec, axis) for piece in pieces])
     return _best_fraction(x, full_scale, zero_point, around, spec, axis)
 
