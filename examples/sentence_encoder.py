@@ -16,10 +16,11 @@ from qat_core import QATConfig, QuantSpec, calibrate, distill, prepare
 
 A8 = QuantSpec.activation(scale="learned")
 W4, W6 = (QuantSpec(bits=bits, scale="learned") for bits in (4, 6))  # six never overflow an integer kernel; eight may
-FRAGILE = dict.fromkeys(("*.value", "*.layer.[2345].intermediate.dense"), QATConfig(W6, A8))
-WORDS = QATConfig(QuantSpec(bits=4, granularity="per_group", group_size=32)), QATConfig(QuantSpec(bits=8))
-SMALL, QUICK = QATConfig(W4, A8, FRAGILE | {nn.Embedding: WORDS[0]}), QATConfig(W6, A8, {nn.Embedding: WORDS[1]})
-RECIPES = {"small": (SMALL, 360, 2e-4), "quick": (QUICK, 140, 1e-4)}  # steps, and the rate of the weights
+WORDS = QATConfig(QuantSpec(bits=4, granularity="per_group", group_size=48, symmetric=False))
+FRAGILE = dict.fromkeys(("*.value", "*.layer.[345].intermediate.dense", "*.layer.[45].output.dense"), QATConfig(W6, A8))
+QUICK = QATConfig(W6, A8, {nn.Embedding: QATConfig(QuantSpec(bits=8))})
+SMALL = QATConfig(W4, A8, FRAGILE | {"*.word_embeddings": WORDS} | QUICK.overrides)
+RECIPES = {"small": (SMALL, 600, 2e-4), "quick": (QUICK, 140, 1e-4)}  # steps, and the rate of the weights
 
 
 def healed(name: str, teacher: nn.Module) -> nn.Module:

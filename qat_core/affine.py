@@ -24,6 +24,7 @@ from qat_core.spec import QuantSpec
 SMALLEST_SCALE = 2.0**-60
 MSE_STEPS = 80
 MSE_NEIGHBOURS = 2
+PIECE = 2**17  # elements: small enough for a processor's cache, in which ten passes over them cost little
 
 
 def quantize(
@@ -117,6 +118,19 @@ def mse_fraction(
         around: fractions to begin from, of full_scale's shape: only their neighbours, MSE_NEIGHBOURS on either side,
             are tried. None tries all.
     """
+    rows = len(x) if full_scale.shape[:1] == x.shape[:1] else 1
+    count = min(x.numel() // PIECE, rows // 2)  # of two rows at least: torch sums a single one in another order
+    if count > 1 and x.is_cpu and not torch.compiler.is_compiling():
+        parts, scales = x.tensor_split(count), full_scale.tensor_split(count)
+        zeros, starts = ([None] * count if of is None else of.tensor_split(count) for of in (zero_point, around))
+        pieces = zip(parts, scales, zeros, starts, strict=True)
+        return torch.cat([_best_fraction(*piece, spec, axis) for piece in pieces])
+    return _best_fraction(x, full_scale, zero_point, around, spec, axis)
+
+
+def _best_fraction(
+    x: Tensor, full_scale: Tensor, zero_point: Tensor | None, around: Tensor | None, spec: QuantSpec, axis: int
+) -> Tensor:
     dims = reduced_dims(x, spec, axis)
     best = torch.ones_like(full_scale) if around is None else around.to(full_scale.dtype)
     tries: Iterable[Tensor] = (best.new_full((), step / MSE_STEPS) for step in range(MSE_STEPS, 0, -1))

@@ -10,7 +10,7 @@ from qat_core.lsq import LearnedScale, LearnedScaleOfWeight, LSQuantize, gradien
 from qat_core.nested import on_values
 from qat_core.observer import Fixed, MovingRange, NoDataError, fix
 from qat_core.processes import in_trace, in_transform
-from qat_core.source import FromTensor, SmallestError, Source
+from qat_core.source import FromTensor, SmallestError, Source, Take
 from qat_core.spec import QuantSpec
 from qat_core.ste import STEQuantize, ste_round, ste_round_by, straight_through
 
@@ -88,11 +88,24 @@ class FakeQuantize(nn.Module):
             raise self._of_this_layer(error) from error
         if at_least is not None:
             scale = _raised(scale, at_least)
-        if source.covers_all:
-            y = ste_round(groups, scale, self.spec.shift)
-        else:
-            y = self._estimate(groups, scale, zero_point)
+        y = self._estimate(groups, scale, zero_point)
         return y if groups is x else from_groups(y, x.shape).to(x.dtype), scale
+
+    def rows(self, table: Tensor, take: Take) -> Tensor:
+        """`take` of the table on its grid, at the cost of the rows that are taken; only where `each_row`.
+
+        Args:
+            table: a weight, (rows, columns).
+            take: picks rows of a matrix, with their gradients.
+        """
+        x = take(table)  # (taken, columns)
+        if not self.enabled:
+            return x
+        groups = self._groups(x)
+        self.source.observe(self._groups(table))
+        scale, zero_point = self.source.qparams(groups, lambda of: take(of.flatten(1)).reshape(-1, *of.shape[1:]))
+        y = self._estimate(groups, scale, zero_point)
+        return y if groups is x else from_groups(y, x.shape).to(x.dtype)
 
     @torch.no_grad()
     def codes(self, x: Tensor) -> Tensor:
@@ -132,11 +145,7 @@ class FakeQuantize(nn.Module):
     @property
     def each_row(self) -> bool:
         """Does each row of a matrix get the numbers that it would get alone?"""
-        return (
-            isinstance(self.source, FromTensor)
-            and self.spec.scale == "minmax"
-            and self.spec.granularity != "per_tensor"
-        )
+        return self.source.each_row and self.spec.granularity != "per_tensor"
 
     @property
     def is_frozen(self) -> bool:
@@ -156,8 +165,10 @@ class FakeQuantize(nn.Module):
 
     def _estimate(self, x: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
         spec = self.spec
+        if self.source.covers_all:
+            return ste_round(x, scale, spec.shift)
         if in_transform() or in_trace():  # which saves no autograd.Function
-            factor = gradient_factor(x.numel() // scale.numel(), spec.quant_max)
+            factor = gradient_factor(x.numel() // max(scale.numel(), 1), spec.quant_max)
             return straight_through(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift, factor)
         estimator = LSQuantize if scale.requires_grad else STEQuantize
         y = estimator.apply(x, scale, zero_point, spec.quant_min, spec.quant_max, spec.shift)  # type: ignore[no-untyped-call]

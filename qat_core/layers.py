@@ -249,45 +249,6 @@ class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):
         return F.conv_transpose2d(x, weight, bias, self.stride, self.padding, extra, self.groups, self.dilation)  # type: ignore[arg-type]
 
 
-class QuantEmbedding(QuantLayer, nn.Embedding):
-    """`nn.Embedding`: whole numbers (...) -> (..., embedding_dim). A channel is a row of the table."""
-
-    @classmethod
-    def input_spec(cls, config: QATConfig) -> None:
-        """Its input is whole numbers already."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        weight, quantizer = self.latent("weight"), self.weight_quantizer  # (num_embeddings, embedding_dim)
-        each_row = quantizer.each_row and input.numel() < self.num_embeddings  # those looked up, not the whole table
-        table = weight if each_row else quantizer(weight)
-        options = (self.padding_idx, self.max_norm, self.norm_type, self.scale_grad_by_freq)
-        rows = F.embedding(input, table, *options)  # (..., embedding_dim)
-        return quantizer(rows.reshape(-1, rows.shape[-1])).reshape(rows.shape) if each_row else rows
-
-
-class QuantEmbeddingBag(QuantLayer, nn.EmbeddingBag):
-    """`nn.EmbeddingBag`: bags of whole numbers -> (bags, embedding_dim)."""
-
-    @classmethod
-    def input_spec(cls, config: QATConfig) -> None:
-        """Its input is whole numbers already."""
-
-    def forward(self, input: Tensor, offsets: Tensor | None = None, per_sample_weights: Tensor | None = None) -> Tensor:
-        return F.embedding_bag(
-            input,
-            self.weight_quantizer(self.latent("weight")),  # (num_embeddings, embedding_dim)
-            offsets,
-            self.max_norm,
-            self.norm_type,
-            self.scale_grad_by_freq,
-            self.mode,
-            self.sparse,
-            per_sample_weights,
-            self.include_last_offset,
-            self.padding_idx,
-        )
-
-
 def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
     """Name and layer of everything in the model that quantizes its weights."""
     for name, module in model.named_modules():

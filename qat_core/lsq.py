@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from qat_core.affine import SMALLEST_SCALE, dequantize_, mse_qparams, reduced_dims, round_to_codes
 from qat_core.processes import in_trace, only_looks
-from qat_core.source import FromTensor, Source, StatefulSource
+from qat_core.source import FromTensor, Source, StatefulSource, Take, whole
 from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 
@@ -66,7 +66,7 @@ class LSQuantize(torch.autograd.Function):
         x, y, scale, unclamped = ctx.saved_tensors
         grad_x = where_not_clamped(grad_y, unclamped, ctx.quant_min, ctx.quant_max)
         slopes = (grad_y * y).addcmul_(grad_x, x, value=-1)  # dL/dy * (y - x), or dL/dy * y where clamped
-        factor = gradient_factor(x.numel() // scale.numel(), ctx.quant_max)
+        factor = gradient_factor(x.numel() // max(scale.numel(), 1), ctx.quant_max)
         grad_scale = summed(slopes, scale).div_(scale).mul_(factor).nan_to_num_(0.0, torch.inf, -torch.inf)
         return grad_x, grad_scale, None, None, None, None
 
@@ -118,18 +118,30 @@ class LearnedScale(StatefulSource):
         """`log2_growth` by its former name, for code that knows it by that."""
         return self.log2_growth
 
-    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        begin, zero_point = self.begin, self.zero_point
-        if not (self.settled or self._has_begun()) and not (self.training and self._has_seen_all()):
+    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
+        if self.each_row:
+            begin, zero_point = self.begin, None if self.zero_point is None else take(self.zero_point)
+        else:
             begin, zero_point, _ = self._found(x)
-        log2_scale = self.log2_begin(x, begin).add(self.log2_growth, alpha=RATE)
+        log2_ratio = begin.add(self.log2_growth, alpha=RATE)
         if self.power_of_two:
-            log2_scale = log2_scale + (log2_scale.ceil() - log2_scale).detach()
-        return log2_scale.exp2(), zero_point
+            log2_scale = self.log2_begin(x, take(log2_ratio))
+            return (log2_scale + (log2_scale.ceil() - log2_scale).detach()).exp2(), zero_point
+        # exp2 rounds a number by its place in memory, so it is asked before rows are taken
+        return self.times_begin(x, take(log2_ratio.exp2())), zero_point
+
+    @property
+    def each_row(self) -> bool:  # type: ignore[override]
+        """Is what the scales begin from known by now, and not to be found in the whole tensor?"""
+        return self.settled or self._has_begun() or (self.training and self._has_seen_all())
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
         """Log2 of the scale of x that `begin` stands for."""
         return begin
+
+    def times_begin(self, x: Tensor, ratio: Tensor) -> Tensor:
+        """The scale of x, 2^`log2_begin`, that 2^begin stands for."""
+        return ratio
 
     def observe(self, x: Tensor) -> None:
         if self.settled or only_looks():
@@ -227,6 +239,11 @@ class LearnedScaleOfWeight(LearnedScale):
             return begin
         return torch.addcmul(begin, norm(x, self.dims, SMALLEST_NORM).log2_(), self.grows)
 
+    def times_begin(self, x: Tensor, ratio: Tensor) -> Tensor:
+        if self.grows is None:
+            return ratio
+        return ratio * torch.where(self.grows == 0, 1.0, norm(x, self.dims, SMALLEST_NORM))
+
     @torch.no_grad()
     def stop_growing(self, x: Tensor) -> None:
         if self.grows is not None and self.grows.any() and self._has_begun():
@@ -255,7 +272,7 @@ class WithRoom(FromTensor):
         super().__init__(spec, axis)
         self.smallest = smallest
 
-    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
         scale, zero_point = super().qparams(x)
         elements = max(x.numel() // max(scale.numel(), 1), 1)
         deviation = norm(x, reduced_dims(x, self.spec, self.axis), self.smallest) / math.sqrt(elements)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qat_core.affine import qparams_of_range
 from qat_core.processes import in_backward, in_step_with_others, in_trace, in_transform, largest_of_all
-from qat_core.source import SmallestError, Source, StatefulSource
+from qat_core.source import SmallestError, Source, StatefulSource, Take, whole
 from qat_core.spec import QuantSpec
 
 MOMENTUM = 0.05
@@ -67,7 +67,7 @@ class MovingRange(StatefulSource):
         """Has it seen data, and nothing else in it? Then any range does, and 0 to 1 leaves room for a bias."""
         return not (self.settled or self.without_numbers()) and bool(self._holds_zeros())
 
-    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
         low, high = self.then or self._ends()
         if self.then is not None:
             self.then = None
@@ -228,6 +228,8 @@ class MovingRange(StatefulSource):
 class Fixed(Source):
     """Constants: what every other source becomes in `convert`."""
 
+    each_row = True
+
     scale: Tensor
     zero_point: Tensor | None
 
@@ -236,8 +238,8 @@ class Fixed(Source):
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", zero_point)
 
-    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.scale, self.zero_point
+    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
+        return take(self.scale), None if self.zero_point is None else take(self.zero_point)
 
 
 @torch.no_grad()

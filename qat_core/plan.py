@@ -16,8 +16,6 @@ from qat_core.layers import (
     QuantConv3d,
     QuantConvTranspose1d,
     QuantConvTranspose2d,
-    QuantEmbedding,
-    QuantEmbeddingBag,
     QuantLayer,
     QuantLinear,
     is_conv1d,
@@ -26,6 +24,7 @@ from qat_core.multiplications import multiplications
 from qat_core.planned import Plan, PlannedLayer
 from qat_core.sequence import QuantGRU, QuantLSTM, QuantMultiheadAttention
 from qat_core.spec import QATConfig, QuantSpec, class_key
+from qat_core.tables import QuantEmbedding, QuantEmbeddingBag
 
 QUANTIZED: dict[type[nn.Module], type[QuantLayer]] = {
     nn.Linear: QuantLinear,

@@ -20,18 +20,27 @@ from qat_core.spec import QuantSpec
 
 SEARCH_EVERY = 16  # forward passes
 
+Take = Callable[[Tensor], Tensor]  # of a tensor with a number or more for each row, those of some rows
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All rows, as they are."""
+    return tensor
+
 
 class Source(nn.Module):
     """Keeps what a scale comes from.
 
     Attributes:
         covers_all: nothing in x ever lies beyond the grid.
+        each_row: where rows do not share scales, no row's hangs on another row, so that some can be asked for alone.
         calibrating: it takes in every tensor, whole batches being shown to it.
         grid: smallest code, largest code, shift and group size that its tensors are for, where they are for no other.
         former: names that tensors had in checkpoints of earlier versions.
     """
 
     covers_all = False
+    each_row = False
     calibrating = False
     grid: Tensor
     grid_of: tuple[float, ...] = ()
@@ -48,8 +57,11 @@ class Source(nn.Module):
         """Was what it has taken in nothing else? That says nothing about a scale."""
         return False
 
-    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Scale and zero point (None when symmetric) for x, as `to_groups` returns it; both broadcast against it."""
+    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
+        """Scale and zero point (None when symmetric) for x, as `to_groups` returns it; both broadcast against it.
+
+        Where x is some rows of the tensor that was observed, `take` picks their numbers from what is remembered.
+        """
         raise NotImplementedError
 
     def observe(self, x: Tensor) -> None:
@@ -182,13 +194,15 @@ class StatefulSource(Source):
 class FromTensor(Source):
     """Measured on the very tensor at hand, each time: for weights, which move, and for dynamic activations."""
 
+    each_row = True
+
     def __init__(self, spec: QuantSpec, axis: int) -> None:
         super().__init__()
         self.spec, self.axis = spec, axis
         self.covers_all = spec.symmetric and spec.scale == "minmax"
         self.choose_qparams = minmax_qparams if spec.scale == "minmax" else mse_qparams
 
-    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
         return self.choose_qparams(x.detach(), self.spec, self.axis)
 
     def observe(self, x: Tensor) -> None:
@@ -210,6 +224,8 @@ class SmallestError(StatefulSource):
         shape: of the scale.
     """
 
+    each_row = True
+
     fraction: Tensor
     seen: Tensor  # tensors since the last search; 0 is never
 
@@ -222,13 +238,13 @@ class SmallestError(StatefulSource):
         self.register_buffer("fraction", torch.ones(shape))
         self.register_buffer("seen", torch.zeros(()))
 
-    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
         full_scale, zero_point = minmax_qparams(x.detach(), self.spec, self.axis)
-        return self.scale(x.detach(), full_scale, zero_point), zero_point
+        return self.scale(x.detach(), full_scale, zero_point, take), zero_point
 
-    def scale(self, x: Tensor, full_scale: Tensor, zero_point: Tensor | None) -> Tensor:
+    def scale(self, x: Tensor, full_scale: Tensor, zero_point: Tensor | None, take: Take = whole) -> Tensor:
         """The scale for x, given that of min-max."""
-        fraction = self.fraction
+        fraction = take(self.fraction)
         if not (self.without_numbers() or self._passes()):
             fraction = mse_fraction(x, full_scale, zero_point, self.spec, self.axis)
         return shrunk(full_scale, fraction, self.spec)

@@ -10,7 +10,7 @@ from qat_core import FakeQuantize, Oscillations, QuantLayer
 from qat_core.affine import from_groups, to_groups
 from qat_core.layers import quantized_layers
 from qat_core.lsq import LearnedScale
-from qat_core.source import Source
+from qat_core.source import Source, Take, whole
 
 BINS = 160  # over the whole grid; at 8 bits a code has one of its own
 MAP_SIDE = 64  # cells; larger matrices are shown in blocks
@@ -110,8 +110,8 @@ class Multiplied(Source):
         super().__init__()
         self.source, self.factor = source, factor
 
-    def qparams(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        scale, zero_point = self.source.qparams(x)
+    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
+        scale, zero_point = self.source.qparams(x, take)
         return scale * self.factor, zero_point
 
 

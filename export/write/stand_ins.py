@@ -23,8 +23,9 @@ from export.write.stored import StoredLayer, StoredTensor
 from export.write.tensors import twin
 from qat_core import FakeQuantize
 from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, to_groups
-from qat_core.layers import QuantEmbedding, QuantEmbeddingBag, QuantLayer
+from qat_core.layers import QuantLayer
 from qat_core.sequence import QuantGRU, QuantLSTM
+from qat_core.tables import QuantEmbedding, QuantEmbeddingBag
 
 HINTS = ("is_causal", "tgt_is_causal")  # beside a mask that says so
 

@@ -22,11 +22,10 @@ from qat_core.affine import quantize, to_groups
 from qat_core.layers import (
     QuantConvTranspose1d,
     QuantConvTranspose2d,
-    QuantEmbedding,
-    QuantEmbeddingBag,
     QuantLayer,
     quantized_layers,
 )
+from qat_core.tables import QuantEmbedding, QuantEmbeddingBag
 
 FIRST_OPSET, LAST_OPSET = 21, 25  # the first has INT4
 INT2_OPSET = 25

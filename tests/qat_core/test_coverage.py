@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from export import check_parity, export_onnx
 from qat_core import QATConfig, QuantSpec, convert, plan, prepare
 from qat_core.affine import dequantize, minmax_qparams, quantize
-from qat_core.layers import QuantConv1D, QuantEmbedding, QuantLinear, quantized_layers
+from qat_core.layers import QuantConv1D, QuantLinear, quantized_layers
+from qat_core.tables import QuantEmbedding
 
 
 class Conv1D(nn.Module):
@@ -87,31 +88,6 @@ def test_the_layer_of_gpt2_is_exported(tmp_path, config):
     model(IDS)
     export_onnx(model.eval(), IDS, tmp_path / "block.onnx")
     check_parity(model, tmp_path / "block.onnx", IDS).raise_if_broken()
-
-
-@pytest.mark.parametrize("ids", [IDS, torch.zeros(2, 0, dtype=torch.long), torch.tensor(3), torch.arange(50).repeat(3)])
-@pytest.mark.parametrize(
-    "spec",
-    [
-        QuantSpec(),
-        QuantSpec(3, symmetric=False),
-        QuantSpec(2, "per_group", group_size=3, half_shift=True),
-        QuantSpec(8, power_of_two=True),
-        QuantSpec(4, "per_tensor"),
-        QuantSpec(4, scale="mse"),
-    ],
-    ids=str,
-)
-def test_rows_that_are_looked_up_get_the_numbers_and_gradients_of_the_whole_table(spec, ids):
-    table = prepare(nn.Embedding(50, 8, padding_idx=3), QATConfig(spec))
-    y = table(ids)
-    weights = torch.linspace(-1, 1, y.numel()).reshape(y.shape)
-    (y * weights).sum().backward()
-    grad, table.weight.grad = table.weight.grad, None
-    whole = F.embedding(ids, table.weight_quantizer(table.weight), 3)
-    assert torch.equal(y, whole)
-    (whole * weights).sum().backward()
-    torch.testing.assert_close(grad, table.weight.grad, rtol=0, atol=1e-6)
 
 
 def test_classes_are_chosen_as_names_are():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from qat_core import QATConfig, QuantSpec, prepare
-from qat_core.affine import mse_qparams
+from qat_core.affine import minmax_qparams, mse_fraction, mse_qparams, to_groups
 from qat_core.source import SEARCH_EVERY
 
 
@@ -37,3 +37,17 @@ def test_an_mse_scale_follows_its_weight():
 
 def on_grid(weight, scale):
     return torch.clamp(torch.round(weight / scale), -8, 7) * scale
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("granularity", ["per_channel", "per_group"])
+def test_a_search_in_pieces_finds_what_one_in_the_whole_finds(granularity, symmetric, monkeypatch):
+    torch.manual_seed(0)
+    spec = QuantSpec(3, granularity, group_size=8, scale="mse", symmetric=symmetric)
+    groups = to_groups(torch.randn(37, 24), spec)
+    whole = mse_qparams(groups, spec)
+    fraction = mse_fraction(groups, *minmax_qparams(groups, spec), spec, around=torch.full_like(whole[0], 0.8))
+    monkeypatch.setattr("qat_core.affine.PIECE", 48)
+    assert torch.equal(mse_qparams(groups, spec)[0], whole[0])
+    in_pieces = mse_fraction(groups, *minmax_qparams(groups, spec), spec, around=torch.full_like(whole[0], 0.8))
+    assert torch.equal(in_pieces, fraction)

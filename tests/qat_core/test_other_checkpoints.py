@@ -40,7 +40,7 @@ def trained(weight, activation=None):
     model = prepare(nn.Sequential(nn.Linear(40, 8), nn.ReLU(), nn.Linear(8, 3)), QATConfig(weight, activation))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for _ in range(3):
-        model(X).square().sum().backward()
+        model(X).square().mean().backward()
         optimizer.step()
     return model
 
