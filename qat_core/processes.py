@@ -1,8 +1,8 @@
 """Where a forward pass runs: in which model's call, in the recomputation of one that was, beside which processes."""
 
 import threading
+import weakref
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import torch
@@ -22,13 +22,26 @@ def tell_calls(model: nn.Module) -> None:
     """From now on `in_call` knows when this module runs, and `get_parameter` does."""
     model.register_forward_pre_hook(_enter)
     model.register_forward_hook(_leave, always_call=True)
-    model.__dict__["get_parameter"] = partial(parameter_in_calls, model)
+    model.__dict__["get_parameter"] = _GetParameter(model)
 
 
 def in_call() -> bool:
     """Does a module that tells its calls run? What a compiler looks at is a call, and so is what a backward pass
     recomputes."""
     return torch.compiler.is_compiling() or bool(_calls()) or in_backward()
+
+
+class _GetParameter:
+    """A model's `get_parameter`. It does not hold the model, whose memory would wait for the garbage collector."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = weakref.ref(model)
+
+    def __call__(self, target: str) -> Tensor:
+        return parameter_in_calls(self._model(), target)  # type: ignore[arg-type]
+
+    def __reduce__(self) -> Any:
+        return _GetParameter, (self._model(),)
 
 
 def parameter_in_calls(model: nn.Module, target: str) -> Tensor:

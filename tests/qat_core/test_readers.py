@@ -1,6 +1,8 @@
 """A weight is on its grid for whoever reads it in a forward pass, and a parameter for whoever trains it."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -232,3 +234,18 @@ def test_layers_that_are_tied_after_prepare_answer_alike_once_converted(scale):
     converted = convert(model)
     assert torch.equal(converted(WORDS % 8), model.eval()(WORDS % 8))
     assert scale != "minmax" or converted.fc.weight is converted.wte.weight
+
+
+def test_a_model_is_gone_with_its_last_reference_and_a_copy_asks_itself():
+    model = prepare(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), QATConfig(QuantSpec(4)))
+    model(torch.randn(3, 4)).sum().backward()
+    gc.collect()
+    gc.disable()
+    try:
+        twin = copy.deepcopy(model)
+        gone = weakref.ref(model)
+        del model
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert twin.get_parameter("1.weight") is dict(twin.named_parameters())["1.weight"]
