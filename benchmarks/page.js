@@ -1,5 +1,5 @@
-// Watches one chapter that trains, from the first byte on. Milliseconds since the navigation began.
-window.seen = { ready: null, pressed: null, ended: null, draws: [], frames: [] };
+// Watches the front door and one chapter that trains, from the first byte on. Milliseconds since the navigation began.
+window.seen = { moving: null, ready: null, pressed: null, ended: null, draws: [], frames: [] };
 (() => {
   const { seen } = window;
   let ended = 0; // when the main thread was done with the last frame
@@ -7,6 +7,8 @@ window.seen = { ready: null, pressed: null, ended: null, draws: [], frames: [] }
   channel.port1.onmessage = () => seen.frames.push(performance.now() - ended);
   const watch = () => {
     ended = performance.now();
+    const stage = document.querySelector(".stage[data-step]"); // of the front door
+    if (stage && Number(stage.dataset.step) > 0) seen.moving ??= performance.now();
     const view = document.querySelector(".view[data-step]");
     if (view && document.querySelector("button[id$='-run']")) {
       seen.ready ??= performance.now();

@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with serving() as served, sync_playwright() as playwright:
         url = served.url
         browser = playwright.chromium.launch(executable_path=find(), args=["--no-sandbox", "--disable-gpu"])
+        print(f"front door: three curves move after {front_door(browser, url, args.width)}, without a click")
         opening(browser, url, args.width)
         for what, seed in (("replayed", 0), ("trained just now", random.randrange(1000, 10**6))):
             print(f"a run of 2,000 steps, {what}: {whole_run(browser, url, args.width, seed)}")
@@ -40,6 +41,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"drag, {chapter}: {dragging(browser, url, args.width, chapter)}")
         browser.close()
     return 0
+
+
+def front_door(browser: Browser, url: str, width: int) -> str:
+    """From the address typed to the recorded run in motion, for new visitors."""
+    took = []
+    for _ in range(PAUSES):
+        page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+        page.set_default_timeout(PATIENCE)
+        page.add_init_script(path=WATCHER)
+        page.goto(url, wait_until="commit")
+        page.wait_for_function("window.seen.moving !== null")
+        took.append(page.evaluate("window.seen.moving"))
+        page.context.close()
+    return f"{median(took):.0f} ms (median of {PAUSES}, longest {max(took):.0f})"
 
 
 def opening(browser: Browser, url: str, width: int) -> None:

@@ -124,13 +124,14 @@ def mse_fraction(
         parts, scales = x.tensor_split(count), full_scale.tensor_split(count)
         zeros, starts = ([None] * count if of is None else of.tensor_split(count) for of in (zero_point, around))
         pieces = zip(parts, scales, zeros, starts, strict=True)
-        return torch.cat([_best_fraction(*piece, spec, axis) for piece in pieces])
-    return _best_fraction(x, full_scale, zero_point, around, spec, axis)
+        return torch.cat([best_fraction(*piece, spec, axis) for piece in pieces])
+    return best_fraction(x, full_scale, zero_point, around, spec, axis)
 
 
-def _best_fraction(
+def best_fraction(
     x: Tensor, full_scale: Tensor, zero_point: Tensor | None, around: Tensor | None, spec: QuantSpec, axis: int
 ) -> Tensor:
+    """`mse_fraction` of one piece."""
     dims = reduced_dims(x, spec, axis)
     best = torch.ones_like(full_scale) if around is None else around.to(full_scale.dtype)
     tries: Iterable[Tensor] = (best.new_full((), step / MSE_STEPS) for step in range(MSE_STEPS, 0, -1))

@@ -7,7 +7,7 @@ from torch.optim import adam
 from app.components.code import excerpt
 from app.lab.fit import Experiment
 from app.lab.tasks import SineTask
-from qat_core.affine import dequantize_, minmax_qparams, mse_fraction, round_to_codes
+from qat_core.affine import best_fraction, dequantize_, minmax_qparams, round_to_codes
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLayer, QuantLinear
 from qat_core.lsq import LearnedScale, LSQuantize
@@ -16,12 +16,12 @@ from qat_core.ste import STEQuantize, ste_round
 
 def sources() -> dict[str, Any]:
     """For each stage the lines that do it, by stage and where need be by the rule of the scale."""
-    measured = excerpt(FakeQuantize.with_scale, "y = ste_round(groups, scale")
+    measured = excerpt(FakeQuantize._estimate, "return ste_round(x, scale")
     return {
         "latent": excerpt(QuantLayer.quantized, "weight, _ = self.weight_quantizer.with_scale("),
         "scale": excerpt(minmax_qparams, "largest = x.abs().amax(", "_finish(largest.div_("),
-        "scale.mse": excerpt(mse_fraction, "best = torch.where"),
-        "scale.learned": excerpt(LearnedScale.qparams, "log2_scale.exp2()"),
+        "scale.mse": excerpt(best_fraction, "best = torch.where"),
+        "scale.learned": excerpt(LearnedScale.qparams, "log2_ratio.exp2()"),
         "divide": excerpt(round_to_codes, "torch.div"),
         "round": excerpt(round_to_codes, "codes.round_()"),
         "clamp": measured,
