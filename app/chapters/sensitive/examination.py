@@ -111,7 +111,7 @@ class Examination:
         """Up to the float network that is examined, a frame a turn: the visitor's own, where it is still kept."""
         own = snapshots.at(self.settings, self.goal)
         if own is not None:
-            yield self, Solo(self.settings, weights=own["models"]["fp32"])
+            yield replace(self, step=self.goal), Solo(self.settings, weights=own["models"]["fp32"])
             return
         plain = {name: getattr(Settings(), name) for name in ("bits", "granularity", "scale", "scale_factor")}
         run = FLOAT, replace(self.settings, **plain)  # float knows nothing of these

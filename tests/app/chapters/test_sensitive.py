@@ -99,6 +99,15 @@ def test_a_network_that_is_not_trained_yet_is_trained_once_for_all() -> None:
     assert again[-1].rows[0].baseline == stages[-1].rows[0].baseline
 
 
+def test_a_network_that_somebody_has_trained_to_its_end_is_not_trained_again() -> None:
+    alone = list(Examination(SHORT).advance())
+    list(Progress.start(SHORT).advance())
+    stages = list(Examination(SHORT).advance())
+    assert all(stage.is_trained for stage in stages)
+    assert (stages[-1].rows, stages[-1].measured) == (alone[-1].rows, alone[-1].measured)
+    assert "scanned of the sine network after 40 steps" in json.loads(sensitive.frame(stages[0]))["words"]
+
+
 @pytest.mark.parametrize("dropped", [False, True])
 @pytest.mark.parametrize("stages", [1, 3, 6])
 def test_what_was_interrupted_goes_on_to_the_same_end(stages: int, dropped: bool) -> None:
