@@ -68,11 +68,16 @@ class Progress(NamedTuple):
                 continue
             if following is None:
                 if at_work is None or at_work.step != progress.step:
-                    at_work = progress._taken_up(last, is_wanted)
+                    at_work = progress._live(last)
+                snapshot = None if at_work else progress._snapshot(is_wanted)
                 with exclusive(is_wanted) as mine:
-                    if not mine or at_work is None:
+                    if not mine:
                         return
-                    following = progress._replay(last) or progress._train(last, at_work)
+                    following = progress._replay(last)
+                    if following is None and snapshot is not None:
+                        at_work = Experiment.restore(snapshot)
+                    if following is None and at_work is not None:
+                        following = progress._train(last, at_work)
             if following is not None:
                 progress = following
                 yield progress
@@ -137,26 +142,23 @@ class Progress(NamedTuple):
         kept = snapshots.nearest(self.run, self.step)
         if kept and kept[0] == self.step:
             return kept[1]
-        with exclusive(is_wanted) as mine:
-            if not mine:
-                return None
-            experiment = Experiment.restore(kept[1]) if kept else Experiment(self.settings)
-        while experiment.step < self.step:
+        experiment: Experiment | None = None
+        while True:
             with exclusive(is_wanted) as mine:
                 if not mine:
                     return None
-                next(experiment.run(STEPS_A_FRAME, self.step))
-        snapshot = experiment.snapshot()
-        snapshots.keep(self.run, self.step, snapshot)
-        return snapshot
+                if experiment is None:
+                    experiment = Experiment.restore(kept[1]) if kept else Experiment(self.settings)
+                next(experiment.run(STEPS_A_FRAME, self.step), None)
+                if experiment.step == self.step:
+                    snapshot = experiment.snapshot()
+                    snapshots.keep(self.run, self.step, snapshot)
+                    return snapshot
 
-    def _taken_up(self, last: int, is_wanted: Callable[[], bool]) -> Experiment | None:
-        """An experiment that stands at this frame: that of the recording, if it may go on, or one of our own."""
+    def _live(self, last: int) -> Experiment | None:
+        """The experiment that somebody trains on just now, if it stands at this frame and may go on to the next."""
         live = recordings.of(self.settings).live if self._is_shared(self._goal(last)) else None
-        if live is not None and live.step == self.step:
-            return live
-        snapshot = self._snapshot(is_wanted)
-        return Experiment.restore(snapshot) if snapshot else None
+        return live if live is not None and live.step == self.step else None
 
     def _train(self, last: int, experiment: Experiment) -> "Progress | None":
         """The next frame, recorded if it and this one are frames of everybody's run; needs a turn.

@@ -11,6 +11,7 @@ from torch import Tensor
 from app.chapters.sensitive.examination import Examination, Healing
 from app.chapters.zero_gradient.chapter import Lesson
 from app.lab.fit import Experiment, Settings
+from app.runs import queue
 from app.runs.cache import held_bytes
 from app.runs.progress import STEPS_A_FRAME, Progress
 from app.runs.snapshots import STEPS_A_SNAPSHOT, Snapshots, snapshots
@@ -65,6 +66,23 @@ def test_a_run_whose_snapshot_was_dropped_goes_on_to_the_bit(step: int) -> None:
     *_, end = there.advance()
     list(experiment.run(STEPS_A_FRAME))
     assert_same(end.snapshot, experiment.snapshot())
+
+
+def test_networks_are_taken_up_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's random numbers, and nn.Module while torch.export traces, are everybody's."""
+    *_, there = Progress.start(SHORT).advance(until=13)
+    restore, turns = Experiment.restore, list[int]()
+
+    def watched(*arguments: Any) -> Experiment:
+        turns.append(len(queue._for_all))
+        return restore(*arguments)
+
+    monkeypatch.setattr(Experiment, "restore", watched)
+    list(there.advance(until=14))
+    snapshots.forget()
+    snapshots.keep(SHORT, 0, Progress.start(SHORT).snapshot)
+    list(there.advance(until=15))
+    assert turns == [1, 1, 1]
 
 
 def test_training_again_stops_when_it_is_no_longer_wanted() -> None:
