@@ -14,8 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # run by path, Python starts looking in app/
     sys.path.insert(0, str(ROOT))
 
-from app import heap  # noqa: E402 (it has to be found first)
-
 
 class Parser(argparse.ArgumentParser):
     """Answers a wrong flag with one sentence."""
@@ -35,8 +33,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"cannot listen on {host}, port {port}: {error.strerror}; try another --host or --port")
     os.environ["GRADIO_SERVER_PORT"] = str(port)  # Gradio reads it too, without a check
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    heap.share()
     print("Starting: torch and Gradio take some seconds to load.", flush=True)
+    from app import heap
+
+    heap.share()
     with contextlib.suppress(ImportError):
         importlib.import_module("spaces")  # ZeroGPU wants to be there before torch
 

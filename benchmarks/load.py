@@ -20,7 +20,7 @@ import httpx
 
 from app.settings import DEFAULTS, NAMES
 from benchmarks.hostile import hostile
-from benchmarks.server import ROOT, serving
+from benchmarks.server import LIMITS, ROOT, serving
 
 RUN_SECONDS = 300
 AT_ONCE = 8
@@ -104,9 +104,8 @@ async def crowd(
     url: str, api: str, visitors: int, readers: int, settings: str, first_seed: int = 0, address: str = OTHER
 ) -> tuple[list[Visit], list[float]]:
     """Let them all in; the visits, and how long each page took its reader."""
-    limits = httpx.Limits(max_connections=None, keepalive_expiry=2)  # the server hangs up after five seconds
     header = {"x-forwarded-for": address}
-    async with httpx.AsyncClient(base_url=url, timeout=RUN_SECONDS, limits=limits, headers=header) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=RUN_SECONDS, limits=LIMITS, headers=header) as http:
         config = (await http.get("/config")).json()
         named = [d for d in config["dependencies"] if re.fullmatch(rf"{api}(_\d+)?", str(d["api_name"]))]
         handler = next(d for d in named if len(d["inputs"]) > len(NAMES))  # of a chapter that the settings apply to

@@ -48,9 +48,7 @@ def front_door(browser: Browser, url: str, width: int) -> str:
     took = []
     for _ in range(PAUSES):
         page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
-        page.set_default_timeout(PATIENCE)
-        page.add_init_script(path=WATCHER)
-        page.goto(url, wait_until="commit")
+        watched(page, url)
         page.wait_for_function("window.seen.moving !== null")
         took.append(page.evaluate("window.seen.moving"))
         page.context.close()
@@ -130,10 +128,14 @@ def dragging(browser: Browser, url: str, width: int, chapter: str) -> str:
     )
 
 
-def opened(page: Page, address: str) -> None:
+def watched(page: Page, address: str) -> None:
     page.set_default_timeout(PATIENCE)
     page.add_init_script(path=WATCHER)
     page.goto(address)
+
+
+def opened(page: Page, address: str) -> None:
+    watched(page, address)
     page.locator(".chapter:visible .view > *").first.wait_for()
 
 

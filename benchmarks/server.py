@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
+
 ROOT = Path(__file__).resolve().parents[1]
 START_SECONDS = 90
+LIMITS = httpx.Limits(max_connections=None, keepalive_expiry=2)  # seconds: the server hangs up after five
 
 
 class Served(NamedTuple):

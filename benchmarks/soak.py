@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from benchmarks.load import messages
-from benchmarks.server import Served, serving
+from benchmarks.server import LIMITS, Served, serving
 
 MOST_SECONDS_A_LOOK = 12.0
 MOST_CLICKS = 8
@@ -61,8 +61,7 @@ async def soak(served: Served, visitors: int, minutes: float) -> tuple[Counter[s
 async def _visitor(url: str, number: int, ends: float, found: Counter[str]) -> None:
     dice = random.Random(number)
     address = {"x-forwarded-for": f"203.0.113.{number + 1}"}
-    limits = httpx.Limits(keepalive_expiry=2)  # the server hangs up after five seconds
-    async with httpx.AsyncClient(base_url=url, headers=address, timeout=PATIENCE, limits=limits) as http:
+    async with httpx.AsyncClient(base_url=url, headers=address, timeout=PATIENCE, limits=LIMITS) as http:
         while time.monotonic() < ends:
             (await http.get("/")).raise_for_status()
             config = (await http.get("/config")).json()

@@ -19,9 +19,8 @@ class QuantEmbedding(QuantLayer, nn.Embedding):
     def forward(self, input: Tensor) -> Tensor:
         weight, quantizer = self.latent("weight"), self.weight_quantizer
         if not quantizer.each_row or input.numel() >= self.num_embeddings:
-            return F.embedding(
-                input, quantizer(weight), self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq
-            )  # (..., embedding_dim)
+            table = quantizer(weight)  # (num_embeddings, embedding_dim)
+            return F.embedding(input, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
         words = input.flatten()
         rows = quantizer.rows(weight, partial(F.embedding, words, padding_idx=self.padding_idx))
         places = one_place_each(words, self.num_embeddings).reshape(input.shape)

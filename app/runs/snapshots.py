@@ -11,9 +11,7 @@ from typing import Any
 from app.runs.cache import held_bytes
 
 MAX_BYTES = 64 * 2**20
-STEPS_A_SNAPSHOT = (
-    50  # of so many steps the newest stays: whoever comes back to another trains no more than these again
-)
+STEPS_A_SNAPSHOT = 50  # of so many the newest stays; whoever comes back to another trains at most these again
 
 Snapshot = dict[str, Any]
 Place = tuple[Hashable, int]

@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from app.lab.tasks import DigitsTask
-from benchmarks.contenders import Library
+from benchmarks.contenders import Library, nothing
 from benchmarks.markdown import table
 from benchmarks.task import Effort
 from qat_core import QATConfig, QuantSpec, Schedule, calibrate, prepare, sensitivity, suggest
@@ -72,9 +73,10 @@ def measure(library: Library, job: dict[str, Any], effort: Effort) -> dict[str, 
 def train(task: DigitsTask, steps: int, seed: int, config: QATConfig | None = None) -> nn.Module:
     """Adam with a cosine decay to 0, from the same first weights whatever the config."""
     model: nn.Module = task.model(0, seed)
+    after_step: Callable[[], Any] = nothing
     if config is not None:
         model = prepare(model, config)
-        schedule = Schedule(model, quantize_after=int(task.float_share * steps))
+        after_step = Schedule(model, quantize_after=int(task.float_share * steps)).step
     optimizer = torch.optim.Adam(model.parameters(), lr=task.learning_rate)
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -82,8 +84,7 @@ def train(task: DigitsTask, steps: int, seed: int, config: QATConfig | None = No
         optimizer.zero_grad()
         task.loss(model, step).backward()
         optimizer.step()
-        if config is not None:
-            schedule.step()
+        after_step()
     return model.eval()
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from tests.browser.tab import SECONDS, Tab, install
+
 NAMES = ("firefox-esr", "firefox")
 LISTENING = re.compile(rb"WebDriver BiDi listening on (ws://\S+)")
-SECONDS = 120  # for anything
 PREFERENCES = (
     'user_pref("datareporting.policy.dataSubmissionEnabled", false);\nuser_pref("app.update.enabled", false);\n'
 )
@@ -24,24 +25,17 @@ PREFERENCES = (
 
 def find() -> str | None:
     """Its path; Debian's package is installed where that is possible."""
-    if not any(map(shutil.which, NAMES)) and shutil.which("apt-get") and os.geteuid() == 0:
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", NAMES[0]]
-        subprocess.run(["apt-get", "update", "-qq"], check=False)
-        subprocess.run(command, check=False, env=environment)
+    if not any(map(shutil.which, NAMES)):
+        install(NAMES[0])
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-class Tab:
-    """One page, and all that went wrong in it.
-
-    Attributes:
-        problems: errors of the console.
-    """
+class FirefoxTab(Tab):
+    """One page; its console is told."""
 
     def __init__(self, connection: ClientConnection) -> None:
+        super().__init__()
         self._connection, self._asked = connection, 0
-        self.problems: list[str] = []
         self.ask("session.new", capabilities={})
         self.ask("session.subscribe", events=["log.entryAdded"])
         (first, *_) = self.ask("browsingContext.getTree")["contexts"]
@@ -69,16 +63,8 @@ class Tab:
         self.ask("browsingContext.navigate", context=self._context, url=url, wait="complete")
 
     def evaluate(self, expression: str) -> Any:
-        """What an expression of JavaScript gives, as JSON."""
         found = self._evaluate(f"(async () => JSON.stringify(await ({expression}) ?? null))()")
         return json.loads(found["value"])
-
-    def wait_for(self, expression: str) -> None:
-        """Until it is true."""
-        deadline = time.monotonic() + SECONDS
-        while not self.evaluate(expression):
-            assert time.monotonic() < deadline, f"{expression}: {self.evaluate('document.body.innerText')[-800:]}"
-            time.sleep(0.1)
 
     def choose(self, selector: str, files: Sequence[Path]) -> None:
         """Give files to an input."""
@@ -94,7 +80,7 @@ class Tab:
 
 
 @contextmanager
-def firefox(path: str) -> Iterator[Tab]:
+def firefox(path: str) -> Iterator[FirefoxTab]:
     """A tab of a Firefox without a window, with a profile of its own."""
     with tempfile.TemporaryDirectory() as profile, tempfile.TemporaryFile() as log:
         Path(profile, "user.js").write_text(PREFERENCES)
@@ -102,7 +88,7 @@ def firefox(path: str) -> Iterator[Tab]:
         with subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "HOME": profile}) as process:
             try:
                 with connect(f"{_address(log, process)}/session", max_size=None) as connection:
-                    yield Tab(connection)
+                    yield FirefoxTab(connection)
             finally:
                 process.kill()
 

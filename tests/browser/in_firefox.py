@@ -10,7 +10,7 @@ from torch import nn
 from export import export_onnx
 from export.__main__ import main
 from export.read.web import runtime
-from tests.browser.firefox import Tab, find, firefox
+from tests.browser.firefox import FirefoxTab, find, firefox
 from tests.browser.test_check_html import POWERS, ROUNDED_IN_THE_KERNEL
 from tests.browser.walk import walk
 from tests.export.models import W4, prepared
@@ -20,7 +20,7 @@ FIRST_ANSWER = "(document.querySelector('#browser .asker .words')?.textContent ?
 
 
 @pytest.fixture(scope="module")
-def tab() -> Iterator[Tab]:
+def tab() -> Iterator[FirefoxTab]:
     path = find()
     assert path, "Firefox was not found and could not be installed"
     runtime.fetch()
@@ -28,7 +28,7 @@ def tab() -> Iterator[Tab]:
         yield tab
 
 
-def test_the_page_that_is_handed_on(tab: Tab, tmp_path: Path) -> None:
+def test_the_page_that_is_handed_on(tab: FirefoxTab, tmp_path: Path) -> None:
     page, x = tmp_path / "check.html", torch.randn(64, 64)
     assert main(["pack", str(page)]) == 0
     net = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 3))
@@ -52,19 +52,19 @@ def test_the_page_that_is_handed_on(tab: Tab, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_open_run_export_download(tab: Tab, server: str, width: int) -> None:
+def test_open_run_export_download(tab: FirefoxTab, server: str, width: int) -> None:
     walk(tab, server, width)
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_the_chapter(tab: Tab, server: str, width: int) -> None:
+def test_the_chapter(tab: FirefoxTab, server: str, width: int) -> None:
     tab.open(f"{server}/?chapter=export", width)
     tab.wait_for("Boolean(document.querySelector('#exported .words'))")
-    tab.evaluate("document.querySelector('#export').click()")
+    tab.click("#export")
     tab.wait_for("document.querySelector('#download-ort')?.disabled === false")
-    tab.evaluate("document.querySelector('#nav a[href*=\"chapter=onnxruntime\"]').click()")
+    tab.click('#nav a[href*="chapter=onnxruntime"]')
     tab.wait_for("document.querySelector('#check-here')?.disabled === false")
-    tab.evaluate("document.querySelector('#check-here').click()")
+    tab.click("#check-here")
     tab.wait_for(f"{FIRST_ANSWER}.includes('x = 0.5')")
     assert "The receipt holds in this browser, too" in tab.evaluate(WORDS)
     rows = tab.evaluate("[...document.querySelectorAll('#browser tbody tr')].map((row) => row.innerText)")
