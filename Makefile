@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export GRADIO_ANALYTICS_ENABLED := False
 export HF_HUB_OFFLINE := 1
-# A process more than there are cores, since one that drives a browser mostly waits; whichever is done takes half of
-# what another has left.
+# What pytest has compiled once, no other process need compile again.
+unexport PYTHONDONTWRITEBYTECODE
+# Whichever process is done takes half of what another has left.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: app test quick browsers matrix check bench zoo picture pretrained clean

@@ -15,9 +15,12 @@ fix_threads()
 MOST_PROCESSES = 4
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """How many processes `-n auto` starts: each has torch, Gradio and mostly a browser in memory."""
-    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes `-n auto` starts: one a core, and one more where some drive a browser, which mostly waits.
+
+    Each has torch and Gradio in memory, which takes ten seconds to import.
+    """
+    return min((os.cpu_count() or 1) + (not config.getoption("ignore")), MOST_PROCESSES)
 
 
 @pytest.fixture(autouse=True)

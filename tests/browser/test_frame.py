@@ -197,15 +197,15 @@ def test_a_link_for_a_class_fixes_and_hides_settings(tab: Page, server: str) -> 
     expect(page.locator("#bits").get_by_label("2", exact=True)).to_be_checked()
 
 
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        {"seed": "<img src=x onerror=\"document.title='broken in'\">", "bits": "${1+1}"},
-        {"chapter": "'];document.title='broken in';['", "noise": "`${document.title='broken in'}`"},
-        {"hide": "<script>document.title='broken in'</script>", "width": "9" * 3000},
-    ],
-)
-def test_a_hostile_address_is_answered_with_sentences(tab: Page, server: str, hostile: dict[str, str]) -> None:
+def test_a_hostile_address_is_answered_with_sentences(tab: Page, server: str) -> None:
+    hostile = {
+        "seed": "<img src=x onerror=\"document.title='broken in'\">",
+        "bits": "${1+1}",
+        "chapter": "'];document.title='broken in';['",
+        "noise": "`${document.title='broken in'}`",
+        "hide": "<script>document.title='broken in'</script>",
+        "width": "9" * 3000,
+    }
     tab.goto(f"{server}/?{urlencode(hostile)}")
     order = sorted(hostile, key=[*NAMES, "chapter", "hide"].index)
     expect(tab.locator(".notices p")).to_have_text([re.compile(f"^{name}=.*; expected ") for name in order])

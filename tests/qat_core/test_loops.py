@@ -44,7 +44,7 @@ def assert_same(model, twin):
         assert torch.equal(ours, theirs), name
 
 
-@pytest.mark.parametrize("batches", [1, 3])
+@pytest.mark.parametrize("batches", [1, 2])
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("scale", SCALES)
 def test_gradients_of_recomputed_blocks_are_bit_equal(scale, reentrant, batches):
