@@ -106,9 +106,10 @@ def _listed_once() -> Iterator[None]:
 
 
 def _needs_decomposing(program: torch.export.ExportedProgram, registry: Any) -> bool:
-    """Would a second trace change the program?"""
+    """Would a second trace change the program? What is asserted of sizes is left out of a graph in any case."""
     return any(
         node.op not in ("placeholder", "output")
+        and node.target is not torch.ops.aten._assert_scalar.default
         and (node.op != "call_function" or not registry.is_registered(node.target) or _is_rewritten(node.target))
         for node in program.graph.nodes
     )

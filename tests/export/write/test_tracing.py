@@ -46,6 +46,10 @@ def cnn():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 2))
 
 
+def pooled():
+    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 2, 3, 2, padding=1))
+
+
 ROWS, IMAGES, WORDS = (torch.randn(5, 3),), (torch.randn(2, 3, 8, 8),), (torch.randint(10, (2, 5)),)
 ONCE, TWICE = False, True
 asks_privately = pytest.mark.skipif(
@@ -55,6 +59,7 @@ MODELS = [  # and how often they are traced
     (mlp, W4, ROWS, ONCE),
     (mlp, W4A8, (torch.randn(1, 3),), ONCE),
     (cnn, W4A8, IMAGES, TWICE),  # flatten
+    (pooled, W4A8, IMAGES, ONCE),  # of any height and width, of which torch asserts something
     (Tagger, W4, WORDS, ONCE),
     (Lookup, W4A8, (torch.randn(2, 4, 8), torch.randn(2, 6, 8)), TWICE),
     (Asked, W4, ROWS, ONCE),
@@ -83,7 +88,7 @@ def test_the_graph_is_that_of_the_public_exporter(monkeypatch, traced_again, bui
         stored_layers(converted, opset_version=21),
         (["x", "memory"][: len(inputs)], ["y", "weights"][: 2 if build is Lookup else 1]),
     )
-    batches = tuple({0: torch.export.Dim.AUTO} for _ in inputs)
+    batches = tuple(dict.fromkeys((0, 2, 3) if build is pooled else (0,), torch.export.Dim.AUTO) for _ in inputs)
     settings = {"opset_version": 21, "shapes": None if build is Asked else batches}
     quick = to_qdq(converted, layers, inputs, *names, **settings)
     assert bool(traced_again) == twice
