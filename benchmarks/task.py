@@ -45,7 +45,7 @@ class Effort:
     starts: int = 5
     exports: int = 5
     rounds: int = 61
-    sizes: tuple[int, ...] = (10, 100)
+    sizes: tuple[int, ...] = (10, 100, 500)
     files: int = 76
 
 
