@@ -115,9 +115,9 @@ def export_onnx(
             opset = opset_version or default_opset(layers)
             return to_qdq(converted, layers, inputs, *names, opset_version=opset)
 
-        choices = choose(made.model, arrays, fixed, opset_version, processor)
+        choices = choose(made.model, arrays, fixed, opset_version, processor, made.read)
     forms = {choice.layer: choice.form for choice in choices}
-    layers = stored_layers(made.model, flavor, storage, opset_version, processor, forms)
+    layers = stored_layers(made.model, flavor, storage, opset_version, processor, forms, made.read)
     opset = opset_version or default_opset(layers)
 
     def graph_of(example: Sequence[Tensor], shapes: Declared | None = None) -> onnx.ModelProto:
