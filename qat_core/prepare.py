@@ -84,11 +84,11 @@ def _quantize(model: nn.Module, config: QATConfig | None) -> None:
     for module in model.modules():
         if not isinstance(module, QuantLayer) and any(True for _ in quantized_layers(module)):
             tell_calls(module)
+            watch_first_call(module)
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0  # its fused kernel would read the latent weights
         elif isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # of padded sequences, which only that kernel takes
-    watch_first_call(model)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Where a forward pass runs: in which model's call, in the recomputation of one that was, beside which processes."""
 
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -13,6 +14,14 @@ from torch.utils.module_tracker import ModuleTracker
 
 # Is torch.func at work: vmap, grad, jvp? It takes no autograd.Function but of a form that costs more per call.
 in_transform: Callable[[], bool] = torch._C._are_functorch_transforms_active
+
+NOTES = {  # what torch says where a float model would go on -> what it means of a prepared one
+    "input mutation during higher order op": "ranges of activations follow every batch in training, which they cannot "
+    "in a branch of torch.cond: show data to its layers one by one, calibrate(model.layer, batches), and then hold all "
+    "ranges, Schedule(model, freeze_observers_after=0)",
+    "Tensor' as parameter": "while a prepared model is called, reading a weight gives a tensor on its grid, which is "
+    "no parameter: tie layers once, before prepare, and not in each call",
+}
 
 _tracker = ModuleTracker()
 _running = threading.local()
@@ -87,6 +96,10 @@ def _leave(module: nn.Module, arguments: Any, result: Any) -> None:
         calls = _calls()
         while calls and calls.pop() is not module:  # what was left behind by one that never returned
             pass
+        if (error := sys.exc_info()[1]) is not None:
+            for note in (note for said, note in NOTES.items() if said in str(error)):
+                if note not in getattr(error, "__notes__", ()):
+                    error.add_note(note)
 
 
 def in_backward() -> bool:

@@ -1,5 +1,5 @@
-"""Who computes with a weight in float while its layer has it on a grid, or writes to it? Looked for in a model's first
-call.
+"""Who computes with a weight in float while its layer has it on a grid, or writes to it? Looked for in the first call
+of a model, and of each part of it that is called by itself.
 
 A read of `layer.weight` is on the grid, and so is what the layer does. `parameters()`, `_parameters`, `state_dict()`
 and references that were kept give the weight as it is trained, whoever asks: an optimizer should get it, a product
@@ -8,6 +8,8 @@ forward does that clips its weights or normalizes them, changes nothing that is 
 """
 
 import re
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,12 +24,13 @@ from qat_core.processes import in_trace, in_transform
 
 WRITES = r"(?!requires_grad)[a-z]\w*_|__i[a-z]+__"  # names of what works in place
 
+_watched = threading.local()
 
-def watch_first_call(model: nn.Module) -> None:
-    """Have the first call of a prepared model warn of weights that are read in float."""
-    if not isinstance(model, QuantLayer):  # which nothing else is in
-        model.register_forward_pre_hook(_begin)
-        model.register_forward_hook(_end, always_call=True)
+
+def watch_first_call(module: nn.Module) -> None:
+    """Have the first call of a module that holds quantized layers warn of weights that are read in float."""
+    module.register_forward_pre_hook(_begin)
+    module.register_forward_hook(_end, always_call=True)
 
 
 class _Reads(TorchFunctionMode):
@@ -108,7 +111,10 @@ def _begin(module: nn.Module, arguments: Any) -> None:
     if in_trace() or torch.compiler.is_compiling() or in_transform():
         return
     _forget(module._forward_pre_hooks, _begin)
-    reads = _Reads(module)
+    if getattr(_watched, "module", None) is not None:  # which it is a part of
+        _forget(module._forward_hooks, _end)
+        return
+    _watched.module, reads = module, _Reads(module)
     module.__dict__["_reads"] = reads
     reads.__enter__()  # type: ignore[no-untyped-call]
 
@@ -116,13 +122,15 @@ def _begin(module: nn.Module, arguments: Any) -> None:
 def _end(module: nn.Module, arguments: Any, answer: Any) -> None:
     if torch.compiler.is_compiling():
         return
+    if sys.exc_info()[1] is None and _begin not in module._forward_pre_hooks.values():
+        _forget(module._forward_hooks, _end)  # torch goes through them as they are where a call fails
     reads: _Reads | None = module.__dict__.pop("_reads", None)
     if reads is None:
         return
     reads.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+    _watched.module = None
     for handle in reads.handles:
         handle.remove()
-    _forget(module._forward_hooks, _end)
     for name, part in reads.written:
         warnings.warn(
             f"the {part} of layer {name!r} is written to while the model is called, which changes a copy of it on its "

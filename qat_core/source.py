@@ -216,7 +216,8 @@ class SmallestError(StatefulSource):
     """Min-max scales, each times the fraction that gives the smallest squared error.
 
     The fraction stays from one forward pass to the next: all are tried on the first tensor, and while training the
-    neighbours of the last on every 16th. In between the scale moves with the extremes alone.
+    neighbours of the last on every 16th. In between the scale moves with the extremes alone, as it does all along where
+    a compiler looks at the forward pass: call the model, or calibrate it, before it is compiled.
 
     Args:
         spec: of the tensors.

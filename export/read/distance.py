@@ -12,6 +12,10 @@ class ParityError(AssertionError):
     """A file does not answer as the model it was made from."""
 
 
+class AxesError(ParityError):
+    """It answers with other axes, and not only in other sizes."""
+
+
 def default_tolerance(expected: NDArray[np.generic]) -> float:
     """1e-5 of an output's range; none where it is whole numbers or truth values."""
     if expected.dtype.kind != "f":
@@ -27,11 +31,15 @@ def distances(
     Raises:
         ParityError: the shapes are not those expected.
     """
-    if [a.shape for a in answers] != [e.shape for e in expected]:
-        raise ParityError(
-            f"onnxruntime answers in shapes {[a.shape for a in answers]}, expected {[e.shape for e in expected]}"
-        )
+    check_shapes([a.shape for a in answers], [e.shape for e in expected])
     return [_distance(a, e) for a, e in zip(answers, expected, strict=True)]
+
+
+def check_shapes(answered: Sequence[tuple[int, ...]], expected: Sequence[tuple[int, ...]]) -> None:
+    """Raises ParityError where the shapes are not those expected, AxesError where there are more axes or fewer."""
+    if list(answered) != list(expected):
+        kind = ParityError if [len(shape) for shape in answered] == [len(shape) for shape in expected] else AxesError
+        raise kind(f"onnxruntime answers in shapes {list(answered)}, expected {list(expected)}")
 
 
 def _distance(answer: NDArray[np.generic], expected: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.read.distance import ParityError, distances
+from export.read.distance import check_shapes, distances
 
 FEW_ROWS = 8
 FEW_NUMBERS = 64  # of an input that is stored; more would weigh more than the weights
@@ -55,8 +55,8 @@ class Sample:
 
     def distances(self, answers: Sequence[NDArray[np.generic]]) -> list[NDArray[np.float64]]:
         """|answer - promise| of each output, infinite where a hash says that something is wrong and not how much."""
-        if self.shapes is not None and [y.shape for y in answers] != self.shapes:
-            raise ParityError(f"onnxruntime answers in shapes {[y.shape for y in answers]}, expected {self.shapes}")
+        if self.shapes is not None:
+            check_shapes([y.shape for y in answers], self.shapes)
         picked = [
             y.ravel()[::p] if isinstance(p, int) else y.ravel()[p] for y, p in zip(answers, self.places, strict=True)
         ]

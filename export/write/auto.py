@@ -10,7 +10,7 @@ would quantize it by itself.
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,7 @@ def choose(
     graph_of: MakeGraph,
     opset_version: int | None,
     processor: str,
+    read: Collection[str] = (),
 ) -> list[Choice]:
     """The quickest form of each layer, with what was measured; of forms that take about as long the smallest.
 
@@ -50,6 +51,7 @@ def choose(
         graph_of: traces the model with its layers stored so.
         opset_version: which types there are; None is all of them.
         processor: which one the file is for.
+        read: layers whose weights something else reads.
     """
     names = [name for name, _ in quantized_layers(converted)]
     times: dict[str, dict[str, float]] = {name: {} for name in names}
@@ -58,7 +60,7 @@ def choose(
     behind_codes = {layer.name for layer in stored_layers(converted) if layer.activation is not None}
 
     def stored(forms: Mapping[str, str]) -> list[StoredLayer]:
-        return stored_layers(converted, opset_version=opset_version, processor=processor, forms=forms)
+        return stored_layers(converted, opset_version=opset_version, processor=processor, forms=forms, read=read)
 
     for form in FORMS:
         layers = stored({name: "qdq" if form == "float" and name in behind_codes else form for name in names})

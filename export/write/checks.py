@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.read.distance import default_tolerance, distances
+from export.read.distance import AxesError, default_tolerance, distances
 from export.read.graph import Graph
 from export.write.axes import Declared
 from export.write.storage import FIRST_OPSET, LAST_OPSET, STORAGES
@@ -107,6 +108,32 @@ def check_names(proto: onnx.ModelProto) -> None:
     inside = {tensor.name for tensor in proto.graph.initializer}
     if taken := [value.name for value in (*proto.graph.input, *proto.graph.output) if value.name in inside]:
         raise ValueError(f"an input or output is called {taken[0]!r}, as is a tensor inside; expected another name")
+
+
+def check_recurrence(model: nn.Module) -> None:
+    """What torch makes of it answers wrongly: the operator has no such weight."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.LSTM) and module.proj_size:
+            raise ValueError(
+                f"the LSTM {name!r} has proj_size={module.proj_size}, which ONNX's LSTM has not; expected proj_size=0, "
+                "and a Linear behind it"
+            )
+
+
+@contextmanager
+def same_axes_of_one_row(model: nn.Module) -> Iterator[None]:
+    """Says what it means that the file has other axes than the answer: its batch varies.
+
+    Raises:
+        ParityError: it has.
+    """
+    try:
+        yield
+    except AxesError as error:
+        raise AxesError(
+            f"{error}: {type(model).__name__} answers one row with other axes than several, as squeeze(0) does; "
+            "expected the same axes for every batch, or dynamic_batch=False"
+        ) from error
 
 
 def check_batch(model: nn.Module, graph: Graph, why_fixed: str) -> None:

@@ -26,7 +26,9 @@ from export.write.checks import (
     check_mode,
     check_names,
     check_numbers,
+    check_recurrence,
     names_in_file,
+    same_axes_of_one_row,
 )
 from export.write.parity import assert_same_values, parity_of, why_not_alike
 from export.write.promise import attach_receipt
@@ -99,6 +101,7 @@ def export_onnx(
     check_arguments(flavor, storage, opset_version, min_speedup)
     model = unwrapped(model)
     call = Call.of(model, example_inputs)
+    check_recurrence(model)
     made, inputs = reference(model, call), call.tensors
     converted, expected = made.model, list(made.expected.values())
     check_numbers(model, made.expected)
@@ -112,9 +115,9 @@ def export_onnx(
             opset = opset_version or default_opset(layers)
             return to_qdq(converted, layers, inputs, *names, opset_version=opset)
 
-        choices = choose(made.model, arrays, fixed, opset_version, processor)
+        choices = choose(made.model, arrays, fixed, opset_version, processor, made.read)
     forms = {choice.layer: choice.form for choice in choices}
-    layers = stored_layers(made.model, flavor, storage, opset_version, processor, forms)
+    layers = stored_layers(made.model, flavor, storage, opset_version, processor, forms, made.read)
     opset = opset_version or default_opset(layers)
 
     def graph_of(example: Sequence[Tensor], shapes: Declared | None = None) -> onnx.ModelProto:
@@ -140,7 +143,7 @@ def export_onnx(
     reasons = {layer.name: layer.reason for layer in layers if layer.reason}
     layers = []  # they hold their codes, a byte each
     free_copies(converted)
-    with writing(path) as target:
+    with writing(path) as target, same_axes_of_one_row(model):
         write(proto, target)
         kernels = _kernels_of(graph, reasons, target) if flavor != "qdq" or storage else None
         lacking = unmet(graph)

@@ -7,6 +7,7 @@ One thing that only a call shows: a layer that is not called quantizes no input,
 weight on the grid where something else reads it.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from export.read.files import first_line
 from export.write.call import Call, FlatForward, check_kind, flattened
 from export.write.conv1d import as_linear
 from export.write.tensors import free_copies, to_numpy, twin
+from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import QuantLayer, quantized_layers, require_prepared
 from qat_core.plan import in_float
 from qat_core.prepare import fix_scales
@@ -34,11 +36,13 @@ class Reference:
         model: answers as the prepared one, called with a row of tensors; its scales are constants.
         expected: name -> what it answers to the example.
         left: layers that the example does not run.
+        read: layers whose weights something else reads on their grids.
     """
 
     model: nn.Module
     expected: dict[str, NDArray[Any]]
     left: list[str]
+    read: set[str]
 
 
 def reference(model: nn.Module, call: Call) -> Reference:
@@ -58,25 +62,23 @@ def reference(model: nn.Module, call: Call) -> Reference:
                 )
     check_kind("the inputs have", dict(zip(call.names, call.tensors, strict=True)))
     try:
-        left = _not_run(twin(model).cpu().eval(), call)
+        left, read = _watched(twin(model).cpu().eval(), call)
     except Exception:  # the branches of torch.cond cannot be watched; what a stranger's forward raises comes again
-        left = {}
+        left, read = [], set()
         _call_unwatched(model, call)
     free_copies(model)
     own = flattened(twin(model).cpu().eval(), call)
-    for name, is_read in left.items():
+    for name in left:
         unused = own.get_submodule(name)
         assert isinstance(unused, QuantLayer)
-        for part, weight, quantizer in unused.quantized_weights() if is_read else ():
+        for part, weight, quantizer in unused.quantized_weights() if name in read else ():
             unused._parameters[part] = nn.Parameter(quantizer(weight).detach(), requires_grad=False)
         in_float(unused)
     if next(quantized_layers(own), None) is None:
-        raise ValueError(
-            f"{type(model).__name__} calls none of its {len(left)} quantized layers, {next(iter(left))!r} first"
-        )
+        raise ValueError(f"{type(model).__name__} calls none of its {len(left)} quantized layers, {left[0]!r} first")
     as_linear(fix_scales(own))
     free_copies(model)
-    return Reference(own, _repeated(twin(own), call), list(left))
+    return Reference(own, _repeated(twin(own), call), left, read)
 
 
 def _repeated(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
@@ -108,23 +110,32 @@ def _call_unwatched(model: nn.Module, call: Call) -> None:
         raise ValueError(f"{type(model).__name__} cannot be called with {given}: {said}") from error
 
 
-def _not_run(model: nn.Module, call: Call) -> dict[str, bool]:
-    """Which quantized layers a call does not run -> whether it reads their weight; the model is used up."""
+def _watched(model: nn.Module, call: Call) -> tuple[list[str], set[str]]:
+    """The quantized layers that a call does not run, and those whose weight something else reads; the model is used
+    up."""
     run: set[str] = set()
     read: set[str] = set()
+    running: list[str] = []
     layers = dict(quantized_layers(model))
+    owners: dict[FakeQuantize, set[str]] = defaultdict(set)
     for name, layer in layers.items():
-        layer.__dict__["forward"] = _spy(name, layer.forward, run)
+        layer.__dict__["forward"] = _spy(name, layer.forward, run, running)
         for _, _, quantizer in layer.quantized_weights():
-            quantizer.register_forward_pre_hook(lambda *_, name=name: read.add(name))
+            owners[quantizer].add(name)
+    for quantizer, names in owners.items():
+        quantizer.register_forward_pre_hook(lambda *_, names=names: None if names & {*running} else read.update(names))
     _named_outputs(flattened(model, call), call)
-    return {name: name in read for name in layers if name not in run}
+    return [name for name in layers if name not in run], read
 
 
-def _spy(name: str, forward: Callable[..., Any], reached: set[str]) -> Callable[..., Any]:
+def _spy(name: str, forward: Callable[..., Any], run: set[str], running: list[str]) -> Callable[..., Any]:
     def spy(*args: Any, **kwargs: Any) -> Any:
-        reached.add(name)
-        return forward(*args, **kwargs)
+        run.add(name)
+        running.append(name)
+        try:
+            return forward(*args, **kwargs)
+        finally:
+            running.pop()
 
     return spy
 

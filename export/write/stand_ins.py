@@ -160,7 +160,6 @@ def with_stand_ins(
         if stored.kernel:
             layer._modules["input_quantizer"] = None
             replace_forward(layer, partial(_product, layer))
-            layer.__dict__["weight"] = layer.weight  # others may read it
             continue
         if stored.bias is not None:
             layer.add_module("bias_quantizer", Codes(stored.bias))

@@ -8,7 +8,7 @@ activation  scale and zero point of QuantizeLinear, whose codes are unsigned; No
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -45,6 +45,7 @@ def stored_layers(
     opset_version: int | None = None,
     processor: str = "any",
     forms: Mapping[str, str] | None = None,
+    read: Collection[str] = (),
 ) -> list[StoredLayer]:
     """How the file holds each quantized layer, in the order of the model.
 
@@ -58,6 +59,7 @@ def stored_layers(
         opset_version: which types there are; None is all of them.
         processor: "any", or "vnni" for INT8 weights where others would cut their products off.
         forms: layer -> one of FORMS, in place of flavor and storage.
+        read: layers whose weights something else reads, which a kernel keeps to itself.
 
     Raises:
         ValueError: the processor is none of these, or the flavor is "ort" and no layer has a quick kernel.
@@ -71,7 +73,7 @@ def stored_layers(
             readers[quantizer][name] = layer
     forms = forms or dict.fromkeys(layers, "ort" if flavor == "ort" else storage or "qdq")
     asked = {name: layer for name, layer in layers.items() if forms[name] == "ort"}
-    kernels = _kernels(asked, list(readers.values()))
+    kernels = _kernels(asked, list(readers.values()), read)
     if flavor == "ort" and not any(isinstance(kernel, MatMulNBits) for kernel in kernels.values()):
         reasons = "; ".join(f"{name or 'the model'}: {reason}" for name, reason in kernels.items())
         raise ValueError(f"flavor='ort' has a quick kernel for no layer of this model; expected a Linear: {reasons}")
@@ -121,9 +123,12 @@ def middle_code(bits: int) -> int:
     return 1 << bits - 1
 
 
-def _kernels(layers: dict[str, QuantLayer], shared: Sequence[dict[str, QuantLayer]]) -> dict[str, MatMulNBits | str]:
+def _kernels(
+    layers: dict[str, QuantLayer], shared: Sequence[dict[str, QuantLayer]], read: Collection[str]
+) -> dict[str, MatMulNBits | str]:
     """Layer -> how MatMulNBits runs it, or why not; layers that share a weight read the same bytes."""
-    found = {name: kernel_of(layer) for name, layer in layers.items()}
+    reason = "something else than the layer reads its weight"
+    found = {name: reason if name in read else kernel_of(layer) for name, layer in layers.items()}
     for names in shared:
         if len({found.get(name) for name in names}) > 1:
             reason = f"its weight is shared by {', '.join(names)}, which cannot all read the same bytes"

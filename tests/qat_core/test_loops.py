@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, convert, prepare
+from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
 from qat_core.affine import mse_qparams
 from qat_core.source import SEARCH_EVERY
 
@@ -269,3 +269,28 @@ def test_an_expert_without_data_has_a_gradient_of_zeros(scale):
     model(torch.randn(8, 4))
     model(torch.empty(0, 4)).sum().backward()
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in model.parameters())
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda x: self.up(x), lambda x: self.down(x), (x,))
+
+
+def test_branches_train_once_their_ranges_are_held():
+    torch.manual_seed(0)
+    model, x = prepare(nn.Sequential(Branches(), nn.Linear(4, 2)), config("minmax", bits=8)), torch.rand(8, 4)
+    with pytest.raises(RuntimeError) as raised:
+        model(x)
+    (note,) = raised.value.__notes__
+    assert "they cannot in a branch of torch.cond: show data to its layers one by one" in note
+    for layer, rows in ((model[0].up, x), (model[0].down, -x), (model[1], x)):
+        calibrate(layer, [rows])
+    Schedule(model, freeze_observers_after=0)
+    model.train()
+    for sign in (1, -1):
+        model(sign * x).square().mean().backward()
+    assert all(bool(p.grad.abs().sum() > 0) for p in model[0].parameters())

@@ -109,3 +109,45 @@ def test_a_weight_that_is_written_to_in_a_call_is_named(write):
         warnings.simplefilter("error")
         model(ROWS)
         prepare(rows(lambda m, x: m.fc(x) + m.fc.weight.data.abs().max().clamp_(1)))(ROWS)
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_part_that_is_called_by_itself_is_watched_as_well(functional):
+    """As an encoder that is trained without its head, or called by torch.func."""
+    encoder = Reads(BEHIND_ITS_BACK["_parameters"], fc=nn.Linear(4, 4), head=nn.Linear(4, 4))
+    part = prepare(nn.Sequential(encoder, nn.Linear(4, 4)))[0]
+    with pytest.warns(UserWarning, match="the weight of layer 'head' is read in float by something else") as said:
+        torch.func.functional_call(part, dict(part.named_parameters()), (ROWS,)) if functional else part(ROWS)
+    assert len(said) == 1
+
+
+def test_a_part_of_what_was_watched_is_not_watched_again():
+    model = prepare(nn.Sequential(Reads(HARMLESS["its attribute"], fc=nn.Linear(4, 4), head=nn.Linear(4, 4))))
+    hooks = len(model[0]._forward_pre_hooks)
+    model(ROWS)
+    assert len(model[0]._forward_pre_hooks) == len(model[0]._forward_hooks) == hooks - 1
+
+
+def test_a_weight_that_becomes_another_in_a_call_is_refused_with_a_sentence():
+    def tie(m, x):
+        m.head.weight = m.fc.weight
+        return m.head(m.fc(x))
+
+    model = Reads(tie, fc=nn.Linear(4, 4), head=nn.Linear(4, 4))
+    model(ROWS)
+    with pytest.raises(TypeError, match="cannot assign") as raised:
+        prepare(nn.Sequential(model))(ROWS)
+    assert [note.rpartition(": ")[2] for note in raised.value.__notes__] == [
+        "tie layers once, before prepare, and not in each call"
+    ]
+
+
+def test_a_first_call_that_fails_says_why():
+    """Where more hooks follow, as those of FSDP2 do."""
+    model = prepare(Reads(lambda m, x: m.fc(x), fc=nn.Linear(4, 4)))
+    model.register_forward_hook(lambda *_: None, always_call=True)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        model(torch.zeros(2, 3))
+    hooks = len(model._forward_hooks)
+    model(ROWS)
+    assert len(model._forward_hooks) == hooks - 1

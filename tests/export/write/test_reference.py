@@ -137,3 +137,14 @@ def test_weights_are_not_there_twice():
     made = reference(model, Call.of(model, x))
     for own, other in zip(model.parameters(), made.model.parameters(), strict=True):
         assert own.data_ptr() == other.data_ptr()
+
+
+@pytest.mark.parametrize("flavor", ["ort", "auto"])
+def test_a_kernel_does_not_keep_what_others_read(flavor):
+    """MatMulNBits has its weight in blocks that nobody else can read."""
+    x, file = torch.randn(5, 6), io.BytesIO()
+    model = prepare(Given(lambda m, x: m.other(F.linear(m.fc(x), m.fc.weight)))).eval()
+    report = export_onnx(model, x, file, flavor=flavor)
+    assert check_parity(model, file, torch.randn(8, 6)).ok
+    if flavor == "ort":
+        assert report.kernels.slow["fc"] == "something else than the layer reads its weight"

@@ -186,3 +186,33 @@ def test_quantizers_that_are_switched_off_are_refused(tmp_path):
     model[2].weight_quantizer.enabled = False
     with pytest.raises(ValueError, match=r"1 quantizers are switched off, 2.weight_quantizer first"):
         export_onnx(model, torch.zeros(2, 1), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_an_answer_to_one_row_with_other_axes_is_refused(tmp_path, rows):
+    class Squeezed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.fc(x).squeeze(0)
+
+    model, x = prepare(Squeezed()).eval(), torch.randn(rows, 4)
+    with pytest.raises(ParityError, match=r"Squeezed answers one row with other axes than .*dynamic_batch=False"):
+        export_onnx(model, x, tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+    assert export_onnx(model, x, tmp_path / "m.onnx", dynamic_batch=False).ok
+
+
+def test_a_projection_behind_an_lstm_is_refused(tmp_path):
+    class Projected(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(4, 6, proj_size=3), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.head(self.lstm(x)[0])
+
+    with pytest.raises(ValueError, match="the LSTM 'lstm' has proj_size=3, which ONNX's LSTM has not; expected"):
+        export_onnx(prepare(Projected()).eval(), torch.randn(2, 3, 4), tmp_path / "m.onnx")
