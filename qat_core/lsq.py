@@ -18,28 +18,35 @@ The scale stays positive, an optimizer's step is a fraction of the scale whateve
 back to its beginning. Without ||w||, which has no gradient, a network that is trained from its first weights would
 outgrow its stairs: what is clamped no longer learns, and the scale comes after too late.
 
+With c = RATE * ln(2) and r the root mean square of the elements that share a scale, `log2_growth` gets the gradient
+
+    c * s * dL/ds               of activations, as autograd finds it
+    c * s * dL/ds / (c * r)^2   of weights
+
+Descent at a rate moves w by rate * dL/dw, and w / r, a number of size one, as if it were trained at rate / r^2. So it
+moves ln(s), which is such a number, too; with the gradient that autograd finds it would move it c^2 * r^2 times as far:
+hardly at all. An optimizer that divides gradients by their size, as Adam does, takes both for the same.
+
 Source: Esser et al. 2020, "Learned Step Size Quantization", equations 3 and 5 and section 2.2. Logarithm: Jain et al.
 2020, "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference", section 4.
 """
 
-import functools
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import SMALLEST_SCALE, dequantize_, mse_qparams, reduced_dims, round_to_codes
+from qat_core.affine import SMALLEST_SCALE, dequantize_, round_to_codes
 from qat_core.processes import in_trace, only_looks
-from qat_core.source import FromTensor, Source, StatefulSource, Take, whole
+from qat_core.room import WithRoom, norm
+from qat_core.source import Source, StatefulSource, Take, whole
 from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 
 RATE = 2.0  # octaves that a scale moves where its parameter moves by 1
 ZEROS, NOTHING, NUMBERS = -1.0, 0.0, 1.0
 SMALLEST_NORM = 2.0**-40
-NORMAL_NUMBERS = 1024
 
 
 class LSQuantize(torch.autograd.Function):
@@ -123,24 +130,35 @@ class LearnedScale(StatefulSource):
             begin, zero_point = self.begin, None if self.zero_point is None else take(self.zero_point)
         else:
             begin, zero_point, _ = self._found(x)
-        log2_ratio = begin.add(self.log2_growth, alpha=RATE)
+        growth = self.log2_growth.detach()
+        log2_ratio = begin.add(growth, alpha=RATE)
+        size = self.size(x)
         if self.power_of_two:
-            log2_scale = self.log2_begin(x, take(log2_ratio))
-            return (log2_scale + (log2_scale.ceil() - log2_scale).detach()).exp2(), zero_point
-        # exp2 rounds a number by its place in memory, so it is asked before rows are taken
-        return self.times_begin(x, take(log2_ratio.exp2())), zero_point
+            scale = self.log2_begin(x, take(log2_ratio)).ceil().exp2_()
+        else:  # exp2 rounds a number by its place in memory, so it is asked before rows are taken
+            scale = self.times_begin(size, take(log2_ratio.exp2()))
+        nothing = take(self.log2_growth - growth)  # but for its gradient
+        if size is None:
+            return torch.addcmul(scale, nothing, scale, value=RATE * math.log(2)), zero_point
+        elements = x.numel() // max(scale.numel(), 1)
+        slope = scale / (size * size)
+        return torch.addcmul(scale, nothing, slope, value=elements / (RATE * math.log(2))), zero_point
 
     @property
     def each_row(self) -> bool:  # type: ignore[override]
         """Is what the scales begin from known by now, and not to be found in the whole tensor?"""
         return self.settled or self._has_begun() or (self.training and self._has_seen_all())
 
+    def size(self, x: Tensor) -> Tensor | None:
+        """Norm of the elements that share a scale, where that is what a step of `log2_growth` is measured by."""
+        return None
+
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
         """Log2 of the scale of x that `begin` stands for."""
         return begin
 
-    def times_begin(self, x: Tensor, ratio: Tensor) -> Tensor:
-        """The scale of x, 2^`log2_begin`, that 2^begin stands for."""
+    def times_begin(self, size: Tensor | None, ratio: Tensor) -> Tensor:
+        """The scale, 2^`log2_begin`, that 2^begin stands for in a tensor of that size."""
         return ratio
 
     def observe(self, x: Tensor) -> None:
@@ -234,15 +252,18 @@ class LearnedScaleOfWeight(LearnedScale):
         self.dims = dims
         self.register_buffer("grows", torch.ones(1) if grows else None)
 
+    def size(self, x: Tensor) -> Tensor:
+        return norm(x, self.dims, SMALLEST_NORM)
+
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
         if self.grows is None:
             return begin
-        return torch.addcmul(begin, norm(x, self.dims, SMALLEST_NORM).log2_(), self.grows)
+        return torch.addcmul(begin, self.size(x).log2_(), self.grows)
 
-    def times_begin(self, x: Tensor, ratio: Tensor) -> Tensor:
-        if self.grows is None:
+    def times_begin(self, size: Tensor | None, ratio: Tensor) -> Tensor:
+        if self.grows is None or size is None:
             return ratio
-        return ratio * torch.where(self.grows == 0, 1.0, norm(x, self.dims, SMALLEST_NORM))
+        return ratio * torch.where(self.grows == 0, 1.0, size)
 
     @torch.no_grad()
     def stop_growing(self, x: Tensor) -> None:
@@ -255,39 +276,3 @@ class LearnedScaleOfWeight(LearnedScale):
         super().restart()
         if self.grows is not None:
             self.grows.fill_(1.0)
-
-
-class WithRoom(FromTensor):
-    """The scale of a weight with the smallest squared error, but not below that for a normal distribution of its size.
-
-    Fresh weights are uniform and spread out in training.
-
-    Args:
-        spec: of the weight.
-        axis: of the output channels.
-        smallest: norm that zeros are taken for, as numbers that have not grown yet.
-    """
-
-    def __init__(self, spec: QuantSpec, axis: int, smallest: float) -> None:
-        super().__init__(spec, axis)
-        self.smallest = smallest
-
-    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
-        scale, zero_point = super().qparams(x)
-        elements = max(x.numel() // max(scale.numel(), 1), 1)
-        deviation = norm(x, reduced_dims(x, self.spec, self.axis), self.smallest) / math.sqrt(elements)
-        return torch.maximum(scale, scale_of_normal(self.spec) * deviation), zero_point
-
-
-def norm(x: Tensor, dims: tuple[int, ...], smallest: float) -> Tensor:
-    """Euclidean norm over some dimensions, or all if none is named, `smallest` at least; without a gradient."""
-    found: Tensor = torch.linalg.vector_norm(x.detach(), 2, dims or None, bool(dims))
-    return found.clamp_min_(smallest)
-
-
-@functools.cache
-def scale_of_normal(spec: QuantSpec) -> float:
-    """The scale with the smallest squared error for numbers of a normal distribution, in standard deviations."""
-    numbers = torch.special.ndtri((torch.arange(NORMAL_NUMBERS) + 0.5) / NORMAL_NUMBERS)
-    scale, _ = mse_qparams(numbers, replace(spec, granularity="per_tensor", power_of_two=False))
-    return scale.item()

@@ -186,8 +186,10 @@ def test_the_gradient_of_a_learned_scale(trace: StepTrace) -> None:
     assert torch.allclose(trace.grad_scale.double(), expected, rtol=1e-3, atol=1e-6)
     summed = (trace.grad_quantized * trace.scale_slopes).sum_to_size(scale.shape) * trace.scale_factor
     assert torch.allclose(summed, trace.grad_scale, rtol=1e-3, atol=1e-6)
-    chain_rule = trace.grad_scale * scale.detach().float() * math.log(2) * RATE
-    assert torch.allclose(trace.log2_growth.grad, chain_rule, rtol=1e-5, atol=1e-9)
+    dims = [dim for dim, size in enumerate(scale.shape) if size == 1] if scale.numel() > 1 else None
+    mean_square = trace.weight.before.square().mean(dims, scale.numel() > 1)
+    by_rule = trace.grad_scale * scale.detach().float() / (math.log(2) * RATE * mean_square)
+    assert torch.allclose(trace.log2_growth.grad, by_rule, rtol=1e-5, atol=1e-9)
 
 
 # --- update ---------------------------------------------------------------------------------------
