@@ -113,7 +113,7 @@ class Gate:
         if not (isinstance(session, str) and SESSION.fullmatch(session)):
             raise Refused(BAD, f"session_hash={session!r:.80}; expected 1 to 64 letters and digits")
         event = self.page.fns.get(number) if type(number) is int else None
-        if event is None:
+        if event is None or event.fn is None:  # what is done in the browser alone is asked of nobody
             raise Refused(BAD, f"fn_index={number!r:.80}; expected the number of one of the page's events")
         if not isinstance(data, list) or len(data) != len(event.inputs):
             raise Refused(BAD, f"data={data!r:.80}; expected a list of {len(event.inputs)} values")

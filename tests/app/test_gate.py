@@ -94,6 +94,15 @@ def test_what_the_page_never_sends_is_not_taken(client: httpx.Client) -> None:
     assert (answer.status_code, "expected at most 3,000,000 bytes" in answer.json()["detail"]) == (413, True)
 
 
+def test_what_the_browser_does_alone_is_asked_of_nobody(client: httpx.Client, page: gr.Blocks) -> None:
+    alone = [number for number, event in page.fns.items() if event.fn is None]
+    assert alone
+    for number in alone:
+        data = ["a/../b"] * len(page.fns[number].inputs)
+        answer = client.post(JOIN, json={"session_hash": "visitor", "fn_index": number, "data": data})
+        assert (answer.status_code, f"fn_index={number}; expected" in answer.json()["detail"]) == (400, True)
+
+
 def test_nobody_skips_the_queue(client: httpx.Client, page: gr.Blocks) -> None:
     assert client.post("gradio_api/run/fp32_step", json=question(page, "fp32_step")).status_code == 404
 
@@ -257,7 +266,9 @@ def test_a_host_learns_that_the_queue_has_stopped() -> None:
     assert Gate(stopped, stopped)._health().status_code == 503
 
 
-def test_whatever_is_posted_gets_no_fault_and_stops_nobody(client: httpx.Client, page: gr.Blocks) -> None:
+def test_whatever_is_posted_gets_no_fault_and_stops_nobody(
+    client: httpx.Client, page: gr.Blocks, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Part of what `benchmarks.load --hostile` does."""
     events = {number: len(event.inputs) for number, event in page.fns.items()}
     for asked in hostile(random.Random(0), events, 120):
@@ -265,6 +276,7 @@ def test_whatever_is_posted_gets_no_fault_and_stops_nobody(client: httpx.Client,
         assert answer.status_code < 500, (asked, answer.text)
     assert client.get("healthz").status_code == 200
     assert is_honest_visitor_served(client, page)
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_visitors_who_click_on_anything_meet_no_fault(url: str) -> None:

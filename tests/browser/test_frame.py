@@ -166,6 +166,8 @@ def test_a_link_for_a_class_fixes_and_hides_settings(tab: Page, server: str) -> 
     open_menu(tab)
     tab.get_by_role("button", name="Link for a class").click()
     dialog = tab.get_by_role("dialog")
+    for named in ("Bits per weight2", "One scaleper tensor", "Scale frommin-max"):  # as on the page
+        expect(dialog.get_by_text(named)).to_be_visible()
     dialog.get_by_role("checkbox", name="bits").check()
     expect(dialog.get_by_role("checkbox", name="bits")).to_have_css("appearance", "auto")  # a tick that is seen
     dialog.get_by_role("checkbox", name="seed").check()

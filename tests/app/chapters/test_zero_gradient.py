@@ -78,6 +78,11 @@ def test_step_is_one_step_and_what_may_learn_starts_anew(fresh: Lesson) -> None:
     assert (json.loads(shown)["step"], after.step, fresh.step) == (1, 1, 0)
     shown, other, *_ = zero_gradient.start_anew(visitor("choosing"), after, "biases")
     assert (json.loads(shown)["step"], other.free) == (0, "biases")
+    shown, after, *_ = zero_gradient.train_one_step(other, "biases")
+    record, before = after.records["round"], other.records["round"]
+    words = json.loads(shown)["words"]
+    moved = f"{record.still['biases'].moved} of {record.still['biases'].count} biases moved"
+    assert f"{moved}: the loss was {before.loss:.3g} at step 0 and is {record.loss:.3g}." in words
     _, other, *_ = zero_gradient.train_one_step(after, "scales")
     assert (other.step, other.free) == (1, "scales")
 
