@@ -18,14 +18,16 @@ The scale stays positive, an optimizer's step is a fraction of the scale whateve
 back to its beginning. Without ||w||, which has no gradient, a network that is trained from its first weights would
 outgrow its stairs: what is clamped no longer learns, and the scale comes after too late.
 
-With c = RATE * ln(2) and r the root mean square of the elements that share a scale, `log2_growth` gets the gradient
+With c = RATE * ln(2), and s_0 where the scale begins, `log2_growth` gets
 
-    c * s * dL/ds               of activations, as autograd finds it
-    c * s * dL/ds / (c * r)^2   of weights
+    c * s * dL/ds                         the gradient that autograd finds
+    c * s * dL/ds / (STAIRS * c * s_0)^2  of a weight that has one scale
 
-Descent at a rate moves w by rate * dL/dw, and w / r, a number of size one, as if it were trained at rate / r^2. So it
-moves ln(s), which is such a number, too; with the gradient that autograd finds it would move it c^2 * r^2 times as far:
-hardly at all. An optimizer that divides gradients by their size, as Adam does, takes both for the same.
+Descent at a rate moves w by rate * dL/dw, and w / s_0, counted in stairs, as if it were trained at rate / s_0^2. So it
+moves ln(s), at 1 / STAIRS^2 of that rate; by the gradient that autograd finds it would hardly move, since s_0 is small.
+Descent on s itself, as in the paper, would be one stair. Fewer than six were quicker, but at three momentum threw some
+scales so far up that all their weights became 0. Scales that grow with their weights have no need of it. Optimizers
+that divide gradients by their size, as Adam does, see no factor that stays as it is.
 
 Source: Esser et al. 2020, "Learned Step Size Quantization", equations 3 and 5 and section 2.2. Logarithm: Jain et al.
 2020, "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference", section 4.
@@ -45,6 +47,7 @@ from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 
 RATE = 2.0  # octaves that a scale moves where its parameter moves by 1
+STAIRS = 6.0  # that descent moves weights by while it moves the logarithm of their scale by 1
 ZEROS, NOTHING, NUMBERS = -1.0, 0.0, 1.0
 SMALLEST_NORM = 2.0**-40
 
@@ -130,35 +133,28 @@ class LearnedScale(StatefulSource):
             begin, zero_point = self.begin, None if self.zero_point is None else take(self.zero_point)
         else:
             begin, zero_point, _ = self._found(x)
-        growth = self.log2_growth.detach()
-        log2_ratio = begin.add(growth, alpha=RATE)
-        size = self.size(x)
+        log2_ratio = begin.add(self.growth(), alpha=RATE)
         if self.power_of_two:
-            scale = self.log2_begin(x, take(log2_ratio)).ceil().exp2_()
-        else:  # exp2 rounds a number by its place in memory, so it is asked before rows are taken
-            scale = self.times_begin(size, take(log2_ratio.exp2()))
-        nothing = take(self.log2_growth - growth)  # but for its gradient
-        if size is None:
-            return torch.addcmul(scale, nothing, scale, value=RATE * math.log(2)), zero_point
-        elements = x.numel() // max(scale.numel(), 1)
-        slope = scale / (size * size)
-        return torch.addcmul(scale, nothing, slope, value=elements / (RATE * math.log(2))), zero_point
+            log2_scale = self.log2_begin(x, take(log2_ratio))
+            return (log2_scale + (log2_scale.ceil() - log2_scale).detach()).exp2(), zero_point
+        # exp2 rounds a number by its place in memory, so it is asked before rows are taken
+        return self.times_begin(x, take(log2_ratio.exp2())), zero_point
 
     @property
     def each_row(self) -> bool:  # type: ignore[override]
         """Is what the scales begin from known by now, and not to be found in the whole tensor?"""
         return self.settled or self._has_begun() or (self.training and self._has_seen_all())
 
-    def size(self, x: Tensor) -> Tensor | None:
-        """Norm of the elements that share a scale, where that is what a step of `log2_growth` is measured by."""
-        return None
+    def growth(self) -> Tensor:
+        """`log2_growth`, with the gradient that it is to get."""
+        return self.log2_growth
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
         """Log2 of the scale of x that `begin` stands for."""
         return begin
 
-    def times_begin(self, size: Tensor | None, ratio: Tensor) -> Tensor:
-        """The scale, 2^`log2_begin`, that 2^begin stands for in a tensor of that size."""
+    def times_begin(self, x: Tensor, ratio: Tensor) -> Tensor:
+        """The scale of x, 2^`log2_begin`, that 2^begin stands for."""
         return ratio
 
     def observe(self, x: Tensor) -> None:
@@ -244,6 +240,7 @@ class LearnedScaleOfWeight(LearnedScale):
     """
 
     grows: Tensor | None  # 1, or 0 once it stays by itself
+    pace: Tensor | None  # how far descent moves `log2_growth` beside where autograd's gradient would
 
     def __init__(self, spec: QuantSpec, axis: int, dims: tuple[int, ...], shape: torch.Size) -> None:
         grows = shape.numel() > 1
@@ -251,19 +248,29 @@ class LearnedScaleOfWeight(LearnedScale):
         super().__init__(room, shape, spec)
         self.dims = dims
         self.register_buffer("grows", torch.ones(1) if grows else None)
+        self.register_buffer("pace", None if grows else torch.ones_like(self.begin))
 
-    def size(self, x: Tensor) -> Tensor:
-        return norm(x, self.dims, SMALLEST_NORM)
+    def growth(self) -> Tensor:
+        if self.pace is None:
+            return self.log2_growth
+        still = self.log2_growth.detach()
+        return torch.addcmul(still, self.log2_growth - still, self.pace)
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
         if self.grows is None:
             return begin
-        return torch.addcmul(begin, self.size(x).log2_(), self.grows)
+        return torch.addcmul(begin, norm(x, self.dims, SMALLEST_NORM).log2_(), self.grows)
 
-    def times_begin(self, size: Tensor | None, ratio: Tensor) -> Tensor:
-        if self.grows is None or size is None:
+    def times_begin(self, x: Tensor, ratio: Tensor) -> Tensor:
+        if self.grows is None:
             return ratio
-        return ratio * torch.where(self.grows == 0, 1.0, size)
+        return ratio * torch.where(self.grows == 0, 1.0, norm(x, self.dims, SMALLEST_NORM))
+
+    def _begin(self, x: Tensor, on_zeros: bool) -> None:
+        super()._begin(x, on_zeros)
+        if self.pace is not None:
+            stairs = STAIRS * RATE * math.log(2) * self.begin.exp2()
+            self.pace.copy_(torch.where(self.seen == NUMBERS, stairs.square().reciprocal(), 1.0))
 
     @torch.no_grad()
     def stop_growing(self, x: Tensor) -> None:
