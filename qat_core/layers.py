@@ -126,30 +126,42 @@ class QuantLayer(nn.Module):
             quantizer.upgrade(state_dict, own, weight)
 
     @torch.no_grad()
+    def fix_scales(self) -> None:
+        """Keep the scales as the constants that they are now; what something computes becomes a parameter."""
+        at_least = None
+        make_permanent(self)
+        if self.input_quantizer is not None and not self.input_quantizer.spec.dynamic:
+            self.input_quantizer.freeze(torch.empty(0))
+            if self.bias is not None and self.has_integer_accumulator():
+                input_scale, _ = self.input_quantizer.source.qparams(torch.empty(0))
+                at_least = smallest_scale(self.bias, input_scale)
+        for _, weight, quantizer in self.quantized_weights():
+            quantizer.freeze(weight, at_least)
+
+    @torch.no_grad()
+    def on_grid(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameter and its numbers in the forward pass, by the scales that are fixed: each weight, and a bias in the
+        unit of an integer accumulator."""
+        for name, weight, quantizer in self.quantized_weights():
+            yield name, quantizer(weight)
+        if self.input_quantizer is not None and self.bias is not None and self.has_integer_accumulator():
+            input_scale, _ = self.input_quantizer.source.qparams(torch.empty(0))
+            weight_scale, _ = self.weight_quantizer.source.qparams(torch.empty(0))
+            name = next(name for name, parameter in self._parameters.items() if parameter is self.bias)
+            yield name, quantized_bias(self.bias, input_scale, weight_scale)
+
     def put_on_grid(self, replaced: dict[Tensor, nn.Parameter]) -> None:
-        """Put weights and bias on their grids for good, and keep the scales as constants.
+        """Put weights and bias on their grids for good.
 
         Args:
             replaced: weight -> what it has become, so that tied layers stay tied, if their scales are the same: of
                 layers that were tied after `prepare` each has its own. Weights become parameters of their own: what
                 somebody else holds and reads in float stays as it was.
         """
-        at_least = None
-        make_permanent(self)
-        if self.input_quantizer is not None and not self.input_quantizer.spec.dynamic:
-            self.input_quantizer.freeze(torch.empty(0))
-            input_scale, _ = self.input_quantizer.source.qparams(torch.empty(0))
-            if self.bias is not None and self.has_integer_accumulator():
-                at_least = smallest_scale(self.bias, input_scale)
-        for name, weight, quantizer in self.quantized_weights():
-            quantizer.freeze(weight, at_least)
-            on_grid = nn.Parameter(quantizer(weight))
-            first = replaced.setdefault(weight, on_grid)
+        for name, numbers in self.on_grid():
+            on_grid = nn.Parameter(numbers, requires_grad=False)
+            first = replaced.setdefault(self.latent(name), on_grid)
             setattr(self, name, first if torch.equal(first, on_grid) else on_grid)
-        if at_least is not None and self.bias is not None:
-            weight_scale, _ = self.weight_quantizer.source.qparams(weight)
-            name = next(name for name, parameter in self._parameters.items() if parameter is self.bias)
-            setattr(self, name, nn.Parameter(quantized_bias(self.bias, input_scale, weight_scale)))
 
 
 def quantized_bias(bias: Tensor, input_scale: Tensor, weight_scale: Tensor) -> Tensor:

@@ -217,14 +217,26 @@ def convert(model: nn.Module, inplace: bool = False) -> nn.Module:
             finite, or an activation quantizer has seen no data.
     """
     require_prepared(model)
+    model, replaced = fix_scales(model if inplace else copied(model)), dict[Tensor, nn.Parameter]()
+    for _, layer in quantized_layers(model):
+        layer.put_on_grid(replaced)
+    return model
+
+
+def fix_scales(model: nn.Module) -> nn.Module:
+    """What `convert` begins with, in place: scales become constants, and weights stay as they were trained.
+
+    Raises:
+        ValueError: its quantization is switched off, a weight, range or scale is not finite, or an activation quantizer
+            has seen no data.
+    """
     off = [name for name, module in model.named_modules() if isinstance(module, FakeQuantize) and not module.enabled]
     if off:
         raise ValueError(f"{len(off)} quantizers are switched off, {off[0]} first; expected all of them at work")
-    model, replaced = (model if inplace else copied(model)).eval(), dict[Tensor, nn.Parameter]()
-    for name, layer in quantized_layers(model):
+    for name, layer in quantized_layers(model.eval()):
         check_finite(name, layer.named_parameters(recurse=False))
         _check_ranges(name, layer)
-        layer.put_on_grid(replaced)
+        layer.fix_scales()
         layer.requires_grad_(False)
     for name, layer in quantized_layers(model):
         check_finite(name, layer.named_buffers())

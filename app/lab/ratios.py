@@ -32,14 +32,15 @@ def ratio(errors: Mapping[str, Sequence[float]], fp32: Mapping[str, Sequence[flo
     """
     draw = random.Random(0)
 
-    def once(resample: bool) -> float:
-        found = []
-        for task, values in errors.items():
-            seeds = range(len(values))
-            chosen = draw.choices(seeds, k=len(values)) if resample else seeds
-            mine, its = (fmean(of[seed] for seed in chosen) for of in (values, fp32[task]))
-            found.append(max(mine, SMALLEST) / max(its, SMALLEST))
-        return geometric_mean(found)
+    def once() -> float:
+        chosen = {task: draw.choices(range(len(values)), k=len(values)) for task, values in errors.items()}
+        return mean_ratio(*({task: [of[task][s] for s in chosen[task]] for task in chosen} for of in (errors, fp32)))
 
-    draws = sorted(once(resample=True) for _ in range(DRAWS))
-    return Ratio(once(resample=False), draws[DRAWS // 40], draws[-DRAWS // 40])
+    draws = sorted(once() for _ in range(DRAWS))
+    return Ratio(mean_ratio(errors, fp32), draws[DRAWS // 40], draws[-DRAWS // 40])
+
+
+def mean_ratio(errors: Mapping[str, Sequence[float]], fp32: Mapping[str, Sequence[float]]) -> float:
+    """The mean alone of what `ratio` finds, a thousand times sooner."""
+    means = ((fmean(values), fmean(fp32[task])) for task, values in errors.items())
+    return geometric_mean(max(mine, SMALLEST) / max(its, SMALLEST) for mine, its in means)

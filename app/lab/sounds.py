@@ -71,15 +71,19 @@ def steady(count: int, samples: int, seed: int) -> Tensor:
     """Tones with ten harmonics that stay as they are, loud or quiet, in noise: (count, samples)."""
     make = torch.Generator().manual_seed(seed)
     loudness = 10 ** (-2 * torch.rand(count, 1, generator=make))
-    return loudness * _sound(torch.zeros(count, 1), torch.rand(count, 10, generator=make), samples, make)
+    return loudness * _sound(torch.zeros(count, samples), torch.rand(count, 10, generator=make), make)
 
 
-def plucked(count: int, samples: int, seed: int) -> Tensor:
-    """Tones that die away while they glide, with fewer harmonics the higher they are: (count, samples)."""
+def sung(count: int, samples: int, seed: int) -> Tensor:
+    """A voice: harmonics that three resonances let through, wavering, in syllables with pauses: (count, samples)."""
     make = torch.Generator().manual_seed(seed)
-    glide, brightness = torch.randn(count, 1, generator=make), torch.rand(count, 1, generator=make)
-    fading = torch.exp(-8 * torch.rand(count, 1, generator=make) * torch.arange(samples) / HERTZ)
-    return fading * _sound(glide, brightness ** torch.arange(10), samples, make)
+    seconds = torch.arange(samples) / HERTZ
+    wavering = 0.03 * torch.sin(2 * math.pi * (4 + 3 * torch.rand(count, 1, generator=make)) * seconds)
+    resonances = torch.tensor([4.0, 10.0, 20.0]) * (0.5 + torch.rand(count, 3, generator=make))  # in harmonics
+    away = torch.arange(1, 11)[:, None] - resonances[:, None]  # (count, 10, 3)
+    let_through = (1 / (1 + away.square())).sum(-1)
+    syllables = torch.sin(2 * math.pi * (1 + 2 * torch.rand(count, 1, generator=make)) * seconds).clamp(min=0)
+    return syllables * _sound(wavering, let_through, make)
 
 
 def pieces(sound: Tensor) -> Tensor:
@@ -92,10 +96,11 @@ def frames(sound: Tensor) -> Tensor:
     return (sound - sound.mean(1, keepdim=True)) / sound.std(1, keepdim=True)
 
 
-def _sound(octaves_a_second: Tensor, harmonics: Tensor, samples: int, make: torch.Generator) -> Tensor:
-    count = len(harmonics)
+def _sound(octaves: Tensor, harmonics: Tensor, make: torch.Generator) -> Tensor:
+    """Tones (count, samples), so many octaves above their lowest at each sample, of harmonics (count, 10)."""
+    count, samples = octaves.shape
     lowest = 60 * 10 ** torch.rand(count, 1, generator=make)  # hertz: 60 to 600
-    turns = (lowest * 2 ** (octaves_a_second * torch.arange(samples) / HERTZ)).cumsum(1) / HERTZ
+    turns = (lowest * 2**octaves).cumsum(1) / HERTZ
     parts = torch.sin(2 * math.pi * turns[:, None] * torch.arange(1, 11)[:, None])  # (count, 10, samples)
     noise = torch.randn(count, samples, generator=make) * 0.3 * torch.rand(count, 1, generator=make)
     return (harmonics[..., None] * parts).sum(1) + noise

@@ -1,4 +1,4 @@
-"""About sixty small networks, so that each form of file that is written is among them.
+"""Some ninety small networks, so that each form of file that is written is among them.
 
 Rows are independent of each other, so that a file can be asked with one row and with 256.
 """
@@ -165,6 +165,11 @@ def _all() -> Iterator[tuple[str, Kind]]:
     int8 = {"storage": "int8"}
     yield "mlp-w4a8-int8", Kind(wide, static(4, 8), wide_rows, int8)
     yield "mlp-w4a8-powers-int8", Kind(wide, static(4, 8, True), wide_rows, int8)
+    packed = {"storage": "packed"}
+    yield "mlp-w4a8-packed", Kind(wide, static(4, 8), wide_rows, packed)
+    yield "mlp-w6a8-packed", Kind(wide, static(6, 8), wide_rows, packed)
+    for bits in (1.58, 2, 3, 4, 6):
+        yield f"mlp-w{bits}a8-powers-packed", Kind(small, static(bits, 8, True), rows, packed)
     yield "mlp-w8a8-powers-opset25", Kind(small, static(8, 8, True), rows, {"opset_version": 25})
     yield "mlp-w4a4-powers-opset25", Kind(small, static(4, 4, True), rows, {"opset_version": 25})
     mixed = static(4, 4, True, **{"2": static(4, 8, True)})
@@ -182,6 +187,7 @@ def _all() -> Iterator[tuple[str, Kind]]:
         yield f"cnn-w{weight_bits}a{bits}", Kind(cnn, static(weight_bits, bits), images)
         yield f"cnn-w{weight_bits}a{bits}-powers", Kind(cnn, static(weight_bits, bits, True), images)
     yield "cnn-w4a8-powers-int8", Kind(cnn, static(4, 8, True), images, int8)
+    yield "cnn-w4a8-powers-packed", Kind(cnn, static(4, 8, True), images, packed)
     yield "upsampler-w4", Kind(upsampler, weights(4), images)
     for weight_bits in (4, 8):
         yield f"upsampler-w{weight_bits}a8-powers", Kind(upsampler, static(weight_bits, 8, True), images)
@@ -191,7 +197,9 @@ def _all() -> Iterator[tuple[str, Kind]]:
     yield "bag-w4", Kind(lambda: nn.Sequential(nn.EmbeddingBag(WORDS, 16), nn.Linear(16, 4)), weights(4), words)
     yield "lstm-w4", Kind(lambda: Tagger(nn.LSTM), weights(4), words)
     yield "lstm-w4a8", Kind(lambda: Tagger(nn.LSTM), static(4, 8), words)
+    yield "lstm-w4a8-packed", Kind(lambda: Tagger(nn.LSTM), static(4, 8), words, packed)
     yield "gru-w8", Kind(lambda: Tagger(nn.GRU), weights(8), words)
     yield "transformer-w4", Kind(Encoder, weights(4), words)
     yield "transformer-w8a8", Kind(Encoder, static(8, 8), words)
+    yield "transformer-w4a8-packed", Kind(Encoder, static(4, 8), words, packed)
     yield "transformer-w4-dynamic-ort", Kind(Encoder, dynamic(4), words, ort)

@@ -24,8 +24,9 @@ WHO = ("ours",)
 READING = (
     "{files} small files ([`zoo.py`](runtimes/zoo.py)): weights of 1.58 to 8 bits of every granularity and grid, "
     "activations in float, of 4 and 8 bits and dynamic, MLPs, CNNs, transposed convolutions, tables, recurrences and a "
-    "Transformer, both flavours, opsets 21 and 25. Each answers 1, 64 and 256 rows at four optimization levels, with a "
-    "memory arena and without, and all of it once more without prepacked weights. On Westmere six of them do."
+    "Transformer, both flavours, opsets 21 and 25, codes that a session unpacks as it loads. Each answers 1, 64 and "
+    "256 rows at four optimization levels, with a memory arena and without, and all of it once more without prepacked "
+    "weights. On Westmere six of them do."
 )
 NOTES = """\
 - *Same* is every answer of every session within 1e-5 of the answers' range, and equal in every bit where the arithmetic

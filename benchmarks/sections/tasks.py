@@ -1,18 +1,20 @@
 """Many small tasks: recipes are chosen on one half of them, and shown on the other."""
 
 import itertools
-from math import log
-from typing import Any
+from collections.abc import Callable
+from math import inf, log
+from typing import Any, TypeVar
 
 from torch import nn
 
-from app.lab.ratios import Ratio, ratio
+from app.lab.ratios import mean_ratio, ratio
 from app.lab.suite import CHOOSING, REPORTING, SUITE, Trial, error
 from benchmarks.contenders import CONTENDERS, Library, Trainee, nothing, trainee
 from benchmarks.markdown import details, table
 from benchmarks.sections.accuracy import FLOAT, Key, in_words, key_of
 from benchmarks.task import GRANULARITIES, Effort
 
+T = TypeVar("T")
 Cell = tuple[float, str]
 Errors = dict[Key, dict[str, list[float]] | str]  # of a recipe: task -> errors of its seeds, or why there are none
 BITS = (4, 2)
@@ -130,29 +132,29 @@ def _for_all_rows(errors: Errors, cell: Cell) -> Key | None:
     cells = {key[:2] for key in errors if key != FLOAT}
     sums = {}
     for recipe in {key[2] for key in errors if key != FLOAT}:
-        ratios = [_ratio(errors, (*of, recipe), CHOSEN_ON) for of in cells]
+        ratios = [_over_seeds(mean_ratio, errors, (*of, recipe), CHOSEN_ON) for of in cells]
         if all(ratios):
-            sums[recipe] = sum(log(found.mean) for found in ratios if found)
+            sums[recipe] = sum(log(found) for found in ratios if found)
     best = min(sums, key=lambda recipe: sums[recipe], default=None)
     return None if best is None or cell not in cells else (*cell, best)
 
 
 def _best(errors: Errors, cell: Cell) -> Key | None:
-    ratios = {key: _ratio(errors, key, SHOWN) for key in errors if key[:2] == cell}
-    return min((key for key in ratios if ratios[key]), key=lambda key: ratios[key] or (), default=None)
+    ratios = {key: _over_seeds(mean_ratio, errors, key, SHOWN) for key in errors if key[:2] == cell}
+    return min((key for key in ratios if ratios[key]), key=lambda key: ratios[key] or inf, default=None)
 
 
-def _ratio(errors: Errors, key: Key, tasks: tuple[str, ...]) -> Ratio | None:
-    """Over the seeds that all of these tasks have; None where a run failed, or there is no such seed."""
+def _over_seeds(of_errors: Callable[..., T], errors: Errors, key: Key, tasks: tuple[str, ...]) -> T | None:
+    """A ratio over the seeds that all of these tasks have; None where a run failed, or there is no such seed."""
     found, fp32 = errors.get(key), errors.get(FLOAT)
     if not isinstance(found, dict) or not isinstance(fp32, dict):
         return None
     seeds = min(len(of.get(task, ())) for of in (found, fp32) for task in tasks)
-    return ratio(*({task: of[task][:seeds] for task in tasks} for of in (found, fp32))) if seeds else None
+    return of_errors(*({task: of[task][:seeds] for task in tasks} for of in (found, fp32))) if seeds else None
 
 
 def _said(errors: Errors, key: Key | None) -> str:
-    found = key and _ratio(errors, key, SHOWN)
+    found = key and _over_seeds(ratio, errors, key, SHOWN)
     if not (key and found):
         return "-"
     fp32 = errors[FLOAT]
@@ -163,5 +165,5 @@ def _said(errors: Errors, key: Key | None) -> str:
 def _of_task(errors: Errors, key: Key, task: str) -> str:
     if isinstance(found := errors[key], str):
         return found
-    of_task = _ratio(errors, key, (task,))
-    return f"{of_task.mean:.2f}" if of_task else "-"
+    of_task = _over_seeds(mean_ratio, errors, key, (task,))
+    return f"{of_task:.2f}" if of_task else "-"

@@ -87,7 +87,7 @@ class PackedTensor:
     @property
     def values(self) -> NDArray[np.float32]:
         """The number that each code stands for where the graph multiplies with it, (elements,)."""
-        return self.dequantize(self.codes).astype(np.float32).ravel()
+        return self.dequantize(self.codes).astype(np.float32, copy=False).ravel()
 
     def as_weight(self, numbers: NDArray[np.generic]) -> NDArray[np.generic]:
         """Codes or values in the shape of what they stand for, without what fills up blocks."""
@@ -118,8 +118,12 @@ def unpack(data: bytes, bits: int, signed: bool) -> NDArray[np.int32]:
     if bits > 8:
         return np.frombuffer(data, f"<{'i' if signed else 'u'}{bits // 8}").astype(np.int32)
     places = np.arange(0, 8, bits, dtype=np.uint8)
-    codes = (np.frombuffer(data, np.uint8)[:, None] >> places & (2**bits - 1)).ravel().astype(np.int32)
-    return np.asarray((codes ^ 2 ** (bits - 1)) - 2 ** (bits - 1) if signed else codes, dtype=np.int32)
+    in_bytes: NDArray[np.uint8] = np.frombuffer(data, np.uint8)[:, None] >> places & (2**bits - 1)
+    codes = in_bytes.ravel().astype(np.int32)
+    if signed:
+        codes ^= 2 ** (bits - 1)
+        codes -= 2 ** (bits - 1)
+    return codes
 
 
 def packed_bytes(tensor: TensorProto) -> bytes:

@@ -18,7 +18,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from export.read.files import Source
+from export.read.files import Source, file_bytes, save
 from export.read.graph import SHAPES, Graph
 from export.read.kernels import expected_kernels
 from export.read.latency import FOLD_WEIGHTS, as_float, rounds_of
@@ -26,7 +26,7 @@ from export.read.runtime import Setup, run, session
 from export.read.speed import ALIKE, Speed
 
 ROUNDS, BLOCK_SECONDS, MOST_SECONDS = 9, 0.002, 1.0
-LARGE = 2**23  # bytes of a file
+LARGE = 2**22  # bytes of a file
 MANY_ROUNDS = 31  # where something hangs on it
 PROFILED_CALLS = 5
 UNPACKS = "their weights become floats anew in every call"
@@ -58,18 +58,21 @@ def speed_of(
         FileError: onnxruntime cannot load one of them.
         InputsError: they do not take the inputs.
     """
-    setup, twin = setup or Setup(), as_float(graph)
+    setup = setup or Setup()
     in_float = Setup(setup.providers, setup.threads, FOLD_WEIGHTS)
-    networks: list[tuple[Source | onnx.ModelProto, Setup]] = [(twin, in_float), (file, setup)]
-    seconds: list[list[float]] = []
-    for part in [[network] for network in networks] if twin.ByteSize() > LARGE else [networks]:
-        seconds += timed_in_turn([session(model, setup=its) for model, its in part], inputs, rounds)
-    fp32, own = (1e3 * min(found) for found in seconds)  # whatever else the machine does only adds
-    times = fp32 / own
-    if times * ALIKE > 1:
-        return Speed(times, own, fp32, setup.threads)
-    names = layers_of(graph)
-    before, after = (by_layer(*profiled, names) for profiled in ((twin, inputs, in_float), (file, inputs, setup)))
+    with tempfile.TemporaryDirectory() as folder:
+        twin = Path(folder, "float32.onnx")
+        save(as_float(graph), twin)
+        networks: list[tuple[Source | onnx.ModelProto, Setup]] = [(twin, in_float), (file, setup)]
+        seconds: list[list[float]] = []
+        for part in [[network] for network in networks] if file_bytes(twin) > LARGE else [networks]:
+            seconds += timed_in_turn([session(model, setup=its) for model, its in part], inputs, rounds)
+        fp32, own = (1e3 * min(found) for found in seconds)  # whatever else the machine does only adds
+        times = fp32 / own
+        if times * ALIKE > 1:
+            return Speed(times, own, fp32, setup.threads)
+        names = layers_of(graph)
+        before, after = (by_layer(model, inputs, its, names) for model, its in networks)
     lost = {name: cost - before.get(name, 0.0) for name, cost in after.items() if name in names}
     costly = {name: cost for name, cost in sorted(lost.items(), key=lambda item: -item[1]) if cost > 0}
     return Speed(times, own, fp32, setup.threads, costly, {name: _why(graph, name) for name in costly})

@@ -130,19 +130,24 @@ def write(model: onnx.ModelProto, target: Path) -> None:
     Raises:
         FileError: onnx finds fault with it.
     """
-    if fits_one_file(model):
-        target.write_bytes(model.SerializeToString())
-    else:
-        write_in_two(model, target)
+    save(model, target)
     try:
         onnx.checker.check_model(os.fspath(target), full_check=True)
     except ONNX_ERRORS as error:
         raise FileError(f"what torch made of this model is not a valid ONNX model: {first_line(error)}") from error
 
 
-def fits_one_file(model: onnx.ModelProto) -> bool:
-    """Is it small enough for protobuf? Which cannot be asked: it counts bytes by writing them, and fails."""
-    return sum(len(tensor.raw_data) for tensor in model.graph.initializer) < EXTERNAL_DATA_FROM
+def save(model: onnx.ModelProto, target: Path) -> None:
+    """`write` without the check."""
+    if tensor_bytes(model) < EXTERNAL_DATA_FROM:
+        target.write_bytes(model.SerializeToString())
+    else:
+        write_in_two(model, target)
+
+
+def tensor_bytes(model: onnx.ModelProto) -> int:
+    """How large it is, but for its nodes; protobuf itself counts bytes by writing them, and fails from 2 GB on."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer)
 
 
 def write_in_two(model: onnx.ModelProto, target: Path) -> None:
@@ -158,8 +163,8 @@ def file_bytes(source: Source) -> int:
     if not isinstance(source, str | os.PathLike):
         return len(contents(source))
     path = Path(source)
-    data = path.with_name(f"{path.name}.data")
-    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+    files = (path, path.with_name(f"{path.name}.data"))
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _reason(error: Exception) -> str:

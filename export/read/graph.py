@@ -1,7 +1,7 @@
 """One view of an ONNX graph, opened once and indexed once: whatever is asked of a file is asked of it."""
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -149,11 +149,13 @@ class Graph:
             roles.update(dict.fromkeys(tensor.scales, "scale"))
         return {name: roles[name] for name in self.tensors if name in roles}
 
-    def code_arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Name and codes of every quantized tensor, in the file's order and in the shape of what they stand for."""
-        for name in self.tensors:
+    def code_arrays(self, names: Iterable[str] | None = None) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Name and codes of quantized tensors in the shape of what they stand for, in this order or in the file's."""
+        for name in self.tensors if names is None else names:
             if (tensor := self.packed.get(name)) is not None:
-                yield name, tensor.as_weight(tensor.codes) - tensor.counted_from
+                codes = tensor.codes
+                codes -= tensor.counted_from
+                yield name, tensor.as_weight(codes)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -174,8 +176,9 @@ def _declared(graph: Graph, node: onnx.NodeProto, stored: StoredCodes) -> Packed
     axis, block = graph.attribute(node, "axis", 1), graph.attribute(node, "block_size", 0)
 
     def dequantize(codes: NDArray[np.int32]) -> NDArray[np.float32]:
-        values: Any = (codes.reshape(shape) - _spread(origin, shape, axis, block)).astype(np.float32)
-        values = values * _spread(scale, shape, axis, block)
+        counted = codes.reshape(shape)
+        values: Any = (counted - _spread(origin, shape, axis, block) if np.any(origin) else counted).astype(np.float32)
+        values *= _spread(scale, shape, axis, block)
         for operator, name in following:
             values = values + graph.array(name) if operator == "Add" else values * graph.array(name)
         return np.asarray(values)
@@ -205,8 +208,9 @@ def _hidden(graph: Graph, node: onnx.NodeProto) -> PackedTensor:
         origin = stored.reshape(columns, -1)[:, :blocks, None]
 
     def dequantize(codes: NDArray[np.int32]) -> NDArray[np.float32]:
-        values = (codes.reshape(columns, blocks, block) - origin).astype(np.float32)
-        return np.asarray(values * scale.reshape(columns, blocks, 1))
+        values: NDArray[np.float32] = (codes.reshape(columns, blocks, block) - origin).astype(np.float32)
+        values *= scale.reshape(columns, blocks, 1)
+        return values
 
     data_type, shape = UNSIGNED_OF[bits], (columns, blocks, block)
     scales = (node.input[2],)

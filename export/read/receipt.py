@@ -8,7 +8,7 @@ without torch. It notices what was changed; a signature, which tells who did, is
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -64,7 +64,7 @@ def attach(
         "samples": samples,
         "tolerances": list(tolerances),
         "ties": asdict(ties),
-        "codes_sha256": hash_codes(graph.code_arrays()),
+        "codes_sha256": hash_codes(graph),
         "graph_sha256": hash_graph(graph.model),
     }
     entry = graph.model.metadata_props.add()
@@ -153,7 +153,7 @@ def _changed(graph: Graph, receipt: Mapping[str, Any]) -> str:
     """What of the file is no longer as it was when the receipt was written; nothing if it is."""
     ordered = receipt["format"] == ORDERED
     return _differs(
-        "the integer codes were changed", hash_codes(graph.code_arrays(), ordered), receipt.get("codes_sha256")
+        "the integer codes were changed", hash_codes(graph, ordered), receipt.get("codes_sha256")
     ) or _differs(
         "something beside the codes was changed, a scale, a bias or an operator",
         hash_graph(graph.model, ordered),
@@ -182,12 +182,12 @@ def _understanding() -> Iterator[None]:
         raise ReceiptError(f"the receipt cannot be understood: {error}") from error
 
 
-def hash_codes(codes: Iterable[tuple[str, NDArray[np.generic]]], ordered: bool = False) -> str:
+def hash_codes(graph: Graph, ordered: bool = False) -> str:
     """SHA-256 over names, shapes and values of integer codes, in the file's order or in that of their names."""
     digest = hashlib.sha256()
-    for name, array in codes if ordered else sorted(codes, key=lambda item: item[0]):
+    for name, array in graph.code_arrays(None if ordered else sorted(graph.tensors)):
         digest.update(f"{name}{array.shape}".encode())
-        digest.update(array.astype("<i4").tobytes())
+        digest.update(np.ascontiguousarray(array, "<i4").data)
     return digest.hexdigest()
 
 

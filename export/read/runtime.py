@@ -12,7 +12,8 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from export.read.files import FileError, Source, contents, first_line, fits_one_file, write_in_two
+from export.read.files import FileError, Source, contents, file_bytes, first_line, save, tensor_bytes
+from export.read.memory import give_back
 
 LEVELS = {
     "disable_all": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -21,6 +22,7 @@ LEVELS = {
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
+LARGE = 2**20  # bytes of a file: the memory that it takes to run then counts
 NO_INTEGER_KERNELS = {"session.disable_quant_qdq": "1"}
 IN_CPP = r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+\.(?:cc|h):\d+ .*?\)( const| &&)?( \[with .*?\])?(?= \S)"
 
@@ -68,11 +70,11 @@ def session(
     setup = setup or Setup()
     if not isinstance(model, onnx.ModelProto):
         return _session(model, level, setup, profile=profile)
-    if fits_one_file(model):
+    if tensor_bytes(model) < LARGE:
         return _session(model.SerializeToString(), level, setup, profile=profile)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:  # which a session reads without holding all its bytes
         file = Path(folder, "model.onnx")
-        write_in_two(model, file)
+        save(model, file)
         return _session(file, level, setup, profile=profile)
 
 
@@ -99,6 +101,9 @@ def _session(
         options.optimized_model_filepath = os.fspath(keep)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep.name}.data")
     source = os.fspath(model) if isinstance(model, str | os.PathLike) else contents(model)
+    if file_bytes(source) > LARGE:  # else all weights are floats at once, before the first of them is read
+        give_back()
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     try:
         return ort.InferenceSession(source, options, providers=list(setup.providers))
     except Exception as error:  # onnxruntime's own errors have no common type

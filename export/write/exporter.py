@@ -1,6 +1,6 @@
 """export_onnx: trace, prove, write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from export.write.settings import as_settings
 from export.write.sizes import enlarged, longer, takes
 from export.write.storage import default_opset, stored_layers
 from export.write.stored import StoredLayer
-from export.write.tensors import to_numpy
+from export.write.tensors import free_copies, to_numpy
 from qat_core.batches import unwrapped
 
 
@@ -100,7 +100,7 @@ def export_onnx(
     model = unwrapped(model)
     call = Call.of(model, example_inputs)
     made, inputs = reference(model, call), call.tensors
-    converted, expected = made.answering, list(made.expected.values())
+    converted, expected = made.model, list(made.expected.values())
     check_numbers(model, made.expected)
     check_mode(model, converted, inputs, expected)
     names = names_in_file(call.names, list(made.expected), input_names, output_names)
@@ -112,9 +112,9 @@ def export_onnx(
             opset = opset_version or default_opset(layers)
             return to_qdq(converted, layers, inputs, *names, opset_version=opset)
 
-        choices = choose(made.converted, arrays, fixed, opset_version, processor)
+        choices = choose(made.model, arrays, fixed, opset_version, processor)
     forms = {choice.layer: choice.form for choice in choices}
-    layers = stored_layers(made.converted, flavor, storage, opset_version, processor, forms)
+    layers = stored_layers(made.model, flavor, storage, opset_version, processor, forms)
     opset = opset_version or default_opset(layers)
 
     def graph_of(example: Sequence[Tensor], shapes: Declared | None = None) -> onnx.ModelProto:
@@ -136,9 +136,13 @@ def export_onnx(
         proto, why_fixed = graph_of(inputs), ""
     graph = Graph(proto)
     assert_same_values(graph, layers)
+    settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
+    reasons = {layer.name: layer.reason for layer in layers if layer.reason}
+    layers = []  # they hold their codes, a byte each
+    free_copies(converted)
     with writing(path) as target:
         write(proto, target)
-        kernels = _kernels_of(graph, layers, target) if flavor != "qdq" or storage else None
+        kernels = _kernels_of(graph, reasons, target) if flavor != "qdq" or storage else None
         lacking = unmet(graph)
         setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
         try:
@@ -153,7 +157,6 @@ def export_onnx(
             check_batch(converted, graph, why_fixed)
         if kernels is not None:
             kernels.raise_if_missing()
-        settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
         if choices:
             settings["choices"] = [asdict(choice) for choice in choices]
         if processor != "any":
@@ -165,10 +168,9 @@ def export_onnx(
     return replace(report, speed=speed, choices=choices)
 
 
-def _kernels_of(graph: Graph, layers: Sequence[StoredLayer], target: Path) -> Kernels:
+def _kernels_of(graph: Graph, reasons: Mapping[str, str], target: Path) -> Kernels:
     """The quick kernels that onnxruntime should run, and runs; the others with the reason that the storage knows."""
     promised, in_float = expected_kernels(graph)
     quick = {node.rpartition("/")[0] for node in promised}
-    known = {layer.name: layer.reason for layer in layers if layer.reason}
-    slow = {n: reason for n, reason in {**in_float, **known}.items() if n not in quick}
+    slow = {n: reason for n, reason in {**in_float, **reasons}.items() if n not in quick}
     return see_activations(find_kernels(target, promised, slow), graph)

@@ -51,7 +51,7 @@ def check_parity(
     call = Call.of(model, inputs)
     made = reference(model, call)
     graph, expected = Graph.open(path), list(made.expected.values())
-    return parity_of(made.answering, graph, path, call.tensors, expected, setup, left=made.left)
+    return parity_of(made.model, graph, path, call.tensors, expected, setup, left=made.left)
 
 
 def parity_of(

@@ -1,11 +1,12 @@
 """The model that a file is made of and compared with: it answers as the prepared one does, with constants for scales.
 
-Two things that only a call shows. A layer that is not called quantizes no input, so it is stored in float, with its
-weight on the grid where something else reads it. And where something reads a weight behind its layer's back, by another
-name, a prepared model has the float there, so the file has both.
+Its weights are the prepared model's own, which are not there twice, and are put on their grids in every call. So where
+something reads one behind its layer's back, by another name, it has the float there, and the file has both.
+
+One thing that only a call shows: a layer that is not called quantizes no input, so it is stored in float, with its
+weight on the grid where something else reads it.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,9 @@ from export.read.files import first_line
 from export.write.call import Call, FlatForward, check_kind, flattened
 from export.write.conv1d import as_linear
 from export.write.tensors import free_copies, to_numpy, twin
-from qat_core import convert
 from qat_core.layers import QuantLayer, quantized_layers, require_prepared
 from qat_core.plan import in_float
+from qat_core.prepare import fix_scales
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,12 @@ class Reference:
     """What a file is made of.
 
     Attributes:
-        converted: weights on the grid, called with a row of tensors.
-        answering: answers as the prepared model: the same, or with its own weights where others than layers read them.
+        model: answers as the prepared one, called with a row of tensors; its scales are constants.
         expected: name -> what it answers to the example.
         left: layers that the example does not run.
     """
 
-    converted: nn.Module
-    answering: nn.Module
+    model: nn.Module
     expected: dict[str, NDArray[Any]]
     left: list[str]
 
@@ -59,9 +58,10 @@ def reference(model: nn.Module, call: Call) -> Reference:
                 )
     check_kind("the inputs have", dict(zip(call.names, call.tensors, strict=True)))
     try:
-        left, answers = _not_run(twin(model).cpu().eval(), call)
+        left = _not_run(twin(model).cpu().eval(), call)
     except Exception:  # the branches of torch.cond cannot be watched; what a stranger's forward raises comes again
-        left, answers = {}, _unwatched(model, call)
+        left = {}
+        _call_unwatched(model, call)
     free_copies(model)
     own = flattened(twin(model).cpu().eval(), call)
     for name, is_read in left.items():
@@ -74,13 +74,9 @@ def reference(model: nn.Module, call: Call) -> Reference:
         raise ValueError(
             f"{type(model).__name__} calls none of its {len(left)} quantized layers, {next(iter(left))!r} first"
         )
-    converted = convert(own, inplace=True)
-    expected = _named_outputs(twin(converted), call)
+    as_linear(fix_scales(own))
     free_copies(model)
-    same = all(np.array_equal(answers[name], y, equal_nan=y.dtype.kind == "f") for name, y in expected.items())
-    answering = converted if same else as_linear(_with_weights_of(model, copy.deepcopy(converted)))
-    as_linear(converted)
-    return Reference(converted, answering, _repeated(twin(answering), call), list(left))
+    return Reference(own, _repeated(twin(own), call), list(left))
 
 
 def _repeated(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
@@ -100,10 +96,10 @@ def _repeated(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
     return first
 
 
-def _unwatched(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
-    """What the model answers."""
+def _call_unwatched(model: nn.Module, call: Call) -> None:
+    """Raises a sentence where the model does not take its inputs."""
     try:
-        return _named_outputs(flattened(twin(model).cpu().eval(), call), call)
+        _named_outputs(flattened(twin(model).cpu().eval(), call), call)
     except ValueError:
         raise
     except Exception as error:
@@ -112,11 +108,8 @@ def _unwatched(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
         raise ValueError(f"{type(model).__name__} cannot be called with {given}: {said}") from error
 
 
-def _not_run(model: nn.Module, call: Call) -> tuple[dict[str, bool], dict[str, NDArray[Any]]]:
-    """Which quantized layers a call does not run -> whether it reads their weight; and what the model answers.
-
-    The model is used up.
-    """
+def _not_run(model: nn.Module, call: Call) -> dict[str, bool]:
+    """Which quantized layers a call does not run -> whether it reads their weight; the model is used up."""
     run: set[str] = set()
     read: set[str] = set()
     layers = dict(quantized_layers(model))
@@ -124,8 +117,8 @@ def _not_run(model: nn.Module, call: Call) -> tuple[dict[str, bool], dict[str, N
         layer.__dict__["forward"] = _spy(name, layer.forward, run)
         for _, _, quantizer in layer.quantized_weights():
             quantizer.register_forward_pre_hook(lambda *_, name=name: read.add(name))
-    answers = _named_outputs(flattened(model, call), call)
-    return {name: name in read for name in layers if name not in run}, answers
+    _named_outputs(flattened(model, call), call)
+    return {name: name in read for name in layers if name not in run}
 
 
 def _spy(name: str, forward: Callable[..., Any], reached: set[str]) -> Callable[..., Any]:
@@ -142,12 +135,3 @@ def _named_outputs(model: nn.Module, call: Call) -> dict[str, NDArray[Any]]:
     outputs = [to_numpy(y) for y in model(*(x.clone() for x in call.tensors))]
     forward: FlatForward = vars(model)["forward"]
     return dict(zip(forward.answered, outputs, strict=True))
-
-
-@torch.no_grad()
-def _with_weights_of(prepared: nn.Module, converted: nn.Module) -> nn.Module:
-    """A converted model that quantizes in its layers, on the same grids, and holds the weights as they were trained."""
-    for name, layer in quantized_layers(converted):
-        for parameter, own in prepared.get_submodule(name).named_parameters(recurse=False):
-            layer.get_parameter(parameter).copy_(own)
-    return converted

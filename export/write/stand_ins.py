@@ -144,9 +144,12 @@ def with_stand_ins(
     """
     exporting = twin(converted)
     made: dict[StoredTensor, nn.Module] = {}
+    in_float: dict[Tensor, nn.Parameter] = {}
     for stored in layers:
         layer = exporting.get_submodule(stored.name)
         assert isinstance(layer, QuantLayer)
+        if not stored.weights:
+            layer.put_on_grid(in_float)
         for index, (part, _, _) in enumerate(layer.quantized_weights()):
             stand_in: nn.Module = Numbers()
             if stored.weights:

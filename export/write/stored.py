@@ -1,5 +1,6 @@
 """A tensor and a layer as a file holds them; `storage.py` decides, and all who write the file ask."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -52,7 +53,7 @@ class StoredLayer:
 
     Attributes:
         name: in the model; empty for the model itself.
-        layer: of the converted model.
+        layer: of the model, whose scales are constants.
         weights: in the order of `layer.quantized_weights()`.
         bias, activation: None where they are no codes.
         kernel: how MatMulNBits runs it.
@@ -67,10 +68,8 @@ class StoredLayer:
     kernel: MatMulNBits | None
     reason: str
 
-    def on_grid(self) -> list[tuple[StoredTensor, Tensor]]:
+    def on_grid(self) -> Iterator[tuple[StoredTensor, Tensor]]:
         """What is stored as codes, and the numbers that the forward pass computes with."""
-        tensors = [weight for _, weight, _ in self.layer.quantized_weights()]
-        found = list(zip(self.weights, tensors, strict=True)) if self.weights else []
-        if self.bias is not None and self.layer.bias is not None:
-            found.append((self.bias, self.layer.bias))
-        return found
+        if self.weights:
+            stored = (*self.weights, *([] if self.bias is None else [self.bias]))
+            yield from zip(stored, (numbers for _, numbers in self.layer.on_grid()), strict=True)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.read.memory import give_back
 from qat_core.layers import quantized_layers
 from qat_core.prepare import copied
 
@@ -38,6 +39,7 @@ def free_copies(model: nn.Module) -> None:
     """Let go of what copies of a large model hold: they refer to themselves, so they wait for the garbage collector."""
     if sum(p.numel() * p.element_size() for p in model.parameters()) > LARGE:
         gc.collect()
+        give_back()
 
 
 def to_numpy(tensor: Tensor) -> NDArray[np.generic]:

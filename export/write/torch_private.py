@@ -44,7 +44,7 @@ def quick_graph(
         if program is None:
             return None
         registry = _registry(opset_version)
-        with _whole(None if _needs_decomposing(program, registry) else program):
+        with _whole(None if _needs_decomposing(program, registry) else program), _listed_once():
             answer = export(program, registry=registry, opset_version=opset_version, optimize=False, verbose=False)
         if shapes is not None:
             answer._rename_dynamic_axes(shapes)
@@ -90,6 +90,19 @@ def _whole(program: torch.export.ExportedProgram | None) -> Iterator[None]:
             yield
         finally:
             passes.decompose_with_registry = taken_apart
+
+
+@contextmanager
+def _listed_once() -> Iterator[None]:
+    """To take a program apart, torch lists all operators of C++ 56 times: for each namespace, and that twice."""
+    from torch._export import utils
+
+    every_time = utils._materialize_cpp_cia_ops
+    utils._materialize_cpp_cia_ops = cache(every_time)
+    try:
+        yield
+    finally:
+        utils._materialize_cpp_cia_ops = every_time
 
 
 def _needs_decomposing(program: torch.export.ExportedProgram, registry: Any) -> bool:

@@ -118,17 +118,11 @@ def address(server: str, file: Path) -> str:
     return f"{server}/gradio_api/file={static_path(file)}"
 
 
-@pytest.fixture
-def scheme() -> str:
-    """The colours that the visitor prefers."""
-    return "light"
-
-
 @pytest.fixture(params=[1280, 390], ids=lambda width: f"{width}px")
-def tab(request: pytest.FixtureRequest, server: str, chromium: Browser, scheme: str) -> Iterator[Page]:
+def tab(request: pytest.FixtureRequest, server: str, chromium: Browser) -> Iterator[Page]:
     """An empty tab. Afterwards nothing may have gone wrong in it, or in one beside it, or left the machine."""
     size = {"width": request.param, "height": 900}
-    context = chromium.new_context(viewport=size, color_scheme=scheme, accept_downloads=True)
+    context = chromium.new_context(viewport=size, accept_downloads=True)
     context.add_init_script(KEPT)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)

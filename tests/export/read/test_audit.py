@@ -63,10 +63,11 @@ def test_the_file_is_hardly_larger_than_its_tensors(tmp_path, name):
     assert found.float_matrices == found.float_copies == [row.name for row in found.rows if row.flag] == []
 
 
-@pytest.fixture
-def file(tmp_path):
-    written(tmp_path / "model.onnx", mlp(), W4, (1,))
-    return tmp_path / "model.onnx"
+@pytest.fixture(scope="module")
+def exported_once(tmp_path_factory):
+    path = tmp_path_factory.mktemp("once") / "model.onnx"
+    written(path, mlp(), W4, (1,))
+    return path.read_bytes()
 
 
 def change(path, edit):

@@ -1,5 +1,7 @@
 """Tables of codes: only the rows that are looked up become numbers, and they are the same numbers."""
 
+import functools
+import io
 import itertools
 
 import numpy as np
@@ -31,11 +33,18 @@ SPECS = {
 
 
 def exported(spec, path, columns=7, **options):
+    model, indices, report, written = once(spec, columns, **options)
+    path.write_bytes(written)
+    return model, indices, report, Graph.open(path)
+
+
+@functools.cache
+def once(spec, columns, **options):
     torch.manual_seed(0)
     model = prepare(nn.Sequential(nn.Embedding(ROWS, columns)), QATConfig(spec)).eval()
-    indices = torch.randint(ROWS, (2, 3))
-    report = export_onnx(model, indices, path, **options)
-    return model, indices, report, Graph.open(path)
+    indices, file = torch.randint(ROWS, (2, 3)), io.BytesIO()
+    report = export_onnx(model, indices, file, **options)
+    return model, indices, report, file.getvalue()
 
 
 @pytest.mark.parametrize("name", SPECS)

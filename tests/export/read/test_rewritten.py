@@ -19,13 +19,13 @@ OLD = Path(__file__).with_name("files") / "receipt_format_4.onnx"
 POWERS = QATConfig(QuantSpec(power_of_two=True), QuantSpec.activation(power_of_two=True))
 
 
-@pytest.fixture(params=[QATConfig(), W4A8, POWERS], ids=["weights", "W4A8", "powers of two"])
-def file(tmp_path, request):
+@pytest.fixture(scope="module", params=[QATConfig(), W4A8, POWERS], ids=["weights", "W4A8", "powers of two"])
+def exported_once(tmp_path_factory, request):
     torch.manual_seed(0)
-    path, x = tmp_path / "model.onnx", torch.randn(16, 2)
+    path, x = tmp_path_factory.mktemp("once") / "model.onnx", torch.randn(16, 2)
     model = prepared(nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 3)), request.param, x)
     export_onnx(model, x, path)
-    return path
+    return path.read_bytes()
 
 
 def change(path, edit):

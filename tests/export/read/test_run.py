@@ -22,10 +22,10 @@ class Text(nn.Module):
         return {"last_hidden_state": self.head(words), "pooled": words.mean(1) * (1 if weight is None else weight)}
 
 
-@pytest.fixture
-def text(tmp_path):
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
     torch.manual_seed(0)
-    model, path = prepare(Text()).eval(), tmp_path / "text.onnx"
+    model, path = prepare(Text()).eval(), tmp_path_factory.mktemp("text") / "text.onnx"
     ids = torch.randint(0, 9, (3, 5))
     export_onnx(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, path)
     return model, path

@@ -85,13 +85,13 @@ def receipt_of(path):
     return json.loads(next(p.value for p in onnx.load(path).metadata_props if p.key == KEY))
 
 
-@pytest.fixture(params=[QATConfig(), W4A8, POWERS], ids=["weights", "W4A8", "powers of two"])
-def file(tmp_path, request):
+@pytest.fixture(scope="module", params=[QATConfig(), W4A8, POWERS], ids=["weights", "W4A8", "powers of two"])
+def exported_once(tmp_path_factory, request):
     torch.manual_seed(0)
-    path, x = tmp_path / "model.onnx", torch.randn(16, 8)
+    path, x = tmp_path_factory.mktemp("once") / "model.onnx", torch.randn(16, 8)
     model = prepared(nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 24)), request.param, x)
     export_onnx(model, x, path)
-    return path
+    return path.read_bytes()
 
 
 def test_many_rows_and_one_are_asked(file):

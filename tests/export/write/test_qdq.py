@@ -16,11 +16,26 @@ from tests.export.models import Around, TakesOutput, lab_model
 GRANULARITIES = ["per_tensor", "per_channel"]
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_onnxruntime_answers_as_torch_at_every_level(tmp_path, bits, granularity):
-    model, path = lab_model(bits, granularity), tmp_path / "model.onnx"
+@pytest.fixture(scope="module", params=GRANULARITIES)
+def granularity(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=[2, 3, 4, 8])
+def bits(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, bits, granularity):
+    """The lab's network and its file."""
+    model, path = lab_model(bits, granularity), tmp_path_factory.mktemp("once") / "model.onnx"
     export_onnx(model, torch.linspace(-3, 3, 64).unsqueeze(1), path)
+    return model, path
+
+
+def test_onnxruntime_answers_as_torch_at_every_level(exported):
+    model, path = exported
     x = torch.linspace(-4, 4, 1001).unsqueeze(1)  # another batch size than the example's
     report = check_parity(model, path, x)
     spread = output_range(model(x).detach().double().numpy())
@@ -31,11 +46,8 @@ def test_onnxruntime_answers_as_torch_at_every_level(tmp_path, bits, granularity
         assert level.max_abs_diff <= 1e-5 * spread
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_the_codes_in_the_file_are_those_of_the_forward_pass(tmp_path, bits, granularity):
-    model, path = lab_model(bits, granularity), tmp_path / "model.onnx"
-    export_onnx(model, torch.zeros(2, 1), path)
+def test_the_codes_in_the_file_are_those_of_the_forward_pass(exported, bits):
+    model, path = exported
     stored = {t.name: t for t in onnx.load(path).graph.initializer}
     for index in (0, 2, 4):
         tensor, scale = stored[f"{index}.weight"], numpy_helper.to_array(stored[f"{index}.weight_scale"])
@@ -45,10 +57,9 @@ def test_the_codes_in_the_file_are_those_of_the_forward_pass(tmp_path, bits, gra
         np.testing.assert_array_equal(numpy_helper.to_array(tensor).astype(np.float32) * scale, seen)
 
 
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-def test_int4_file_has_no_float_matrix_and_is_small(tmp_path, granularity):
-    path = tmp_path / "model.onnx"
-    export_onnx(lab_model(4, granularity), torch.zeros(2, 1), path)
+@pytest.mark.parametrize("bits", [4], indirect=True)
+def test_int4_file_has_no_float_matrix_and_is_small(exported):
+    _, path = exported
     found = audit(path)
     assert found.float_matrices == []
     matrices = {row.name: (row.dtype, row.bytes) for row in found.rows if row.role == "codes"}

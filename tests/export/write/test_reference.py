@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from export import check_parity, export_onnx
 from export.read.runtime import run, session
+from export.write.call import Call
+from export.write.reference import reference
 from qat_core import calibrate, prepare
 from tests.export.models import W4, W4A8
 
@@ -126,3 +128,12 @@ def test_a_graph_of_torch_fx_is_exported_as_the_module_it_was_made_of():
     file = io.BytesIO()
     assert export_onnx(prepared, x, file).ok
     assert check_parity(prepared, file, torch.randn(5, 4)).ok
+
+
+def test_weights_are_not_there_twice():
+    """An export of a large model holds them once."""
+    x = torch.randn(3, 4)
+    model = calibrate(prepare(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), W4A8), [x])
+    made = reference(model, Call.of(model, x))
+    for own, other in zip(model.parameters(), made.model.parameters(), strict=True):
+        assert own.data_ptr() == other.data_ptr()
