@@ -18,28 +18,38 @@ The scale stays positive, an optimizer's step is a fraction of the scale whateve
 back to its beginning. Without ||w||, which has no gradient, a network that is trained from its first weights would
 outgrow its stairs: what is clamped no longer learns, and the scale comes after too late.
 
+With c = RATE * ln(2), and s_0 where the scale begins, `log2_growth` gets
+
+    c * s * dL/ds                         the gradient that autograd finds
+    c * s * dL/ds / (STAIRS * c * s_0)^2  of a weight that has one scale
+
+Descent at a rate moves w by rate * dL/dw, and w / s_0, counted in stairs, as if it were trained at rate / s_0^2. So it
+moves ln(s), at 1 / STAIRS^2 of that rate; by the gradient that autograd finds it would hardly move, since s_0 is small.
+Descent on s itself, as in the paper, would be one stair. Fewer than six were quicker, but at three momentum threw some
+scales so far up that all their weights became 0. Scales that grow with their weights have no need of it. Optimizers
+that divide gradients by their size, as Adam does, see no factor that stays as it is.
+
 Source: Esser et al. 2020, "Learned Step Size Quantization", equations 3 and 5 and section 2.2. Logarithm: Jain et al.
 2020, "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference", section 4.
 """
 
-import functools
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import SMALLEST_SCALE, dequantize_, mse_qparams, reduced_dims, round_to_codes
+from qat_core.affine import SMALLEST_SCALE, dequantize_, round_to_codes
 from qat_core.processes import in_trace, only_looks
-from qat_core.source import FromTensor, Source, StatefulSource, Take, whole
+from qat_core.room import WithRoom, norm
+from qat_core.source import Source, StatefulSource, Take, whole
 from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 
 RATE = 2.0  # octaves that a scale moves where its parameter moves by 1
+STAIRS = 6.0  # that descent moves weights by while it moves the logarithm of their scale by 1
 ZEROS, NOTHING, NUMBERS = -1.0, 0.0, 1.0
 SMALLEST_NORM = 2.0**-40
-NORMAL_NUMBERS = 1024
 
 
 class LSQuantize(torch.autograd.Function):
@@ -123,7 +133,7 @@ class LearnedScale(StatefulSource):
             begin, zero_point = self.begin, None if self.zero_point is None else take(self.zero_point)
         else:
             begin, zero_point, _ = self._found(x)
-        log2_ratio = begin.add(self.log2_growth, alpha=RATE)
+        log2_ratio = begin.add(self.growth(), alpha=RATE)
         if self.power_of_two:
             log2_scale = self.log2_begin(x, take(log2_ratio))
             return (log2_scale + (log2_scale.ceil() - log2_scale).detach()).exp2(), zero_point
@@ -134,6 +144,10 @@ class LearnedScale(StatefulSource):
     def each_row(self) -> bool:  # type: ignore[override]
         """Is what the scales begin from known by now, and not to be found in the whole tensor?"""
         return self.settled or self._has_begun() or (self.training and self._has_seen_all())
+
+    def growth(self) -> Tensor:
+        """`log2_growth`, with the gradient that it is to get."""
+        return self.log2_growth
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
         """Log2 of the scale of x that `begin` stands for."""
@@ -226,6 +240,7 @@ class LearnedScaleOfWeight(LearnedScale):
     """
 
     grows: Tensor | None  # 1, or 0 once it stays by itself
+    pace: Tensor | None  # how far descent moves `log2_growth` beside where autograd's gradient would
 
     def __init__(self, spec: QuantSpec, axis: int, dims: tuple[int, ...], shape: torch.Size) -> None:
         grows = shape.numel() > 1
@@ -233,6 +248,13 @@ class LearnedScaleOfWeight(LearnedScale):
         super().__init__(room, shape, spec)
         self.dims = dims
         self.register_buffer("grows", torch.ones(1) if grows else None)
+        self.register_buffer("pace", None if grows else torch.ones_like(self.begin))
+
+    def growth(self) -> Tensor:
+        if self.pace is None:
+            return self.log2_growth
+        still = self.log2_growth.detach()
+        return torch.addcmul(still, self.log2_growth - still, self.pace)
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
         if self.grows is None:
@@ -243,6 +265,12 @@ class LearnedScaleOfWeight(LearnedScale):
         if self.grows is None:
             return ratio
         return ratio * torch.where(self.grows == 0, 1.0, norm(x, self.dims, SMALLEST_NORM))
+
+    def _begin(self, x: Tensor, on_zeros: bool) -> None:
+        super()._begin(x, on_zeros)
+        if self.pace is not None:
+            stairs = STAIRS * RATE * math.log(2) * self.begin.exp2()
+            self.pace.copy_(torch.where(self.seen == NUMBERS, stairs.square().reciprocal(), 1.0))
 
     @torch.no_grad()
     def stop_growing(self, x: Tensor) -> None:
@@ -255,39 +283,3 @@ class LearnedScaleOfWeight(LearnedScale):
         super().restart()
         if self.grows is not None:
             self.grows.fill_(1.0)
-
-
-class WithRoom(FromTensor):
-    """The scale of a weight with the smallest squared error, but not below that for a normal distribution of its size.
-
-    Fresh weights are uniform and spread out in training.
-
-    Args:
-        spec: of the weight.
-        axis: of the output channels.
-        smallest: norm that zeros are taken for, as numbers that have not grown yet.
-    """
-
-    def __init__(self, spec: QuantSpec, axis: int, smallest: float) -> None:
-        super().__init__(spec, axis)
-        self.smallest = smallest
-
-    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
-        scale, zero_point = super().qparams(x)
-        elements = max(x.numel() // max(scale.numel(), 1), 1)
-        deviation = norm(x, reduced_dims(x, self.spec, self.axis), self.smallest) / math.sqrt(elements)
-        return torch.maximum(scale, scale_of_normal(self.spec) * deviation), zero_point
-
-
-def norm(x: Tensor, dims: tuple[int, ...], smallest: float) -> Tensor:
-    """Euclidean norm over some dimensions, or all if none is named, `smallest` at least; without a gradient."""
-    found: Tensor = torch.linalg.vector_norm(x.detach(), 2, dims or None, bool(dims))
-    return found.clamp_min_(smallest)
-
-
-@functools.cache
-def scale_of_normal(spec: QuantSpec) -> float:
-    """The scale with the smallest squared error for numbers of a normal distribution, in standard deviations."""
-    numbers = torch.special.ndtri((torch.arange(NORMAL_NUMBERS) + 0.5) / NORMAL_NUMBERS)
-    scale, _ = mse_qparams(numbers, replace(spec, granularity="per_tensor", power_of_two=False))
-    return scale.item()

@@ -41,7 +41,8 @@ READING = (
 )
 NOTES = (
     "torchao leaves convolutions and layers of one input in float32. Networks with recurrent or attention layers are "
-    "left out: not everybody quantizes those."
+    "left out: not everybody quantizes those. Ours with Adam are older than the constant by which the gradient of a "
+    "scale is divided, which Adam sees through its epsilon alone."
 )
 
 

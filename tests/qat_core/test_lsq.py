@@ -1,5 +1,7 @@
 """The learned scale: its gradient against the paper's formula, and against finite differences where it is smooth."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -111,22 +113,135 @@ def test_stairs_grow_with_the_weights_of_a_channel_or_group(granularity, factor)
 
 
 @pytest.mark.parametrize("begin", [0.2, 5.0])
-def test_a_scale_far_off_learns_its_way_back(begin):
-    """Too small a scale clamps nearly everything, too large a one rounds nearly everything to 0."""
+@pytest.mark.parametrize("size", [1, 2**-8])
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+def test_a_scale_far_off_learns_its_way_back(begin, size, optimizer):
+    """Too small a scale clamps nearly everything, too large a one rounds nearly everything to 0.
+
+    With a rate at which the weights themselves, were they to learn, would go all their way in a step.
+    """
     torch.manual_seed(0)
     layer = nn.Linear(32, 32, bias=False)
-    target = layer.weight.detach()
+    target = layer.weight.detach().mul_(size)
     prepared = prepare(layer, QATConfig(QuantSpec(granularity="per_tensor", scale="learned")))
-    best = (prepared.weight_quantizer(target) - target).square().mean().item()
+    best = (prepared.weight_quantizer(target) - target).square().sum().item()
     source = prepared.weight_quantizer.source
     source.begin.add_(torch.tensor(begin).log2())
-    optimizer = torch.optim.Adam([source.log2_growth], lr=0.05 / RATE)
+    lr = {"Adam": 0.05 / RATE, "SGD": 0.5}[optimizer]
+    optimizer = getattr(torch.optim, optimizer)([source.log2_growth], lr=lr)
     for _ in range(300):
         optimizer.zero_grad()
-        error = (prepared.weight_quantizer(target) - target).square().mean()
+        error = (prepared.weight_quantizer(target) - target).square().sum()
         error.backward()
         optimizer.step()
     assert error.item() < 1.5 * best
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])
+def test_descent_moves_the_logarithm_of_a_scale_as_it_would_a_weight_counted_in_stairs(granularity):
+    """Autograd in float64, in the natural logarithm, at the weights' rate / (six of the stairs it began with)^2.
+
+    Of a weight that has one scale.
+    """
+    torch.manual_seed(0)
+    spec = QuantSpec(3, granularity, group_size=8, scale="learned")
+    prepared = prepare(nn.Linear(16, 6, bias=False), QATConfig(spec))
+    upstream, rate = torch.randn(6, 16), 0.3
+    growth = prepared.weight_quantizer.source.log2_growth
+    groups = prepared.weight_quantizer._groups(prepared.weight.detach())
+    unit = 1 / (RATE * math.log(2))  # of channels and groups: what autograd finds
+    if granularity == "per_tensor":
+        unit = 6 * prepared.weight_quantizer.source.qparams(groups)[0].item()
+    with torch.no_grad():
+        growth.normal_(std=0.2)
+    before = growth.detach().double()
+    scale = prepared.weight_quantizer.source.qparams(groups)[0].detach().double()
+    (upstream * prepared.weight_quantizer(prepared.weight)).sum().backward()
+    torch.optim.SGD([growth], lr=rate).step()
+
+    w = groups.double()
+    log = scale.log().requires_grad_()
+    v = w / log.exp()
+    codes = v.detach().round().clamp(-4, 3)
+    y = log.exp() * torch.where(v.round() == codes, v + (codes - v).detach(), codes)
+    (gradient,) = torch.autograd.grad((upstream.double().reshape(w.shape) * y).sum(), log)
+    elements = w.numel() / scale.numel()
+    moved = -rate / unit**2 * gradient / math.sqrt(elements * 3)
+    torch.testing.assert_close(
+        (growth.detach().double() - before) * RATE * math.log(2), moved.reshape(growth.shape), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_sixteen_times_the_rate_is_right_for_weights_four_times_as_large():
+    """Codes are then the same, and what scales have learned but for the rounding of the logarithms they begin with."""
+    x, found = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), []
+    for times in (1, 4):
+        torch.manual_seed(0)
+        layer = nn.Linear(16, 6, bias=False)
+        layer.weight.data.mul_(times)
+        prepared = prepare(layer, QATConfig(QuantSpec(3, "per_tensor", scale="learned")))
+        optimizer = torch.optim.SGD(prepared.parameters(), lr=0.1 * times**2, momentum=0.9)
+        for _ in range(20):
+            optimizer.zero_grad()
+            (prepared(x) / times).sin().sum(1).square().mean().backward()
+            optimizer.step()
+        found.append((prepared.weight_quantizer.source.log2_growth, prepared.weight_quantizer.codes(prepared.weight)))
+    (growth, codes), (of_large, codes_of_large) = found
+    assert growth.abs().max() > 1e-3
+    torch.testing.assert_close(growth, of_large, rtol=1e-4, atol=1e-6)
+    assert torch.equal(codes, codes_of_large)
+
+
+def test_adam_moves_scales_as_by_the_gradient_that_autograd_finds():
+    """Where gradients are large beside its epsilon."""
+    x, found = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), []
+    for own in (False, True):
+        torch.manual_seed(0)
+        prepared = prepare(nn.Linear(16, 6), QATConfig(QuantSpec(3, "per_tensor", scale="learned")))
+        source = prepared.weight_quantizer.source
+        assert (source.pace > 1).all()
+        if own:
+            source.pace.fill_(1)
+        optimizer = torch.optim.Adam([source.log2_growth], lr=0.01, eps=1e-20)
+        for _ in range(20):
+            optimizer.zero_grad()
+            prepared(x).sin().sum(1).square().mean().backward()
+            optimizer.step()
+        found.append(source.log2_growth.detach())
+    assert found[0].abs().max() > 0.05
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
+
+
+def test_a_scale_that_begins_on_zeros_keeps_the_gradient_that_autograd_finds():
+    """There is no stair to count in, until the model is prepared anew."""
+    layer = nn.Linear(16, 6, bias=False)
+    nn.init.zeros_(layer.weight)
+    prepared = prepare(layer, QATConfig(QuantSpec(granularity="per_tensor", scale="learned")))
+    nn.init.ones_(prepared.weight)
+    prepared(torch.ones(1, 16))
+    assert prepared.weight_quantizer.source.pace == 1
+
+
+def test_an_activations_scale_has_the_gradient_of_its_formula():
+    """Its logarithm is no part of a weight, whatever its input's size: autograd in float64."""
+    prepared = prepare(nn.Linear(4, 3), QATConfig(QuantSpec(), QuantSpec.activation(4, scale="learned")))
+    quantizer = prepared.input_quantizer
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) * 0.01
+    quantizer(x)
+    growth = quantizer.source.log2_growth
+    upstream = torch.linspace(-1, 1, 256).reshape(64, 4)
+    (upstream * quantizer(x)).sum().backward()
+
+    learned = growth.detach().double().requires_grad_()
+    scale = (quantizer.source.begin.double() + RATE * learned).exp2()
+    _, zero_point = quantizer.source.qparams(x)
+    v, zero = x.double() / scale, zero_point.double()
+    low, high = quantizer.spec.quant_min - zero, quantizer.spec.quant_max - zero
+    codes = v.detach().round().clamp(low, high)
+    y = scale * torch.where(v.round() == codes, v + (codes - v).detach(), codes)
+    (expected,) = torch.autograd.grad((upstream.double() * y).sum(), learned)
+    factor = gradient_factor(256, quantizer.spec.quant_max)
+    torch.testing.assert_close(growth.grad.double(), expected * factor, rtol=1e-4, atol=1e-7)
 
 
 def test_power_of_two_scales_stay_powers_of_two_while_they_learn():
