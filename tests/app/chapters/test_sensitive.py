@@ -4,6 +4,7 @@ import html
 import json
 import re
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,10 +92,11 @@ def test_the_examination_is_that_of_the_library(exam: Examination, progress: Pro
 
 
 def test_a_network_that_is_not_trained_yet_is_trained_once_for_all() -> None:
-    stages = list(Examination(SHORT).advance())
+    mine = replace(SHORT, seed=31)  # of no other test
+    stages = list(Examination(mine).advance())
     assert [stage.step for stage in stages if not stage.is_trained] == [25]
     assert stages[-1].finished
-    again = list(Examination(Settings(steps=40, bits=2, granularity="per_channel")).advance())
+    again = list(Examination(replace(mine, bits=2, granularity="per_channel")).advance())
     assert again[0].is_trained
     assert again[-1].rows[0].baseline == stages[-1].rows[0].baseline
 
