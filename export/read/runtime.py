@@ -101,9 +101,8 @@ def _session(
         options.optimized_model_filepath = os.fspath(keep)
         options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep.name}.data")
     source = os.fspath(model) if isinstance(model, str | os.PathLike) else contents(model)
-    if file_bytes(source) > LARGE:  # else all weights are floats at once, before the first of them is read
+    if file_bytes(source) > LARGE:
         give_back()
-        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     try:
         return ort.InferenceSession(source, options, providers=list(setup.providers))
     except Exception as error:  # onnxruntime's own errors have no common type

@@ -4,7 +4,6 @@ import io
 import weakref
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
@@ -60,20 +59,6 @@ def test_large_networks_are_timed_one_after_the_other(tmp_path, monkeypatch):
     monkeypatch.setattr(export.read.costs, "session", only_session)
     assert export_onnx(*unpacked_in_every_call(), tmp_path / "m.onnx").speed.times < 0.8
     assert len(sessions) == 4
-
-
-def test_weights_of_a_large_file_are_floats_one_after_the_other(tmp_path, monkeypatch):
-    """By default onnxruntime runs every operator that reads nothing but constants before all others."""
-    model, x = unpacked_in_every_call()
-    export_onnx(model, x, tmp_path / "m.onnx")
-    answers = []
-    for large in (2**20, 0):
-        monkeypatch.setattr(export.read.runtime, "LARGE", large)
-        runtime = session(tmp_path / "m.onnx")
-        in_turn = runtime.get_session_options().execution_order == ort.ExecutionOrder.PRIORITY_BASED
-        assert in_turn == (not large)
-        answers.append(run(runtime, [x.numpy()])[0])
-    assert np.array_equal(*answers)
 
 
 def test_a_slower_file_is_refused_and_nothing_is_left(tmp_path):
