@@ -151,6 +151,7 @@ def answering(browser: Browser, url: str, width: int) -> str:
     for _ in range(PAUSES):
         page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
         opened(page, f"{url}/?chapter=export")
+        page.get_by_text("No file yet").wait_for()
         page.locator("button#export, #export button").first.click()
         page.locator("#exported .onnx-graph").wait_for()
         page.evaluate("document.querySelector(`#chapter-list a[href*='chapter=onnxruntime']`).click()")
