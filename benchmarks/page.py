@@ -155,7 +155,7 @@ def answering(browser: Browser, url: str, width: int) -> str:
         page.locator("button#export, #export button").first.click()
         page.locator("#exported .onnx-graph").wait_for()
         page.evaluate("document.querySelector(`#chapter-list a[href*='chapter=onnxruntime']`).click()")
-        page.locator("#page-onnxruntime #check-here").wait_for()
+        page.locator("button#check-here:enabled, #check-here button:enabled").first.wait_for()
         first, other = page.evaluate(ANSWERING)
         firsts.append(first)
         others.append(other)

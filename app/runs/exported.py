@@ -38,11 +38,12 @@ class Exported:
     report: ParityReport
     quick: bytes | None = None
     quick_report: ParityReport | None = None
-    why_not_quick: str = ""
+    why_not_quick: str = "it is still being made"
 
     def __hash__(self) -> int:
-        """Gradio compares hashes to see whether a state has changed."""
-        return hash((self.label, self.model, self.quick))
+        """Gradio compares hashes to see whether a state has changed: a twin that comes later makes it no other file,
+        and what a visitor asks of it meanwhile is not put away."""
+        return hash((self.label, self.model))
 
     def answer(self, xs: list[float]) -> list[float]:
         """onnxruntime on the file, in a default session."""
@@ -90,7 +91,7 @@ def with_quick(exported: Exported, progress: Progress) -> Exported:
         model, report = _export(progress, "ort")
     except (KernelError, ParityError, ValueError) as error:
         return replace(exported, why_not_quick=str(error))
-    return replace(exported, quick=model, quick_report=report)
+    return replace(exported, quick=model, quick_report=report, why_not_quick="")
 
 
 def _export(progress: Progress, flavor: str) -> tuple[bytes, ParityReport]:

@@ -100,6 +100,7 @@ def test_where_there_is_no_quick_kernel_the_page_says_why(fresh: Progress, monke
         raise ValueError(f"flavor={flavor!r} has a quick kernel for no layer")
 
     monkeypatch.setattr(exports, "_export", refuse)
+    assert made.why_not_quick == "it is still being made"
     tried = exports.with_quick(made, fresh)
     assert (tried.quick, tried.why_not_quick) == (None, "flavor='ort' has a quick kernel for no layer")
 
@@ -148,6 +149,8 @@ def test_export_honours_settings_that_the_state_has_not_seen(
 def test_gradio_notices_another_file_and_only_that(exported: Exported) -> None:
     assert hash(exported) == hash(replace(exported))
     assert hash(exported) != hash(replace(exported, model=b"other"))
+    assert exported.quick
+    assert hash(exported) == hash(replace(exported, quick=None))  # the twin that comes later puts nothing away
 
 
 # --- onnxruntime ----------------------------------------------------------------------------------
