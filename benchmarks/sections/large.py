@@ -14,8 +14,9 @@ WHO = ("ours",)
 READING = (
     "Linear layers of at most 4096 x 4096, 4 bits, a scale per channel. The most memory that the process held while it "
     "exported, over what it held before there was a model, as a multiple of the model's FP32 bytes: the model is one "
-    "of them, its float32 twin, which the file is timed beside, another, and the codes a third of one. Seconds on the "
-    "clock, proof and timing included, on a machine that does other things too."
+    "of them, the weights that a session unpacks in a call, or those of the float32 twin that the file is timed "
+    "beside, another, with what its arena rounds up, and the codes a third of one. Seconds on the clock, proof and "
+    "timing included."
 )
 
 

@@ -8,7 +8,7 @@ graph. A torch that has other names is asked in its public way.
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -65,16 +65,10 @@ def _registry(opset_version: int) -> Any:
     return registry
 
 
-@contextmanager
-def _functions_unparsed() -> Iterator[None]:
+def _functions_unparsed() -> AbstractContextManager[None]:
     """The table asks each of 500 functions for its domain, for which onnxscript parses its source; its opset knows."""
-    traced: Any = onnxscript.TracedOnnxFunction
-    parsed = traced.function_ir
-    traced.function_ir = property(lambda function: SimpleNamespace(domain=function.opset.domain))
-    try:
-        yield
-    finally:
-        traced.function_ir = parsed
+    by_opset = property(lambda function: SimpleNamespace(domain=function.opset.domain))
+    return _replaced(onnxscript.TracedOnnxFunction, "function_ir", by_opset)
 
 
 @contextmanager
@@ -83,26 +77,31 @@ def _whole(program: torch.export.ExportedProgram | None) -> Iterator[None]:
     from torch.onnx._internal.exporter import _fx_passes
 
     with _tracing:
-        passes: Any = _fx_passes
-        taken_apart = passes.decompose_with_registry
-        passes.decompose_with_registry = lambda p, registry: p if p is program else taken_apart(p, registry)
-        try:
+        taken_apart = _fx_passes.decompose_with_registry
+
+        def unless_it(p: torch.export.ExportedProgram, registry: Any) -> Any:
+            return p if p is program else taken_apart(p, registry)
+
+        with _replaced(_fx_passes, "decompose_with_registry", unless_it):
             yield
-        finally:
-            passes.decompose_with_registry = taken_apart
 
 
-@contextmanager
-def _listed_once() -> Iterator[None]:
+def _listed_once() -> AbstractContextManager[None]:
     """To take a program apart, torch lists all operators of C++ 56 times: for each namespace, and that twice."""
     from torch._export import utils
 
-    every_time = utils._materialize_cpp_cia_ops
-    utils._materialize_cpp_cia_ops = cache(every_time)
+    return _replaced(utils, "_materialize_cpp_cia_ops", cache(utils._materialize_cpp_cia_ops))
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, other: Any) -> Iterator[None]:
+    """Something of torch's is another for a while."""
+    own = getattr(owner, name)
+    setattr(owner, name, other)
     try:
         yield
     finally:
-        utils._materialize_cpp_cia_ops = every_time
+        setattr(owner, name, own)
 
 
 def _needs_decomposing(program: torch.export.ExportedProgram, registry: Any) -> bool:

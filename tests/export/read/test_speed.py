@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 import export.read.costs
-import export.read.runtime
 from export import Speed, SpeedError, export_onnx
 from export.read.costs import UNPACKS, by_layer, layer_of, layers_of
 from export.read.graph import Graph
