@@ -32,6 +32,11 @@ def prepare(
     Train the result as any model: its weights stay as they are and learn through the straight-through estimator,
     while each forward pass sees them on the grid. `plan(model, config)` says beforehand what will happen.
 
+    Whoever reads `layer.weight` while the model is called gets it on its grid, and outside of any call the parameter. A
+    method that is no forward, or a loss that is given the weight of a head, reads it outside: it should take
+    `layer.weight_quantizer(layer.latent("weight"))`, which is on the grid everywhere. A warning says so where a loss in
+    the making reads a weight; in evaluation and of a compiled model it does not.
+
     Args:
         model: any module.
         config: what to quantize and how; None is 4-bit weights, per channel.

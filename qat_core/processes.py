@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any, cast
@@ -69,7 +70,10 @@ def on_grid_in_calls(name: str) -> property:
         if name not in layer._parameters and name not in layer.__dict__:
             raise AttributeError(f"{type(layer).__name__} has no {name!r} now")
         weight = layer.latent(name)
-        return layer.get_submodule(f"{name}_quantizer")(weight) if in_call() else weight
+        if in_call():
+            return layer.get_submodule(f"{name}_quantizer")(weight)
+        tell_read_outside(layer, name, weight)
+        return weight
 
     def write(layer: Any, value: Any) -> None:
         layer.__dict__[name] = value  # what computes a weight before each call leaves it there
@@ -78,6 +82,27 @@ def on_grid_in_calls(name: str) -> property:
         del layer.__dict__[name]
 
     return property(read, write, delete)
+
+
+def tell_read_outside(layer: nn.Module, name: str, weight: Tensor) -> None:
+    """Warn, once a layer, that a weight is read in float where a call of its model waits for its backward pass.
+
+    What is read there is for the loss, as are the products of `model.score(h)` or of a loss that is given the weight of
+    a head. An optimizer, an initialization and a logger read it at other times.
+    """
+    learns = torch.is_grad_enabled() and weight.requires_grad and weight.is_leaf
+    if not learns or weight.grad is not None or "told" in layer.__dict__:
+        return
+    answered = getattr(_running, "answered", lambda: None)()
+    for layer_name, module in [] if answered is None else answered.named_modules():
+        if module is layer:
+            layer.__dict__["told"] = True
+            warnings.warn(
+                f"the {name} of layer {layer_name!r} is read outside of the model's calls, where it is in float: right "
+                f"for a penalty; what is multiplied should be layer.{name}_quantizer(layer.latent({name!r})), which is "
+                f"on its grid, or leave it in float: overrides={{{layer_name!r}: None}}",
+                stacklevel=3,
+            )
 
 
 def _calls() -> list[nn.Module]:
@@ -96,7 +121,10 @@ def _leave(module: nn.Module, arguments: Any, result: Any) -> None:
         calls = _calls()
         while calls and calls.pop() is not module:  # what was left behind by one that never returned
             pass
-        if (error := sys.exc_info()[1]) is not None:
+        error = sys.exc_info()[1]
+        if error is None and not calls and torch.is_grad_enabled():
+            _running.answered = weakref.ref(module)
+        elif error is not None:
             for note in (note for said, note in NOTES.items() if said in str(error)):
                 if note not in getattr(error, "__notes__", ()):
                     error.add_note(note)
