@@ -150,26 +150,18 @@ def in_trace() -> bool:
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
-def in_step_with_others(first: Callable[[], bool]) -> bool:
-    """Do all processes run this forward pass now, so that they can compare what they saw?
+def in_step_with_others(model: nn.Module, first: bool) -> bool:
+    """Have all processes called the model now, so that they can compare what they saw?
 
     FSDP2, whose layers gather their weights from all, promises that, and `DistributedDataParallel` when its backward
     pass will add up gradients. Anywhere else, in `no_sync()` and in `join()`, a process may be alone, and waiting for
-    the others would be waiting forever. The forward pass that is the `first` of all is common to them there, too.
+    the others would be waiting forever. The `first` call of all is common to them there, too.
     """
-    if not (dist.is_available() and dist.is_initialized()) or torch.compiler.is_compiling():
+    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
         return False
-    model = DistributedDataParallel._get_active_ddp_module()  # type: ignore[no-untyped-call]
-    if model is None:
+    ddp = DistributedDataParallel._get_active_ddp_module()  # type: ignore[no-untyped-call]
+    if ddp is None:
         from torch.distributed.fsdp import FSDPModule  # its own imports take long, and few need it
 
-        return torch.is_grad_enabled() and any(isinstance(module, FSDPModule) for module in _calls())
-    if first():
-        return True
-    return torch.is_grad_enabled() and model.require_backward_grad_sync and not model._join_config.enable
-
-
-def largest_of_all(values: Tensor) -> Tensor:
-    """The largest of each number over all processes, in place."""
-    dist.all_reduce(values, dist.ReduceOp.MAX)
-    return values
+        return any(isinstance(module, FSDPModule) for module in model.modules())
+    return first or (ddp.require_backward_grad_sync and not ddp._join_config.enable)

@@ -123,9 +123,10 @@ def test_a_part_that_is_called_by_itself_is_watched_as_well(functional):
 
 def test_a_part_of_what_was_watched_is_not_watched_again():
     model = prepare(nn.Sequential(Reads(HARMLESS["its attribute"], fc=nn.Linear(4, 4), head=nn.Linear(4, 4))))
-    hooks = len(model[0]._forward_pre_hooks)
+    hooks = model[0]._forward_pre_hooks, model[0]._forward_hooks
+    before = [len(of) for of in hooks]
     model(ROWS)
-    assert len(model[0]._forward_pre_hooks) == len(model[0]._forward_hooks) == hooks - 1
+    assert [len(of) + 1 for of in hooks] == before
 
 
 class Scores(nn.Module):

@@ -95,6 +95,33 @@ def uneven(scale: str, rank: int) -> State:
     return digits(ddp.module)
 
 
+class Dropped(nn.Module):
+    """Blocks of which a process leaves some out, each its own, as stochastic depth and experts without data do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(4, 4) for _ in range(4)])
+
+    def forward(self, x: Tensor, kept: list[int]) -> Tensor:
+        for place in kept:
+            x = x + self.blocks[place](x).tanh()
+        return x.sum(1, keepdim=True)
+
+
+def dropped(scale: str, rank: int) -> State:
+    torch.manual_seed(0)
+    model = prepare(Dropped(), QATConfig(QuantSpec(scale=scale), QuantSpec.activation(8, scale=scale)))
+    ddp = DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1)
+    for step in range(6):
+        optimizer.zero_grad()
+        kept = [place for place in range(4) if (step + place) % (3 + rank)]
+        ddp(batch(32, step, rank), kept).square().mean().backward()
+        optimizer.step()
+    own = ".best."  # of the search among a process's own batches
+    return {name: numbers for name, numbers in digits(model).items() if own not in name}
+
+
 RUNS: tuple[Callable[[str, int], State], ...] = (
     trained,
     few_steps,
@@ -103,6 +130,7 @@ RUNS: tuple[Callable[[str, int], State], ...] = (
     joined,
     accumulated,
     uneven,
+    dropped,
 )
 
 
