@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qat_core.affine import qparams_of_range
-from qat_core.processes import in_backward, in_step_with_others, in_trace, in_transform, largest_of_all
+from qat_core.processes import in_backward, in_trace, in_transform
 from qat_core.source import SmallestError, Source, StatefulSource, Take, whole
 from qat_core.spec import QuantSpec
 
@@ -29,8 +29,8 @@ class MovingRange(StatefulSource):
 
     With a scale rule other than "minmax" a batch counts with the range of its best scale instead of its extremes,
     and calibration averages as well. Batches with NaN or infinite numbers do not count in training. In
-    `DistributedDataParallel` every process takes in the batches of all of them, so that all use the same scale;
-    elsewhere, `synchronize` compares them.
+    `DistributedDataParallel` and FSDP2 all processes go on from the widest range after each call; elsewhere,
+    `synchronize` compares them.
 
     The ends are `low / seen` and `high / seen`. `seen` is 0 before the first batch and 1 after it; in an average of
     several ranges it says how much of the average is data, so that an empty one does not count.
@@ -80,15 +80,12 @@ class MovingRange(StatefulSource):
         if in_backward():
             self.then = self._as_before(x)
             return
-        together = not self.calibrating and in_step_with_others(lambda: not self.has_seen_data)
         if self.calibrating:
             self._widen(x)
         elif self.training and self.observing:
             self._move(x)
         elif self.recent:
             self.recent.clear()
-        if together:
-            self._agree()
 
     def _ends(self) -> tuple[Tensor, Tensor]:
         if not self.settled:
@@ -190,17 +187,6 @@ class MovingRange(StatefulSource):
             else:
                 low, high = (self.spec.quant_min - zero_point) * scale, (self.spec.quant_max - zero_point) * scale
         return low.to(self.low.dtype), high.to(self.high.dtype)
-
-    def _agree(self) -> None:
-        """The widest range of all processes, for all of them."""
-        ends = torch.stack((-self.low, self.high, self.seen))
-        ends = largest_of_all(torch.where(self.seen > 0, ends, -torch.inf))
-        low, high, seen = torch.where(ends > -torch.inf, ends, 0) * ends.new_tensor((-1, 1, 1))
-        self.low.copy_(low)
-        self.high.copy_(high)
-        self.seen.copy_(seen)
-        if self.recent:
-            self.recent[-1] = (*self.recent[-1][:2], low, high)
 
     def restart(self) -> None:
         for end in (self.low, self.high, self.seen):

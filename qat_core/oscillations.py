@@ -153,7 +153,7 @@ class _WeightHistory:
 
     @property
     def latent(self) -> Tensor:
-        return cast(Tensor, getattr(self.layer, self.name))
+        return self.layer.latent(self.name)
 
     @property
     def quantizer(self) -> FakeQuantize:

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qat_core.agreement import agree_after_calls, is_of_activations
 from qat_core.batches import call, in_evaluation
 from qat_core.fake_quant import FakeQuantize
 from qat_core.fold import fold_batch_norm
 from qat_core.layers import QuantLayer, quantized_layers, require_prepared
-from qat_core.lsq import LearnedScale
 from qat_core.observer import MovingRange
 from qat_core.plan import QUANTIZED, check_finite, plan, quantized_class
 from qat_core.processes import tell_calls
@@ -31,6 +31,11 @@ def prepare(
 
     Train the result as any model: its weights stay as they are and learn through the straight-through estimator,
     while each forward pass sees them on the grid. `plan(model, config)` says beforehand what will happen.
+
+    Whoever reads `layer.weight` while the model is called gets it on its grid, and outside of any call the parameter. A
+    method that is no forward, or a loss that is given the weight of a head, reads it outside: it should take
+    `layer.weight_quantizer(layer.latent("weight"))`, which is on the grid everywhere. A warning says so where a loss in
+    the making reads a weight; in evaluation and of a compiled model it does not.
 
     Args:
         model: any module.
@@ -81,10 +86,13 @@ def _quantize(model: nn.Module, config: QATConfig | None) -> None:
     for module, quantized in twins.items():  # in its own place: lists, hooks and closures may hold it as well
         module.__class__ = type(quantized)
         module.__dict__ = quantized.__dict__
+    if isinstance(model, QuantLayer):
+        agree_after_calls(model)
     for module in model.modules():
         if not isinstance(module, QuantLayer) and any(True for _ in quantized_layers(module)):
             tell_calls(module)
             watch_first_call(module)
+            agree_after_calls(module)
         if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0  # its fused kernel would read the latent weights
         elif isinstance(module, nn.TransformerEncoder):
@@ -196,13 +204,6 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
             observer.restart()
         raise
     return model
-
-
-def is_of_activations(module: nn.Module) -> bool:
-    """Does it remember data that was seen?"""
-    return isinstance(module, MovingRange) or (
-        isinstance(module, LearnedScale) and isinstance(module.initial, MovingRange)
-    )
 
 
 def convert(model: nn.Module, inplace: bool = False) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any, cast
@@ -69,7 +70,10 @@ def on_grid_in_calls(name: str) -> property:
         if name not in layer._parameters and name not in layer.__dict__:
             raise AttributeError(f"{type(layer).__name__} has no {name!r} now")
         weight = layer.latent(name)
-        return layer.get_submodule(f"{name}_quantizer")(weight) if in_call() else weight
+        if in_call():
+            return layer.get_submodule(f"{name}_quantizer")(weight)
+        tell_read_outside(layer, name, weight)
+        return weight
 
     def write(layer: Any, value: Any) -> None:
         layer.__dict__[name] = value  # what computes a weight before each call leaves it there
@@ -78,6 +82,27 @@ def on_grid_in_calls(name: str) -> property:
         del layer.__dict__[name]
 
     return property(read, write, delete)
+
+
+def tell_read_outside(layer: nn.Module, name: str, weight: Tensor) -> None:
+    """Warn, once a layer, that a weight is read in float where a call of its model waits for its backward pass.
+
+    What is read there is for the loss, as are the products of `model.score(h)` or of a loss that is given the weight of
+    a head. An optimizer, an initialization and a logger read it at other times.
+    """
+    learns = torch.is_grad_enabled() and weight.requires_grad and weight.is_leaf
+    if not learns or weight.grad is not None or "told" in layer.__dict__:
+        return
+    answered = getattr(_running, "answered", lambda: None)()
+    for layer_name, module in [] if answered is None else answered.named_modules():
+        if module is layer:
+            layer.__dict__["told"] = True
+            warnings.warn(
+                f"the {name} of layer {layer_name!r} is read outside of the model's calls, where it is in float: right "
+                f"for a penalty; what is multiplied should be layer.{name}_quantizer(layer.latent({name!r})), which is "
+                f"on its grid, or leave it in float: overrides={{{layer_name!r}: None}}",
+                stacklevel=3,
+            )
 
 
 def _calls() -> list[nn.Module]:
@@ -96,7 +121,10 @@ def _leave(module: nn.Module, arguments: Any, result: Any) -> None:
         calls = _calls()
         while calls and calls.pop() is not module:  # what was left behind by one that never returned
             pass
-        if (error := sys.exc_info()[1]) is not None:
+        error = sys.exc_info()[1]
+        if error is None and not calls and torch.is_grad_enabled():
+            _running.answered = weakref.ref(module)
+        elif error is not None:
             for note in (note for said, note in NOTES.items() if said in str(error)):
                 if note not in getattr(error, "__notes__", ()):
                     error.add_note(note)
@@ -122,26 +150,18 @@ def in_trace() -> bool:
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
-def in_step_with_others(first: Callable[[], bool]) -> bool:
-    """Do all processes run this forward pass now, so that they can compare what they saw?
+def in_step_with_others(model: nn.Module, first: bool) -> bool:
+    """Have all processes called the model now, so that they can compare what they saw?
 
     FSDP2, whose layers gather their weights from all, promises that, and `DistributedDataParallel` when its backward
     pass will add up gradients. Anywhere else, in `no_sync()` and in `join()`, a process may be alone, and waiting for
-    the others would be waiting forever. The forward pass that is the `first` of all is common to them there, too.
+    the others would be waiting forever. The `first` call of all is common to them there, too.
     """
-    if not (dist.is_available() and dist.is_initialized()) or torch.compiler.is_compiling():
+    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
         return False
-    model = DistributedDataParallel._get_active_ddp_module()  # type: ignore[no-untyped-call]
-    if model is None:
+    ddp = DistributedDataParallel._get_active_ddp_module()  # type: ignore[no-untyped-call]
+    if ddp is None:
         from torch.distributed.fsdp import FSDPModule  # its own imports take long, and few need it
 
-        return torch.is_grad_enabled() and any(isinstance(module, FSDPModule) for module in _calls())
-    if first():
-        return True
-    return torch.is_grad_enabled() and model.require_backward_grad_sync and not model._join_config.enable
-
-
-def largest_of_all(values: Tensor) -> Tensor:
-    """The largest of each number over all processes, in place."""
-    dist.all_reduce(values, dist.ReduceOp.MAX)
-    return values
+        return any(isinstance(module, FSDPModule) for module in model.modules())
+    return first or (ddp.require_backward_grad_sync and not ddp._join_config.enable)

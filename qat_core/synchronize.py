@@ -4,17 +4,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from qat_core.agreement import is_of_activations
 from qat_core.lsq import RATE
 from qat_core.observer import MovingRange
-from qat_core.prepare import is_of_activations
 
 
 @torch.no_grad()
 def synchronize(model: nn.Module) -> nn.Module:
     """Give all processes the widest of their ranges of activations; every one of them must call it.
 
-    `DistributedDataParallel` needs this only after a calibration of which each process had a part. Where forward passes
-    are not known to be common, as in FSDP or in loops of your own, it is for the end of an epoch, and before saving.
+    `DistributedDataParallel` and FSDP2 need this only after a calibration of which each process had a part. Where calls
+    are not known to be common, as in loops of your own, it is for the end of an epoch, and before saving.
 
     Args:
         model: prepared; changed in place and returned. A process that has seen no data gets what the others saw.

@@ -1,12 +1,14 @@
-"""Half precision: a range moves in steps too fine for it, and codes of a bias are larger than it goes."""
+"""Half precision, of models and in autocast: ranges move in steps too fine for it, codes of a bias are too large."""
 
 import copy
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from qat_core import QATConfig, QuantSpec, calibrate, prepare
+from tests.qat_core import by_hand
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -31,3 +33,53 @@ def test_codes_of_a_bias_are_larger_than_half_precision_goes(bits):
     model = calibrate(prepare(layer, QATConfig(QuantSpec(bits), QuantSpec.activation(8))), [x]).eval()
     y = copy.deepcopy(model).half()(x.half()).float()
     assert (y - model(x)).norm() < 0.01 * model(x).norm()
+
+
+SCALES = ("minmax", "mse", "learned")
+
+
+@pytest.mark.parametrize("activations", [False, True])
+def test_under_autocast_products_alone_are_of_half_precision(activations):
+    """Grids are those of float32, and their numbers are rounded to bfloat16 for the product."""
+    torch.manual_seed(0)
+    layer, x = nn.Linear(8, 4), torch.randn(16, 8)
+    model = prepare(layer, QATConfig(QuantSpec(4), QuantSpec.activation(8) if activations else None))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = model(x)
+    seen, bias = by_hand.Range(), layer.bias
+    weight, weight_scale = by_hand.weight_on_grid(layer.weight)
+    if activations:
+        seen.move(x)
+        x, input_scale = seen.on_grid(x)
+        unit = input_scale * weight_scale.flatten()
+        bias = by_hand.rounded(bias / unit) * unit
+    expected = F.linear(*(tensor.bfloat16() for tensor in (x, weight, bias)))
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, expected)
+    for answer in (y, expected):
+        answer.float().square().mean().backward()
+    torch.testing.assert_close(model.weight.grad, layer.weight.grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_scaled_losses_give_the_same_gradients_and_a_step_is_skipped_on_overflow(scale):
+    """A power of two goes through every gradient and out again without a trace, those of learned scales included."""
+    torch.manual_seed(0)
+    config = QATConfig(QuantSpec(4, scale=scale), QuantSpec.activation(8, scale=scale))
+    model = prepare(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1)), config)
+    plain, x = copy.deepcopy(model), torch.randn(16, 8)
+    optimizer, scaler = torch.optim.SGD(model.parameters(), 0.1), torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    plain(x).square().mean().backward()
+    scaler.scale(model(x).square().mean()).backward()
+    scaler.unscale_(optimizer)
+    for (name, ours), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad), name
+    scaler.step(optimizer)
+    scaler.update()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer.zero_grad()
+    scaler.scale(model(x).square().mean() * 1e38).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    assert all(map(torch.equal, model.parameters(), before))
+    assert scaler.get_scale() == 2.0**15

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from qat_core import QATConfig, QuantSpec, convert, prepare, synchronize
+from tests.qat_core import by_hand, train_ddp
 
 ROOT = Path(__file__).parents[2]
 SCALES = ("minmax", "learned")
@@ -42,10 +43,11 @@ def ranks(tmp_path_factory):
     return {scale: [json.loads((out / f"{scale}-{rank}.json").read_text()) for rank in (0, 1)] for scale in SCALES}
 
 
-@pytest.mark.parametrize("run", ["trained", "sharded", "synchronized", "joined", "accumulated"])
+@pytest.mark.parametrize("run", ["trained", "sharded", "synchronized", "joined", "accumulated", "uneven", "dropped"])
 @pytest.mark.parametrize("scale", SCALES)
 def test_two_processes_end_with_the_same_bits(ranks, scale, run):
-    """Calibration in parts, uneven inputs in join(), uneven accumulation in no_sync(); none waits for another."""
+    """Calibration in parts, uneven inputs in join(), uneven accumulation in no_sync(), other layers in each; none waits
+    for another."""
     first, second = (held[run] for held in ranks[scale])
     assert first == second
 
@@ -70,6 +72,40 @@ def test_sharded_parameters_learn_as_whole_ones(ranks, scale):
     for name, values in whole.items():
         numbers = [list(map(float.fromhex, state)) for state in (values, sharded[name])]
         assert numbers[1] == pytest.approx(numbers[0], rel=1e-4, abs=1e-5), name
+
+
+def test_uneven_batches_learn_as_by_hand(ranks):
+    """Gradients are the mean of both processes', and each range goes on from the widest of both."""
+    model = make_model()
+    layers = (model[0], model[2])
+    ranges = by_hand.Range(), by_hand.Range()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for step, rows in enumerate(train_ddp.ROWS):
+        inputs = [train_ddp.batch(count, step, rank) for rank, count in enumerate(rows)]
+        hidden = inputs
+        for layer, seen in zip(layers, ranges, strict=True):
+            of_each = [copy.copy(seen) for _ in hidden]
+            for own, x in zip(of_each, hidden, strict=True):
+                if len(x):
+                    own.move(x)
+            hidden = [
+                by_hand.linear_of_codes(x, own, layer.weight, layer.bias)
+                for x, own in zip(hidden, of_each, strict=True)
+            ]
+            seen.low, seen.high = min(own.low for own in of_each), max(own.high for own in of_each)
+            seen.empty = False
+            if layer is layers[0]:
+                hidden = [x.relu() for x in hidden]
+        optimizer.zero_grad()
+        targets = (x.sin().sum(1, keepdim=True) for x in inputs)
+        (sum((y - target).square().sum() for y, target in zip(hidden, targets, strict=True)) / 64).backward()
+        optimizer.step()
+    state = {name: list(map(float.fromhex, values)) for name, values in ranks["minmax"][0]["uneven"].items()}
+    for name, parameter in model.named_parameters():
+        assert state[name] == pytest.approx(parameter.flatten().tolist(), rel=1e-4, abs=1e-5), name
+    for layer, seen in zip(("0", "2"), ranges, strict=True):
+        found = [state[f"{layer}.input_quantizer.source.{end}"][0] for end in ("low", "high")]
+        assert found == pytest.approx([seen.low, seen.high], rel=1e-4)
 
 
 def test_synchronize_says_that_there_is_one_process_only():

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
-from tests.qat_core.test_readers import ROWS, THREE, Reads, rows
+from tests.qat_core.test_readers import ROWS, THREE, WORDS, Reads, rows
 
 
 def first(layer):
@@ -123,9 +123,77 @@ def test_a_part_that_is_called_by_itself_is_watched_as_well(functional):
 
 def test_a_part_of_what_was_watched_is_not_watched_again():
     model = prepare(nn.Sequential(Reads(HARMLESS["its attribute"], fc=nn.Linear(4, 4), head=nn.Linear(4, 4))))
-    hooks = len(model[0]._forward_pre_hooks)
+    hooks = model[0]._forward_pre_hooks, model[0]._forward_hooks
+    before = [len(of) for of in hooks]
     model(ROWS)
-    assert len(model[0]._forward_pre_hooks) == len(model[0]._forward_hooks) == hooks - 1
+    assert [len(of) + 1 for of in hooks] == before
+
+
+class Scores(nn.Module):
+    """Has a head of its own that multiplies by the table outside of forward; `read` says how."""
+
+    def __init__(self, read):
+        super().__init__()
+        self.read = read
+        self.wte, self.fc = nn.Embedding(11, 8), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.fc(self.wte(x))
+
+    def score(self, h):
+        return F.linear(h, self.read(self.wte))
+
+
+class Loop(nn.Module):
+    """A module around a prepared one, as a LightningModule is."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def training_step(self, x):
+        return F.linear(self.model(x), self.model.read(self.model.wte))
+
+
+OUTSIDE = {
+    "in a method": lambda model: model.score(model(WORDS)),
+    "in a loop": lambda model: F.linear(model(WORDS), model.read(model.wte)),
+    "in a module around it": lambda model: Loop(model).training_step(WORDS),
+}
+
+
+@pytest.mark.parametrize("scale", ["minmax", "mse", "learned"])
+@pytest.mark.parametrize("where", OUTSIDE)
+def test_a_weight_that_a_loss_reads_outside_of_a_call_is_named_and_can_be_read_on_its_grid(where, scale):
+    config = QATConfig(QuantSpec(3, scale=scale))
+    model = prepare(Scores(lambda table: table.weight), config)
+    with pytest.warns(
+        UserWarning, match=r"'wte' is read outside .* layer\.weight_quantizer\(layer\.latent\('weight'\)\)"
+    ):
+        OUTSIDE[where](model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        OUTSIDE[where](model)
+        model = prepare(Scores(lambda table: table.weight_quantizer(table.latent("weight"))), config)
+        y = OUTSIDE[where](model)
+        y.square().mean().backward()
+        assert torch.equal(OUTSIDE[where](convert(model)), y)
+    assert len(model.wte.weight_quantizer(model.wte.weight)[0].unique()) <= 8
+
+
+def test_a_weight_that_is_read_for_something_else_than_a_loss_is_not():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = prepare(Scores(None))
+        nn.init.normal_(model.fc.weight)
+        optimizer = torch.optim.SGD([model.fc.weight, model.wte.weight], 0.1)
+        for _ in range(2):
+            model(WORDS).sum().backward()
+            assert model.fc.weight.norm() > 0
+            with torch.no_grad():
+                model.fc.weight.clamp_(-1, 1)
+            optimizer.step()
+            optimizer.zero_grad()
 
 
 def test_a_weight_that_becomes_another_in_a_call_is_refused_with_a_sentence():

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from qat_core import QATConfig, QuantSpec, calibrate, prepare, synchronize
 
 State = dict[str, list[str]]
+ROWS = ((32, 20), (7, 32), (16, 1), (9, 0), (30, 31))  # of each step, in each process
 
 
 def main(out: Path, *scales: str) -> None:
@@ -82,13 +83,65 @@ def accumulated(scale: str, rank: int) -> State:
     return digits(ddp.module)
 
 
-RUNS: tuple[Callable[[str, int], State], ...] = (trained, few_steps, sharded, synchronized, joined, accumulated)
+def uneven(scale: str, rank: int) -> State:
+    """Batches of different sizes in a step, one of them empty."""
+    ddp = DistributedDataParallel(start(scale))
+    optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1)
+    for step, rows in enumerate(ROWS):
+        optimizer.zero_grad()
+        x = batch(rows[rank], step, rank)
+        (nn.functional.mse_loss(ddp(x), x.sin().sum(1, keepdim=True), reduction="sum") / 32).backward()
+        optimizer.step()
+    return digits(ddp.module)
+
+
+class Dropped(nn.Module):
+    """Blocks of which a process leaves some out, each its own, as stochastic depth and experts without data do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(4, 4) for _ in range(4)])
+
+    def forward(self, x: Tensor, kept: list[int]) -> Tensor:
+        for place in kept:
+            x = x + self.blocks[place](x).tanh()
+        return x.sum(1, keepdim=True)
+
+
+def dropped(scale: str, rank: int) -> State:
+    torch.manual_seed(0)
+    model = prepare(Dropped(), QATConfig(QuantSpec(scale=scale), QuantSpec.activation(8, scale=scale)))
+    ddp = DistributedDataParallel(model, find_unused_parameters=True, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(ddp.parameters(), lr=0.1)
+    for step in range(6):
+        optimizer.zero_grad()
+        kept = [place for place in range(4) if (step + place) % (3 + rank)]
+        ddp(batch(32, step, rank), kept).square().mean().backward()
+        optimizer.step()
+    own = ".best."  # of the search among a process's own batches
+    return {name: numbers for name, numbers in digits(model).items() if own not in name}
+
+
+RUNS: tuple[Callable[[str, int], State], ...] = (
+    trained,
+    few_steps,
+    sharded,
+    synchronized,
+    joined,
+    accumulated,
+    uneven,
+    dropped,
+)
 
 
 def start(scale: str) -> nn.Sequential:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1))
     return prepare(model, QATConfig(QuantSpec(scale=scale), QuantSpec.activation(8, scale=scale)))
+
+
+def batch(rows: int, step: int, rank: int) -> Tensor:
+    return torch.randn(rows, 4, generator=torch.Generator().manual_seed(10 * step + rank)) * (1 + rank)
 
 
 def train(model: nn.Module, rank: int, steps: int) -> None:
