@@ -221,7 +221,7 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
     fix_threads()
     model, data = estimators.models["round"], estimators.data
     layers = dict(quantized_layers(model))
-    grids = {f"{name}.weight": layer.weight_quantizer(layer.weight).detach() for name, layer in layers.items()}
+    grids = {f"{name}.weight": layer.weight_quantizer(layer.latent("weight")).detach() for name, layer in layers.items()}
     values = {**copy_tensors(dict(model.named_parameters())), **grids}
     fp32, name = mlp(WIDTH, SEED), f"{LAYER}.weight"
     values = {key: values[key] for key, _ in fp32.named_parameters()}
@@ -229,15 +229,15 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
     free = values[name].clone().requires_grad_()
     loss = F.mse_loss(functional_call(fp32, {**values, name: free}, (data.x,)), data.y)
     (slopes,) = torch.autograd.grad(loss, free)
-    (true_slopes,) = torch.autograd.grad(F.mse_loss(model(data.x), data.y), layers[LAYER].weight)
+    (true_slopes,) = torch.autograd.grad(F.mse_loss(model(data.x), data.y), layers[LAYER].latent("weight"))
     if row is None or col is None:
         row, col = divmod(int(slopes.abs().argmax()), WIDTH)
     if not (0 <= row < WIDTH and 0 <= col < WIDTH):
         raise ValueError(f"row={row}, col={col}; expected whole numbers from 0 to {WIDTH - 1}")
 
     quantizer = layers[LAYER].weight_quantizer
-    weight = layers[LAYER].weight.detach()[row, col]
-    scale = quantizer.source.qparams(layers[LAYER].weight)[0].detach()
+    weight = layers[LAYER].latent("weight").detach()[row, col]
+    scale = quantizer.source.qparams(layers[LAYER].latent("weight"))[0].detach()
     spec = quantizer.spec
 
     def losses(entries: Tensor) -> Tensor:
