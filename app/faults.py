@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 from gradio.context import LocalContext
 
-from app.runs.fair import each_on_behalf_of, on_behalf_of
+from app.runs.fair import NOBODY, Asked, each_on_behalf_of, on_behalf_of
 from app.runs.queue import NobodyWaits
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,7 +31,7 @@ def in_a_line(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*args: Any, **named: Any) -> Any:
         try:
-            with on_behalf_of(session()):
+            with on_behalf_of(asked()):
                 return function(*args, **named)
         except Exception as error:
             raise said(error, function) from None
@@ -39,17 +39,17 @@ def in_a_line(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def go_through(*args: Any, **named: Any) -> Iterator[Any]:
         try:
-            yield from each_on_behalf_of(session(), function(*args, **named))
+            yield from each_on_behalf_of(asked(), function(*args, **named))
         except Exception as error:
             raise said(error, function) from None
 
     return go_through if inspect.isgeneratorfunction(function) else call
 
 
-def session() -> str | None:
-    """Who asks for what this thread does."""
+def asked() -> Asked:
+    """Who asks for what this thread does, and since when, as the gate has noted it."""
     request = LocalContext.request.get(None)
-    return request.session_hash if request else None
+    return Asked(request.session_hash, getattr(request.state, "asked_at", None)) if request else NOBODY
 
 
 def said(error: Exception, function: Callable[..., Any]) -> gr.Error:

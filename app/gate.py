@@ -68,6 +68,7 @@ class Gate:
             if route == "queue/data":
                 return await self._answer_reader(request, send)
             if request.method == "POST":
+                request.state.asked_at = time.monotonic()
                 receive = await self._checked(request, route)
         except Refused as refused:
             return await refused.answer(scope, receive, send)

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.runs.run import stop
+from app.runs.run import pause_run, stop
 
 VISITORS_AT_ONCE = 256  # each holds a thread while it trains, which mostly waits
 THREADS = VISITORS_AT_ONCE + 40  # of the server
@@ -47,12 +47,13 @@ class Handlers:
 
     def after_the_run(self, button: gr.Button, act: Callable[..., Any], name: str, **more: Any) -> None:
         """What needs the visitor's state: the run at work is paused first."""
-        paused = button.click(pause, trigger_mode="multiple", show_progress="hidden", queue=False)
+        paused = self.pause(button)
         options = {**self._common, "trigger_mode": "multiple", "concurrency_limit": 1, **more}
         paused.then(act, **options, api_name=f"{self.name}_{name}")
 
-    def pause(self, button: gr.Button) -> None:
-        button.click(pause, show_progress="hidden", queue=False)
+    def pause(self, button: gr.Button) -> Any:
+        """End the run; what may follow the event."""
+        return button.click(pause, trigger_mode="multiple", show_progress="hidden", queue=False)
 
     def change(self, triggers: Sequence[Any], act: Callable[..., Any]) -> None:
         """The last of many changes counts."""
@@ -75,4 +76,4 @@ def unchanged(outputs: int) -> tuple[Any, ...]:
 
 def pause(request: gr.Request) -> None:
     """End the visitor's run; it shows its last frame itself."""
-    stop(request.session_hash)
+    pause_run(request.session_hash)

@@ -25,7 +25,7 @@ from app.lab import devices
 from app.lab.points import MOST_BYTES
 from app.runs.messages import to_json
 from app.runs.queue import exclusive
-from app.runs.run import stop, stop_all
+from app.runs.run import pause_run, stop_all
 from app.settings import CHOICES, DEFAULTS, NAMES, RANGES, WHOLE, parse_address
 from export.read import web
 
@@ -73,7 +73,7 @@ def build() -> gr.Blocks:
         opened = page.load(open_address, None, [heading, *common.settings], **hidden)
         opened.then(None, common.settings, js=PUBLISH, **hidden)
         gr.on(common.changes, None, common.settings, js=PUBLISH, **hidden)
-        left = nav.select(leave_chapter, queue=False, **hidden)
+        left = nav.select(leave_chapter, trigger_mode="multiple", queue=False, **hidden)
         left.then(training.catch_up, common.progress, common.feed, **hidden)
     told_in_a_line(page)
     page.queue(max_size=VISITORS_IN_LINE, default_concurrency_limit=None, api_open=False)
@@ -95,7 +95,7 @@ def open_address(request: gr.Request) -> tuple[Any, ...]:
 
 def leave_chapter(request: gr.Request) -> None:
     """Another chapter was opened: a run that nobody sees stops where it is."""
-    stop(request.session_hash)
+    pause_run(request.session_hash)
 
 
 def head() -> str:

@@ -3,30 +3,46 @@
 Whatever is computed is computed on behalf of a session, and ends when its visitor has left.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 MOST_SESSIONS = 10_000
 
+
+class Asked(NamedTuple):
+    """For whom something is computed.
+
+    Attributes:
+        session: that asked for it; None for nobody that is known.
+        at: when it did, in seconds of `time.monotonic()`; None where nobody has looked.
+    """
+
+    session: str | None = None
+    at: float | None = None
+
+
+NOBODY = Asked()
+
 _addresses: "OrderedDict[str | None, str]" = OrderedDict()
 _left: "OrderedDict[str | None, None]" = OrderedDict()
-_current: ContextVar[str | None] = ContextVar("session", default=None)
+_current: ContextVar[Asked] = ContextVar("asked", default=NOBODY)
 
 
 def know(session: str, address: str) -> None:
     """Where a session is from, which asks for something just now."""
     _left.pop(session, None)
-    _note(_addresses, session, address)
+    note(_addresses, session, address)
 
 
 def part_from(session: str) -> None:
     """Nobody reads what it has asked for, until it asks again."""
-    _note(_left, session, None)
+    note(_left, session, None)
 
 
 def address_of(session: str | None) -> str:
@@ -36,28 +52,34 @@ def address_of(session: str | None) -> str:
 
 def address() -> str:
     """On whose behalf this thread computes; "" for nobody that is known."""
-    return address_of(_current.get())
+    return address_of(_current.get().session)
+
+
+def asked_at() -> float:
+    """When it was asked for what this thread computes: now, where nobody has looked."""
+    at = _current.get().at
+    return time.monotonic() if at is None else at
 
 
 def is_here() -> bool:
     """Whether anybody may still want what this thread computes."""
-    return _current.get() not in _left
+    return _current.get().session not in _left
 
 
 @contextmanager
-def on_behalf_of(session: str | None) -> Iterator[None]:
-    token = _current.set(session)
+def on_behalf_of(asked: Asked) -> Iterator[None]:
+    token = _current.set(asked)
     try:
         yield
     finally:
         _current.reset(token)
 
 
-def each_on_behalf_of(session: str | None, work: Iterable[T]) -> Iterator[T]:
+def each_on_behalf_of(asked: Asked, work: Iterable[T]) -> Iterator[T]:
     """Whichever thread asks for the next of them."""
     steps = iter(work)
     while True:
-        with on_behalf_of(session):
+        with on_behalf_of(asked):
             try:
                 step = next(steps)
             except StopIteration:
@@ -65,7 +87,8 @@ def each_on_behalf_of(session: str | None, work: Iterable[T]) -> Iterator[T]:
         yield step
 
 
-def _note(sessions: "OrderedDict[str | None, T]", session: str, value: T) -> None:
+def note(sessions: "OrderedDict[str | None, T]", session: str | None, value: T) -> None:
+    """Keep it for the sessions that were noted last."""
     sessions[session] = value
     sessions.move_to_end(session)
     while len(sessions) > MOST_SESSIONS:

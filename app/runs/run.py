@@ -8,12 +8,13 @@ whoever asks may hand it the last frame to show.
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from app.lab.fit import TrainingDiverged
-from app.runs.fair import part_from
+from app.runs.fair import asked_at, note, part_from
 
 T = TypeVar("T")
 
@@ -21,10 +22,11 @@ PATIENCE = 10.0  # seconds; far more than a run ever needs to end
 
 
 class Run:
-    """One generator at work; of the chapter that its frames are for."""
+    """One generator at work; of the chapter that its frames are for, and asked for when the visitor did."""
 
     def __init__(self, chapter: str) -> None:
         self.chapter = chapter
+        self.asked_at = asked_at()
         self._asked_to_stop = threading.Event()
         self._ended = threading.Event()
         self._offered: Any = None
@@ -108,19 +110,33 @@ def drive(
 
 
 _runs: dict[str | None, Run] = {}
+_paused: "OrderedDict[str | None, float]" = OrderedDict()  # when, by the clock of `asked_at`
 
 
 @contextmanager
 def running(session: str | None, chapter: str = "") -> Iterator[Run]:
-    """The visitor's run; one that is still at work, in whichever chapter, is stopped first."""
+    """The visitor's run; one that is still at work, in whichever chapter, is stopped first.
+
+    One that was asked for before the last pause, and has waited in a queue while that came, begins as a stopped one.
+    """
     stop(session)
     run = _runs[session] = Run(chapter)
+    if run.asked_at < _paused.get(session, 0.0):
+        run.ask_to_stop()
     try:
         yield run
     finally:
         if _runs.get(session) is run:
             del _runs[session]
         run.end()
+
+
+def pause_run(session: str | None) -> None:
+    """End whatever run was asked for before this was, though it may wait in a queue; it shows its last frame itself."""
+    at = asked_at()
+    note(_paused, session, at)
+    if (run := _runs.get(session)) and run.asked_at <= at:
+        run.stop()
 
 
 def stop(session: str | None, last_frame: Any = None, chapter: str = "") -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import pytest
 
 from app import gate
 from app.gate import Gate
-from app.runs.fair import address, is_here, know, on_behalf_of
+from app.runs.fair import Asked, address, is_here, know, on_behalf_of
 from app.runs.queue import NobodyWaits, exclusive, in_line
 from app.runs.run import is_running, leave
 from app.settings import DEFAULTS
@@ -146,6 +147,36 @@ def test_runs_that_nobody_reads_end_and_hold_nobody_up(
     assert not {one["session_hash"] for one in asked} & set(page._queue.pending_event_ids_session)
 
 
+def test_a_pause_ends_the_run_asked_for_before_it_and_none_after_it(
+    client: httpx.Client, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page._queue, "sleep_when_free", 0.5)  # so long a run waits before it begins
+    time.sleep(0.1)
+    run = question(page, "fp32_run", seed=76)
+    number = next(number for number, event in page.fns.items() if event.fn and event.fn.__name__ == "pause")
+    pause = {**run, "fn_index": number, "data": []}
+
+    def post(path: str, asked: dict[str, Any]) -> None:
+        assert client.post(path, json=asked).status_code == 200
+
+    def last_step(enough: int = 2000) -> int:
+        """That is shown; a pause comes as soon as there are enough."""
+        step = 0
+        with client.stream("GET", DATA, params={"session_hash": run["session_hash"]}) as stream:
+            for line in stream.iter_lines():
+                if (shown := re.search(r'\\"step\\": ?(\d+)', line)) and step < enough <= int(shown[1]):
+                    post("gradio_api/run/predict", pause)
+                step = max(step, int(shown[1]) if shown else 0)
+        return step
+
+    post(JOIN, run)
+    post("gradio_api/run/predict", pause)
+    assert last_step() < 2000
+    post("gradio_api/run/predict", pause)
+    post(JOIN, run)
+    assert last_step(enough=20) >= 20
+
+
 def test_whoever_asks_again_has_as_long_to_read_as_at_first(
     client: httpx.Client, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,7 +192,7 @@ def test_a_newcomer_waits_for_one_turn_of_an_address_not_for_all_its_runs() -> N
     order: list[str] = []
 
     def work(session: str) -> None:
-        with on_behalf_of(session), exclusive():
+        with on_behalf_of(Asked(session)), exclusive():
             order.append(session)
             time.sleep(0.02)
 
@@ -196,7 +227,7 @@ def test_every_event_is_computed_in_the_name_of_who_asks(
 
 def test_whoever_has_left_keeps_nobody_waiting() -> None:
     def work() -> None:
-        with on_behalf_of("leaver"), exclusive():
+        with on_behalf_of(Asked("leaver")), exclusive():
             raise AssertionError("computed for nobody")
 
     know("leaver", "somewhere")
@@ -209,7 +240,7 @@ def test_whoever_has_left_keeps_nobody_waiting() -> None:
             with pytest.raises(NobodyWaits):
                 waiting.result(5)
         know("leaver", "somewhere")  # back again
-        with on_behalf_of("leaver"), exclusive() as mine:
+        with on_behalf_of(Asked("leaver")), exclusive() as mine:
             assert mine
 
 
@@ -222,10 +253,10 @@ def test_a_reader_who_goes_is_missed(client: httpx.Client, page: gr.Blocks, monk
             lines = stream.iter_lines()  # kept, since the stream ends with it
             next(lines)
             time.sleep(1.8)
-            with on_behalf_of(asked["session_hash"]):
+            with on_behalf_of(Asked(asked["session_hash"])):
                 assert is_here(), "it reads"
         deadline = time.monotonic() + 20
-        with on_behalf_of(asked["session_hash"]):
+        with on_behalf_of(Asked(asked["session_hash"])):
             while is_here() and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert not is_here()

@@ -118,24 +118,72 @@ def address(server: str, file: Path) -> str:
     return f"{server}/gradio_api/file={static_path(file)}"
 
 
+@pytest.fixture(scope="session")
+def tabs(chromium: Browser) -> Iterator[list[Page]]:
+    """Tabs to use again: a page that one of them has shown costs half of what it costs in a new one."""
+    kept: list[Page] = []
+    yield kept
+    close(kept)
+
+
+def close(tabs: list[Page]) -> None:
+    while tabs:
+        tabs.pop().context.close()
+
+
+@pytest.fixture
+def own_tab(tabs: list[Page]) -> Iterator[None]:
+    """No other test has the tab of this one, before or after."""
+    close(tabs)
+    yield
+    close(tabs)
+
+
 @pytest.fixture(params=[1280, 390], ids=lambda width: f"{width}px")
-def tab(request: pytest.FixtureRequest, server: str, chromium: Browser) -> Iterator[Page]:
+def tab(request: pytest.FixtureRequest, server: str, chromium: Browser, tabs: list[Page]) -> Iterator[Page]:
     """An empty tab. Afterwards nothing may have gone wrong in it, or in one beside it, or left the machine."""
-    size = {"width": request.param, "height": 900}
-    context = chromium.new_context(viewport=size, accept_downloads=True)
-    context.add_init_script(KEPT)
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE)
+    page = tabs.pop() if tabs else new_tab(chromium)
+    page.set_viewport_size({"width": request.param, "height": 900})
+    context = page.context
     problems: list[str] = []
-    context.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-    context.on("weberror", lambda error: problems.append(str(error.error)))
-    context.on("request", lambda sent: problems.append(f"asks {sent.url}") if is_foreign(sent.url, server) else None)
+    told = {
+        "console": lambda message: problems.append(message.text) if message.type == "error" else None,
+        "weberror": lambda error: problems.append(str(error.error)),
+        "request": lambda sent: problems.append(f"asks {sent.url}") if is_foreign(sent.url, server) else None,
+    }
+    for event, note in told.items():
+        context.on(event, note)
     yield page
     if problems or FAILED in request.node.stash:
         ARTIFACTS.mkdir(exist_ok=True)
         page.screenshot(path=ARTIFACTS / f"{request.path.stem}-{request.node.name}.png", full_page=True)
-    context.close()
+        context.close()
+    else:
+        for event, note in told.items():
+            context.remove_listener(event, note)
+        empty(page, server)
+        tabs.append(page)
     assert problems == []
+
+
+def new_tab(chromium: Browser) -> Page:
+    context = chromium.new_context(accept_downloads=True)
+    context.add_init_script(KEPT)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    return page
+
+
+def empty(tab: Page, server: str) -> None:
+    """Nothing is left of the visitor but what the browser has in its cache."""
+    for beside in tab.context.pages:
+        if beside != tab:
+            beside.close()
+    tab.unroute_all(behavior="ignoreErrors")
+    tab.emulate_media(media="null", color_scheme="null", reduced_motion="null", forced_colors="null")
+    tab.context.clear_permissions()
+    tab.goto(address(server, STATIC / "page" / "page.css"))
+    tab.evaluate("() => [localStorage, sessionStorage].forEach((store) => store.clear())")
 
 
 @pytest.fixture

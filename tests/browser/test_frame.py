@@ -72,22 +72,38 @@ def test_every_chapter_is_reached_and_left_with_the_keyboard(tab: Page, server: 
     title(tab, CHAPTERS[-2].title)
 
 
-def test_the_menu_counts_as_the_list_does(tab: Page, server: str) -> None:
-    tab.goto(server)
-    tab.locator("#chapter-list").wait_for(state="attached")
-    assert tab.locator("#nav .menu").text_content() == START.title  # which is not counted
-    for number, chapter in enumerate(CHAPTERS[1:]):
-        tab.evaluate("key => document.querySelector(`#chapter-list a[href*='chapter=${key}']`).click()", chapter.key)
-        assert tab.locator("#nav .menu").text_content() == f"Chapter {number}: {chapter.title}"
-
-
-def test_the_first_stop_of_the_keyboard_skips_to_the_chapter(tab: Page, server: str) -> None:
+def test_a_visit_goes_from_the_front_door_to_every_chapter(tab: Page, server: str) -> None:
     open_page(tab, server)
+    tab.locator("#chapter-list").wait_for(state="attached")
+    the_first_stop_of_the_keyboard_skips_to_the_chapter(tab)
+    a_chapter_opens_at_once(tab)
+    open_link(tab, START.key)
+    the_menu_counts_as_the_list_does(tab)
+
+
+def the_first_stop_of_the_keyboard_skips_to_the_chapter(tab: Page) -> None:
     tab.keyboard.press("Tab")
     expect(tab.locator(".skip")).to_be_focused()
     expect(tab.locator(".skip")).to_be_in_viewport()
     tab.keyboard.press("Enter")
     expect(tab.locator("#chapter-title")).to_be_focused()
+
+
+def a_chapter_opens_at_once(tab: Page) -> None:
+    """Before the click has returned, so no server was asked."""
+    visible = """key => {
+        document.querySelector(`#chapter-list a[href*="chapter=${key}"]`).click();
+        return [...document.querySelectorAll(".page")].filter((page) => page.checkVisibility()).map(({ id }) => id);
+    }"""
+    assert [tab.evaluate(visible, key) for key in KEYS] == [[f"page-{key}"] for key in KEYS]
+    tab.wait_for_function(DRAWN, arg=LAST.key)
+
+
+def the_menu_counts_as_the_list_does(tab: Page) -> None:
+    assert tab.locator("#nav .menu").text_content() == START.title  # which is not counted
+    for number, chapter in enumerate(CHAPTERS[1:]):
+        tab.evaluate("key => document.querySelector(`#chapter-list a[href*='chapter=${key}']`).click()", chapter.key)
+        assert tab.locator("#nav .menu").text_content() == f"Chapter {number}: {chapter.title}"
 
 
 def test_a_chapter_has_an_address_and_back_returns(tab: Page, server: str) -> None:
@@ -104,19 +120,7 @@ def test_a_chapter_has_an_address_and_back_returns(tab: Page, server: str) -> No
     assert others == []
 
 
-def test_a_chapter_opens_at_once(tab: Page, server: str) -> None:
-    """Before the click has returned, so no server was asked."""
-    tab.goto(server)
-    tab.wait_for_function(DRAWN, arg=FIRST.key)
-    tab.locator("#chapter-list").wait_for(state="attached")
-    visible = """key => {
-        document.querySelector(`#chapter-list a[href*="chapter=${key}"]`).click();
-        return [...document.querySelectorAll(".page")].filter((page) => page.checkVisibility()).map(({ id }) => id);
-    }"""
-    assert [tab.evaluate(visible, key) for key in KEYS] == [[f"page-{key}"] for key in KEYS]
-    tab.wait_for_function(DRAWN, arg=LAST.key)
-
-
+@pytest.mark.usefixtures("own_tab")  # with nothing in its cache
 def test_the_page_is_small_and_loads_only_the_open_chapter(tab: Page, server: str) -> None:
     sizes: list[int] = []
     modules: list[str] = []

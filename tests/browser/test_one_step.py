@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.chapters import open_page, unfold_settings
@@ -23,14 +22,19 @@ CROWDED = """() => [...document.querySelectorAll("#one-step .shown .plot-svg")].
     })"""
 
 
-@pytest.fixture
-def chapter(tab: Page, server: str) -> Page:
+def test_a_visit_goes_through_the_step_and_takes_it(tab: Page, server: str) -> None:
     open_page(tab, f"{server}/?chapter=one_step")
     settled(tab)
-    return tab
+    a_walk_through_the_step_asks_the_server_nothing(tab)
+    a_number_says_where_it_comes_from(tab)
+    a_weight_is_picked_with_the_keyboard_the_mouse_and_by_name(tab)
+    taking_the_step_moves_on_to_what_was_promised(tab)
+    the_steps_are_those_of_the_other_chapters(tab)
+    learned_scales_block_the_gradient_of_what_they_clamp(tab)
+    fits_the_width(tab)
 
 
-def test_a_walk_through_the_step_asks_the_server_nothing(chapter: Page) -> None:
+def a_walk_through_the_step_asks_the_server_nothing(chapter: Page) -> None:
     settled(chapter)
     asked: list[str] = []
     chapter.on("request", lambda request: asked.append(request.url))
@@ -49,7 +53,7 @@ def test_a_walk_through_the_step_asks_the_server_nothing(chapter: Page) -> None:
     assert [url for url in asked if "gradio_api/queue" in url or "gradio_api/run" in url] == []
 
 
-def test_taking_the_step_moves_on_to_what_was_promised(chapter: Page) -> None:
+def taking_the_step_moves_on_to_what_was_promised(chapter: Page) -> None:
     chapter.locator("#one-step .loop button").last.click()
     promised = numbers(chapter, "new w")
     button(chapter, "Take the step").click()
@@ -61,7 +65,7 @@ def test_taking_the_step_moves_on_to_what_was_promised(chapter: Page) -> None:
     expect(chapter.locator("#one-step .step")).to_have_text("Step 27 of 2,000, seen from inside")
 
 
-def test_a_weight_is_picked_with_the_keyboard_the_mouse_and_by_name(chapter: Page) -> None:
+def a_weight_is_picked_with_the_keyboard_the_mouse_and_by_name(chapter: Page) -> None:
     matrix, caption = chapter.locator("#one-step .heatmap"), chapter.locator("#one-step .caption")
     row, col = place(caption)
     matrix.focus()
@@ -86,7 +90,8 @@ def test_a_weight_is_picked_with_the_keyboard_the_mouse_and_by_name(chapter: Pag
     fits_the_width(chapter)
 
 
-def test_a_number_says_where_it_comes_from(chapter: Page) -> None:
+def a_number_says_where_it_comes_from(chapter: Page) -> None:
+    chapter.locator("#one-step .loop button").first.click()
     button(chapter, "Next").click()
     tip = chapter.locator("#one-step [role=tooltip]")
     expect(tip).to_be_hidden()
@@ -98,9 +103,10 @@ def test_a_number_says_where_it_comes_from(chapter: Page) -> None:
     expect(tip).to_be_hidden()
 
 
-def test_learned_scales_block_the_gradient_of_what_they_clamp(chapter: Page) -> None:
-    unfold_settings(chapter)
+def learned_scales_block_the_gradient_of_what_they_clamp(chapter: Page) -> None:
+    chapter.locator("#bits").get_by_label("4", exact=True).click()
     chapter.locator("#scale").get_by_label("learned").click()
+    wait_for_step(chapter, 0)
     button(chapter, "25 steps").click()
     wait_for_step(chapter, 25)
     expect(button(chapter, "Clamped hardest")).to_be_enabled()
@@ -116,15 +122,13 @@ def test_learned_scales_block_the_gradient_of_what_they_clamp(chapter: Page) -> 
         assert chapter.evaluate(CROWDED) == [], stage(chapter)
 
 
-def test_the_steps_are_those_of_the_other_chapters(chapter: Page) -> None:
-    button(chapter, "25 steps").click()
-    wait_for_step(chapter, 25)
+def the_steps_are_those_of_the_other_chapters(chapter: Page) -> None:
     open_chapter(chapter, "QAT")
-    expect(chapter.locator("#qat .view")).to_have_attribute("data-step", "25")
-    chapter.locator("#qat-step").click()
     expect(chapter.locator("#qat .view")).to_have_attribute("data-step", "26")
+    chapter.locator("#qat-step").click()
+    expect(chapter.locator("#qat .view")).to_have_attribute("data-step", "27")
     open_chapter(chapter, "One step, taken apart")
-    wait_for_step(chapter, 26)
+    wait_for_step(chapter, 27)
     unfold_settings(chapter)
     settings = chapter.locator("#bits").get_by_label("8", exact=True)
     settings.click()

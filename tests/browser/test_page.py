@@ -1,11 +1,22 @@
 """What a visitor does: train, pause, step, reset, export, download, ask."""
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 WHILE_WE_LOOK = 600  # milliseconds: six frames, were training to go on
 
 
-def test_a_visit_trains_pauses_steps_and_stops_when_left(page: Page) -> None:
+def test_a_visit_trains(page: Page) -> None:
+    training_pauses_steps_and_stops_when_left(page)
+    button(page, "qat-reset").click()
+    every_click_counts(page)
+
+
+def test_the_settings_answer_and_are_reached(page: Page) -> None:
+    what_is_not_a_number_gets_a_sentence(page)
+    the_keyboard_reaches_every_control(page)
+
+
+def training_pauses_steps_and_stops_when_left(page: Page) -> None:
     fits_the_width(page)
     assert step(page) == 0
     first_loss = qat_loss(page)
@@ -55,18 +66,24 @@ def test_reset_and_new_settings_start_at_step_0(page: Page) -> None:
     assert step(page) == 0
 
 
-def test_every_click_counts(page: Page) -> None:
+def every_click_counts(page: Page) -> None:
     for _ in range(5):
         button(page, "qat-step").click()
     wait_for_step(page, "step === 5")
+    pauses: list[Route] = []
+    page.route("**/run/**", lambda route: pauses.append(route))  # on their way, while the next click comes
     for _ in range(3):
         button(page, "qat-run").click()
-        button(page, "qat-pause").click()
+        with page.expect_request("**/run/**"):
+            button(page, "qat-pause").click()
+    for pause in pauses:
+        pause.continue_()
+    page.unroute("**/run/**")
     wait_for_the_end(page)
     assert step(page) < 2000
 
 
-def test_what_is_not_a_number_gets_a_sentence(page: Page) -> None:
+def what_is_not_a_number_gets_a_sentence(page: Page) -> None:
     words = page.locator("#qat .words")
     page.locator("#seed input").fill("-1")
     expect(words).to_contain_text("seed=-1; expected a whole number from 0")
@@ -81,7 +98,7 @@ def test_what_is_not_a_number_gets_a_sentence(page: Page) -> None:
     wait_for_label(page, "noise 0.5")
 
 
-def test_the_keyboard_reaches_every_control(page: Page) -> None:
+def the_keyboard_reaches_every_control(page: Page) -> None:
     page.locator("#bits input").first.focus()
     reached = set()
     for _ in range(40):

@@ -21,7 +21,13 @@ def run_to(page: Page, step: int) -> int:
     return int(page.locator("#qat .view").get_attribute("data-step"))
 
 
-def test_the_slider_leads_back_through_the_run_without_asking_the_server(page: Page) -> None:
+def test_a_visit_trains_looks_back_and_breaks_it(page: Page) -> None:
+    the_slider_leads_back_through_the_run_without_asking_the_server(page)
+    what_is_broken_is_diagnosed_and_stays_here(page)
+    the_histogram_holds_every_weight(page)
+
+
+def the_slider_leads_back_through_the_run_without_asking_the_server(page: Page) -> None:
     newest = run_to(page, 200)
     view, slider = page.locator("#qat .view"), page.locator("#scrubber")
     labels = [page.locator(f"#qat {chart}").nth(i) for chart, i in ((".plot-svg", 0), (".plot-svg", 2), ("canvas", 0))]
@@ -52,9 +58,11 @@ def test_the_slider_leads_back_through_the_run_without_asking_the_server(page: P
     expect(view).to_have_attribute("data-shown", str(newest))  # Run shows what it trains
 
 
-def test_the_histogram_holds_every_weight(page: Page) -> None:
+def the_histogram_holds_every_weight(page: Page) -> None:
+    page.locator("#qat-reset").click()
+    page.locator("#qat .view[data-step='0']").wait_for()
     page.locator("#qat-step").click()
-    page.wait_for_function("document.querySelector('#qat .view').dataset.step === '1'")
+    page.locator("#qat .view[data-step='1']").wait_for()
     page.get_by_text("The weights on their grid as a table").click()
     cells = page.locator("#qat .chart-table").nth(1).locator("tbody td:nth-child(2)")
     expect(cells).to_have_count(16 + 2)
@@ -63,7 +71,7 @@ def test_the_histogram_holds_every_weight(page: Page) -> None:
     assert len(counts) == 16 + 2
 
 
-def test_what_is_broken_is_diagnosed_and_stays_here(page: Page) -> None:
+def what_is_broken_is_diagnosed_and_stays_here(page: Page) -> None:
     newest = run_to(page, 100)
     expect(page.locator("#qat .diagnosis p")).to_contain_text("0% of the weights clipped")
     page.locator("#preset").get_by_label("Scale 50 times too small").check()

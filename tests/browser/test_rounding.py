@@ -48,9 +48,20 @@ def counts(scale: Tensor, zero_point: Tensor | None, spec: QuantSpec) -> list[in
     return torch.bincount((codes - spec.quant_min).long(), minlength=spec.levels).tolist()
 
 
-def test_a_weight_is_dragged_along_the_stairs(tab: Page, server: str) -> None:
+def test_a_visit_asks_the_server_nothing(tab: Page, server: str) -> None:
     requests = open_chapter(tab, server, "rounding")
     assert done(tab) is None
+    a_weight_is_dragged_along_the_stairs(tab)
+    assert done(tab) == "rounding"
+    fits_the_width(tab)
+    the_ends_of_the_range_make_the_grid(tab)
+    one_scale_or_one_for_each_row(tab)
+    which_error_is_which(tab)
+    assert requests == []
+    fits_the_width(tab)
+
+
+def a_weight_is_dragged_along_the_stairs(tab: Page) -> None:
     spec, scale = QuantSpec(4, "per_tensor"), torch.tensor(0.12)
     name = "Weight, on the stairs"
     kinds = set()
@@ -65,13 +76,13 @@ def test_a_weight_is_dragged_along_the_stairs(tab: Page, server: str) -> None:
         kinds.add(kind)
         assert handle(tab, "Weight, and its error").get_attribute("aria-valuenow") == str(w)
     assert kinds == {"rounding error", "clipping error"}
-    assert done(tab) == "rounding"
-    assert requests == []
-    fits_the_width(tab)
 
 
-def test_the_ends_of_the_range_make_the_grid(tab: Page, server: str) -> None:
-    open_chapter(tab, server, "rounding")
+def the_ends_of_the_range_make_the_grid(tab: Page) -> None:
+    for key, times in (("Home", 1), ("PageUp", 15), ("ArrowRight", 6)):
+        for _ in range(times):
+            press(tab, "Weight, on the stairs", key)
+    assert shown(tab)[0][0] == 0.31
     tab.locator("#rounding summary").click()
     press(tab, "Upper end of the range", "End")
     spec = QuantSpec(4, "per_tensor")
@@ -94,8 +105,7 @@ def test_the_ends_of_the_range_make_the_grid(tab: Page, server: str) -> None:
     assert table(tab) == counts(scale, zero_point + 1, spec)
 
 
-def test_one_scale_or_one_for_each_row(tab: Page, server: str) -> None:
-    requests = open_chapter(tab, server, "rounding")
+def one_scale_or_one_for_each_row(tab: Page) -> None:
     for label, granularity in (("per channel", "per_channel"), ("per tensor", "per_tensor")):
         tab.locator("#granularity-strips").get_by_label(label, exact=True).check(force=True)
         for bits in (2, 8):
@@ -106,11 +116,9 @@ def test_one_scale_or_one_for_each_row(tab: Page, server: str) -> None:
             error, zeros, scales = map(number, tab.locator("#granularity-strips dd").all_inner_texts())
             assert error == pytest.approx((values - WEIGHTS).square().mean().item(), rel=0.07)
             assert (zeros, scales) == ((values == 0).sum(), grid[0].numel())
-    assert requests == []
 
 
-def test_which_error_is_which(tab: Page, server: str) -> None:
-    open_chapter(tab, server, "rounding")
+def which_error_is_which(tab: Page) -> None:
     answers = []
     for box in tab.locator("#mistakes .mistake").all():
         box.get_by_label("rounding").check(force=True)

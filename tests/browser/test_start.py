@@ -42,6 +42,7 @@ look();"""
 only_once = pytest.mark.parametrize("tab", [1280], indirect=True, ids=["once"])
 
 
+@pytest.mark.usefixtures("own_tab")  # it has a script added
 def test_the_first_screen_moves_by_itself_and_leads_on(tab: Page, server: str) -> None:
     tab.add_init_script(HAS_MOVED)  # on a busy machine it may be over before it is asked
     tab.goto(server)

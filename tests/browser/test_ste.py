@@ -32,8 +32,19 @@ def ste_gradient(x: float) -> float:
     return latent.grad.item()
 
 
-def test_three_slopes_at_one_x(tab: Page, server: str) -> None:
+def test_a_visit_asks_the_server_nothing(tab: Page, server: str) -> None:
     requests = open_chapter(tab, server, "ste")
+    three_slopes_at_one_x(tab)
+    fits_the_width(tab)
+    an_edge_has_no_gradient(tab)
+    pulls_on_a_learned_scale(tab)
+    the_measured_rates_are_drawn_and_said(tab)
+    the_code_that_runs_is_shown(tab)
+    assert requests == []
+    fits_the_width(tab)
+
+
+def three_slopes_at_one_x(tab: Page) -> None:
     x = tab.get_by_role("slider", name="x, in the forward pass")
     mirrored = tab.get_by_role("slider", name="x, in the backward pass")
     assert done(tab) is None
@@ -65,12 +76,9 @@ def test_three_slopes_at_one_x(tab: Page, server: str) -> None:
     tab.keyboard.press("Home")
     difference, _, ste = slopes(tab)
     assert (number(difference), number(ste)) == (0, 1)
-    assert requests == []
-    fits_the_width(tab)
 
 
-def test_an_edge_has_no_gradient(tab: Page, server: str) -> None:
-    open_chapter(tab, server, "ste")
+def an_edge_has_no_gradient(tab: Page) -> None:
     x = tab.get_by_role("slider", name="x, in the forward pass")
     x.focus()
     tab.keyboard.press("End")
@@ -84,8 +92,7 @@ def test_an_edge_has_no_gradient(tab: Page, server: str) -> None:
     assert at(x) == pytest.approx(0.675)
 
 
-def test_pulls_on_a_learned_scale(tab: Page, server: str) -> None:
-    requests = open_chapter(tab, server, "ste")
+def pulls_on_a_learned_scale(tab: Page) -> None:
     weights = hidden_weights().flatten()
     spec = QuantSpec(4, "per_tensor", scale="learned")
     handle = tab.get_by_role("slider", name="Scale of the whole matrix")
@@ -105,11 +112,9 @@ def test_pulls_on_a_learned_scale(tab: Page, server: str) -> None:
         assert counts == [(codes < -8).sum(), ((codes >= -8) & (codes <= 7)).sum(), (codes > 7).sum()]
         direction = "smaller" if scale.grad > 0 else "larger"
         expect(tab.locator("#lsq svg[role=img]").nth(1)).to_have_attribute("aria-label", re.compile(direction))
-    assert requests == []
 
 
-def test_the_measured_rates_are_drawn_and_said(tab: Page, server: str) -> None:
-    open_chapter(tab, server, "ste")
+def the_measured_rates_are_drawn_and_said(tab: Page) -> None:
     kept = json.loads((STATIC / "data" / "rates.json").read_text(encoding="utf-8"))
     words = tab.locator("#rates .words")
     expect(words).to_contain_text("where it should")
@@ -119,11 +124,9 @@ def test_the_measured_rates_are_drawn_and_said(tab: Page, server: str) -> None:
     assert all(line.get_attribute("d") for line in tab.locator("#rates path.line[d]").all()[-len(kept["errors"]) :])
     tab.locator("#rates summary").click()
     expect(tab.locator("#rates tbody tr")).to_have_count(len(kept["starts"]))
-    fits_the_width(tab)
 
 
-def test_the_code_that_runs_is_shown(tab: Page, server: str) -> None:
-    open_chapter(tab, server, "ste")
+def the_code_that_runs_is_shown(tab: Page) -> None:
     code = tab.locator("#page-ste .listing pre").first
     expect(code).to_contain_text("ctx.save_for_backward(unclamped)")
     expect(code).to_have_attribute("tabindex", "0")

@@ -15,9 +15,17 @@ from tests.browser.chapters import done, drawn, fits_the_width, open_chapter, un
 TRAINED = 60_000  # milliseconds
 
 
-def test_a_curve_is_drawn_learned_and_taken_home(tab: Page, server: str, tmp_path: Path) -> None:
+def test_a_visit_answers_draws_trains_and_takes_it_home(tab: Page, server: str, tmp_path: Path) -> None:
     requests = open_chapter(tab, server, "your_turn")
     fits_the_width(tab)
+    the_questions_are_answered_with_the_keyboard(tab)
+    a_curve_is_drawn_learned_and_taken_home(tab, requests, tmp_path)
+    points_are_brought_or_refused_with_a_sentence(tab, tmp_path)
+    the_listing_follows_the_settings(tab)
+    fits_the_width(tab)
+
+
+def a_curve_is_drawn_learned_and_taken_home(tab: Page, requests: list[str], tmp_path: Path) -> None:
     before = points(tab)
     asked = len(requests)
     pad = tab.locator("#your-turn svg.pad")
@@ -57,7 +65,6 @@ def test_a_curve_is_drawn_learned_and_taken_home(tab: Page, server: str, tmp_pat
     session = onnxruntime.InferenceSession(path)
     (answers,) = session.run(None, {session.get_inputs()[0].name: np.array([[-1.0], [1.0]], np.float32)})
     assert np.isfinite(answers).all()
-    fits_the_width(tab)
 
 
 def test_a_click_waits_for_the_curve_to_be_drawn(tab: Page, server: str) -> None:
@@ -72,8 +79,7 @@ def test_a_click_waits_for_the_curve_to_be_drawn(tab: Page, server: str) -> None
     expect(tab.locator("#your-turn .view")).to_have_attribute("data-running", "false", timeout=TRAINED)
 
 
-def test_points_are_brought_or_refused_with_a_sentence(tab: Page, server: str, tmp_path: Path) -> None:
-    open_chapter(tab, server, "your_turn")
+def points_are_brought_or_refused_with_a_sentence(tab: Page, tmp_path: Path) -> None:
     words = tab.locator("#your-turn .words")
     tab.locator(".bring summary").click()
     chosen = tab.get_by_label("A CSV file with the columns x and y")
@@ -105,8 +111,7 @@ def test_points_are_brought_or_refused_with_a_sentence(tab: Page, server: str, t
     assert len(points(tab)) == 129
 
 
-def test_the_questions_are_answered_with_the_keyboard(tab: Page, server: str) -> None:
-    open_chapter(tab, server, "your_turn")
+def the_questions_are_answered_with_the_keyboard(tab: Page) -> None:
     questions = tab.locator(".quiz fieldset")
     score = tab.locator(".quiz .score")
     tab.locator("button.check").focus()
@@ -134,8 +139,7 @@ def test_the_questions_are_answered_with_the_keyboard(tab: Page, server: str) ->
     expect(score).to_have_text("6 of 6 right. That is all of it.")
 
 
-def test_the_listing_follows_the_settings(tab: Page, server: str) -> None:
-    open_chapter(tab, server, "your_turn")
+def the_listing_follows_the_settings(tab: Page) -> None:
     code = tab.locator("#your-module code")
     expect(code).to_contain_text('spec = QuantSpec(bits=4, granularity="per_tensor")\n')
     unfold_settings(tab)

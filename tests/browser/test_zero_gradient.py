@@ -2,19 +2,20 @@
 
 import re
 
-import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.chapters import open_page
+from tests.browser.chapters import fits_the_width, open_page
 
 
-@pytest.fixture
-def chapter(tab: Page, server: str) -> Page:
+def test_a_visit_from_the_slope_of_a_stair_to_training(tab: Page, server: str) -> None:
     open_page(tab, f"{server}/?chapter=zero_gradient")
-    return tab
+    a_wide_difference_sees_what_a_narrow_one_does_not(tab)
+    training_moves_one_network_and_not_the_other(tab)
+    another_weight_is_cut_along_and_biases_may_learn(tab)
+    fits_the_width(tab)
 
 
-def test_training_moves_one_network_and_not_the_other(chapter: Page) -> None:
+def training_moves_one_network_and_not_the_other(chapter: Page) -> None:
     counts = chapter.locator("#zero-gradient .count")
     expect(counts.first).to_have_text("256 of 256 gradients are exactly 0")
     expect(counts.last).not_to_have_text("256 of 256 gradients are exactly 0")
@@ -35,7 +36,7 @@ def test_training_moves_one_network_and_not_the_other(chapter: Page) -> None:
     fits_the_width(chapter)
 
 
-def test_a_wide_difference_sees_what_a_narrow_one_does_not(chapter: Page) -> None:
+def a_wide_difference_sees_what_a_narrow_one_does_not(chapter: Page) -> None:
     slider, verdict = chapter.locator("#zero-h"), chapter.locator("#zero-gradient .slopes .words")
     slider.focus()
     chapter.keyboard.press("Home")
@@ -46,7 +47,7 @@ def test_a_wide_difference_sees_what_a_narrow_one_does_not(chapter: Page) -> Non
     expect(chapter.locator("#zero-gradient dd").first).to_have_text("0")
 
 
-def test_another_weight_is_cut_along_and_biases_may_learn(chapter: Page) -> None:
+def another_weight_is_cut_along_and_biases_may_learn(chapter: Page) -> None:
     chapter.locator("#zero-gradient .heatmap").first.focus()
     chapter.keyboard.press("PageDown")
     chapter.keyboard.press("End")
@@ -56,7 +57,3 @@ def test_another_weight_is_cut_along_and_biases_may_learn(chapter: Page) -> None
     chapter.locator("#zero-step").click()
     biases = chapter.locator("#zero-gradient .numbers tbody tr").nth(1)
     expect(biases).to_have_text(re.compile(r"biases\s*[1-9]\d* of 33 moved"))
-
-
-def fits_the_width(page: Page) -> None:
-    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0

@@ -67,7 +67,14 @@ def build(session: Session) -> None:
     common.after_the_run(
         take_home, export_file, "export", outputs=[view, own, download], concurrency_id="export", concurrency_limit=1
     )
-    view.upload(read_points, own, common.outputs, show_progress="hidden", api_visibility="private")
+    view.upload(
+        read_points,
+        own,
+        common.outputs,
+        trigger_mode="always_last",
+        show_progress="hidden",
+        api_visibility="private",
+    )
     common.change(session.changes, follow_settings)
     gr.on(session.changes, module_frame, [*session.settings], module, **QUIET)
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from app.lab.fit import TrainingDiverged
-from app.runs.run import drive, is_running, running, stop
+from app.runs.fair import Asked, on_behalf_of
+from app.runs.run import drive, is_running, pause_run, running, stop
 
 
 @dataclass(frozen=True)
@@ -99,3 +100,23 @@ def test_the_frame_of_one_chapter_never_ends_the_run_of_another() -> None:
         assert stop("two", *frame) is bool(frame)
         thread.join(60)
         assert ended.pop() == expected
+
+
+def test_a_run_that_was_asked_for_before_a_pause_and_begins_after_it_is_over_at_once() -> None:
+    def begun(session: str, at: float | None) -> bool:
+        with on_behalf_of(Asked(session, at)), running(session) as run:
+            return run.is_wanted()
+
+    with on_behalf_of(Asked("pausing", at=2.0)):
+        pause_run("pausing")
+    assert [begun("pausing", at) for at in (1.0, 3.0, None)] == [False, True, True]
+    assert begun("another", 1.0)
+
+
+def test_a_pause_that_comes_late_leaves_the_run_asked_for_after_it() -> None:
+    with on_behalf_of(Asked("late", at=3.0)), running("late") as run:
+        for at, is_wanted in ((2.0, True), (4.0, False)):
+            with on_behalf_of(Asked("late", at)):
+                threading.Thread(target=run.end).start()  # as the run does once it is asked
+                pause_run("late")
+            assert run.is_wanted() is is_wanted
