@@ -118,10 +118,11 @@ class LearnedScale(StatefulSource):
         self.initial, self.power_of_two, self.shape = initial, spec.power_of_two, shape
         self.holds_for(spec)
         stored = shape or (1,)  # FSDP shards no parameter without a dimension
-        self.log2_growth = nn.Parameter(torch.zeros(stored))
-        self.register_buffer("begin", torch.zeros(stored))
-        self.register_buffer("zero_point", None if spec.symmetric else torch.zeros(stored))
-        self.register_buffer("seen", torch.full(stored, NOTHING))
+        zeros = torch.zeros(stored, dtype=torch.float32)
+        self.log2_growth = nn.Parameter(zeros)
+        self.register_buffer("begin", zeros.clone())
+        self.register_buffer("zero_point", None if spec.symmetric else zeros.clone())
+        self.register_buffer("seen", torch.full_like(zeros, NOTHING))
 
     @property
     def log2_scale(self) -> nn.Parameter:
@@ -247,7 +248,7 @@ class LearnedScaleOfWeight(LearnedScale):
         room = WithRoom(spec, axis, SMALLEST_NORM if grows else 0.0)
         super().__init__(room, shape, spec)
         self.dims = dims
-        self.register_buffer("grows", torch.ones(1) if grows else None)
+        self.register_buffer("grows", torch.ones(1, dtype=torch.float32) if grows else None)
         self.register_buffer("pace", None if grows else torch.ones_like(self.begin))
 
     def growth(self) -> Tensor:

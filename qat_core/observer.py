@@ -56,7 +56,7 @@ class MovingRange(StatefulSource):
         self.then: tuple[Tensor, Tensor] | None = None  # the ends for a tensor that comes again
         self.best = None if spec.scale == "minmax" else SmallestError(spec)
         for name in ("low", "high", "seen"):
-            self.register_buffer(name, torch.zeros(()))
+            self.register_buffer(name, torch.zeros((), dtype=torch.float32))
 
     @property
     def has_seen_data(self) -> bool:

@@ -45,6 +45,6 @@ def norm(x: Tensor, dims: tuple[int, ...], smallest: float) -> Tensor:
 @functools.cache
 def scale_of_normal(spec: QuantSpec) -> float:
     """The scale with the smallest squared error for numbers of a normal distribution, in standard deviations."""
-    numbers = torch.special.ndtri((torch.arange(NORMAL_NUMBERS) + 0.5) / NORMAL_NUMBERS)
+    numbers = torch.special.ndtri((torch.arange(NORMAL_NUMBERS, dtype=torch.float32) + 0.5) / NORMAL_NUMBERS)
     scale, _ = mse_qparams(numbers, replace(spec, granularity="per_tensor", power_of_two=False))
     return scale.item()

@@ -50,7 +50,7 @@ class Source(nn.Module):
         """Its tensors mean nothing on another grid; a checkpoint of another is refused."""
         group_size = spec.group_size if spec.granularity == "per_group" else 0
         self.grid_of = (spec.quant_min, spec.quant_max, spec.shift, group_size)
-        self.register_buffer("grid", torch.tensor(self.grid_of))
+        self.register_buffer("grid", torch.tensor(self.grid_of, dtype=torch.float32))
 
     @property
     def only_zeros(self) -> bool:
@@ -236,8 +236,8 @@ class SmallestError(StatefulSource):
         self.passes = 0
         self.last_scale: Tensor | None = None
         self.holds_for(spec)
-        self.register_buffer("fraction", torch.ones(shape))
-        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("fraction", torch.ones(shape, dtype=torch.float32))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.float32))
 
     def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
         full_scale, zero_point = minmax_qparams(x.detach(), self.spec, self.axis)

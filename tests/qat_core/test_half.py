@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from qat_core import QATConfig, QuantSpec, calibrate, prepare
+from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 from tests.qat_core import by_hand
 
 
@@ -83,3 +83,18 @@ def test_scaled_losses_give_the_same_gradients_and_a_step_is_skipped_on_overflow
     scaler.update()
     assert all(map(torch.equal, model.parameters(), before))
     assert scaler.get_scale() == 2.0**15
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_what_is_built_where_bfloat16_is_the_default_remembers_in_float32(scale):
+    """As transformers and torchtune build models of half precision."""
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        config = QATConfig(QuantSpec(4, scale=scale), QuantSpec.activation(8, scale=scale))
+        model, x = prepare(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), config), torch.randn(32, 4)
+        for _ in range(3):
+            model(x).sum().backward()
+        assert torch.equal(convert(model)(x), model.eval()(x))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {tensor.dtype for name, tensor in model.state_dict().items() if "quantizer" in name} <= {torch.float32}
