@@ -22,14 +22,24 @@ class Library(Protocol):
 
     Attributes:
         TIMED: the recipes whose step is timed and whose bytes are counted, at 4 bits per channel.
+        SHORTLIST: the recipes that are trained where there is no time for all.
     """
 
     TIMED: tuple[str, ...]
+    SHORTLIST: tuple[str, ...]
 
-    def recipes(self, bits: float, granularity: str) -> Sequence[str]:
-        """Names of its ways to quantize weights so, its default first; empty if it has none."""
+    def recipes(self, bits: float, granularity: str, activation_bits: int | None = None) -> Sequence[str]:
+        """Names of its ways to quantize weights, and layers' inputs, so, its default first; empty if it has none."""
 
-    def build(self, model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor) -> nn.Module:
+    def build(
+        self,
+        model: nn.Module,
+        bits: float,
+        granularity: str,
+        scale: str,
+        example: Tensor,
+        activation_bits: int | None = None,
+    ) -> nn.Module:
         """The model prepared for training by the recipe named `scale`; `example` is a batch of its inputs."""
 
     def forms(self, bits: int, activation_bits: int | None) -> Sequence[str]:
@@ -92,9 +102,10 @@ def trainee(
     scale: str,
     steps: int,
     base: Callable[..., Optimizer] = adam,
+    activation_bits: int | None = None,
 ) -> Trainee:
     """The model with the recipe named `scale`, ready for `steps` steps of the optimizer that `base` makes."""
-    model = library.build(model, bits, granularity, scale, example)
+    model = library.build(model, bits, granularity, scale, example, activation_bits)
     own_optimizer = getattr(library, "optimizer", None)
     own_after_step = getattr(library, "after_step", None)
     return Trainee(

@@ -73,13 +73,13 @@ def test_latency_is_measured_beside_float32(monkeypatch, name):
 def rows_of_tasks(ratios, seeds):
     """ratios: recipe -> error / float32's on what is chosen on and on what is shown, times a number for each seed."""
     return [
-        {"task": task, "bits": bits, "granularity": granularity, "recipe": recipe, "seed": seed, "error": error}
+        {"task": task, **cell._asdict(), "recipe": recipe, "seed": seed, "error": error}
         for seed, times in enumerate(seeds)
         for task in tasks.TASKS
-        for (bits, granularity, recipe), error in [
+        for (cell, recipe), error in [
             (tasks.FLOAT, 0.5),
             *(
-                ((*cell, name), 0.5 * times * of[task in tasks.SHOWN])
+                ((cell, name), 0.5 * times * of[task in tasks.SHOWN])
                 for cell in tasks.CELLS
                 for name, of in ratios.items()
             ),
@@ -95,11 +95,32 @@ def test_a_recipe_for_all_rows_is_chosen_on_the_tasks_that_are_not_shown():
 
 
 def test_contenders_are_compared_over_the_seeds_that_all_have_whole():
-    half_a_seed = rows_of_tasks({"b": (3.0, 3.0)}, seeds=(1, 50))[:-5]
+    half_a_seed = rows_of_tasks({"b": (3.0, 3.0)}, seeds=(1, 50))[: -len(tasks.SHORT) - 1]
     rows = {"ours": rows_of_tasks({"a": (2.0, 2.0)}, seeds=(1, 3)), "brevitas": half_a_seed}
     header, _, line, *_ = tasks.render(rows).splitlines()
     assert header == "| weights, recipe | ours, 1 seed | Brevitas, 1 seed | ours, 2 seeds |"
     assert line.startswith("| INT4 per tensor, for all rows | 2.00<br>a | 3.00<br>b | 4.00 (")
+
+
+def test_what_is_measured_in_short_is_one_seed_of_the_tasks_that_are_shown():
+    of_cells = {}
+    for job in tasks.jobs(ours, Effort()):
+        cell = (job["bits"], job.get("activation_bits"))
+        of_cells.setdefault(cell, set()).add((job["task"], job["recipe"], job["seed"]))
+    for cell in ((3, None), (1.58, None), (4, 8), (4, 4)):
+        found, recipes, seeds = map(set, zip(*of_cells[cell], strict=True))
+        assert (found, seeds) == (set(tasks.SHOWN), {0})
+        assert recipes == set(ours.SHORTLIST) & set(ours.recipes(cell[0], "per_tensor"))
+    assert {seed for _, _, seed in of_cells[4, None]} == {0, 1}
+
+
+@pytest.mark.parametrize("activation_bits", [4, 8])
+def test_activations_are_quantized_where_a_row_names_them(activation_bits):
+    job = {"task": "wine", "bits": 4, "granularity": "per_channel", "recipe": "learned", "seed": 0}
+    without, with_them = (
+        tasks.measure(ours, {**job, **more}, QUICK)["error"] for more in ({}, {"activation_bits": activation_bits})
+    )
+    assert without != with_them
 
 
 @pytest.mark.parametrize("recipe", ["float32", "W2A2"])

@@ -11,7 +11,7 @@ from brevitas import nn as qnn
 from brevitas.export import export_onnx_qcdq
 from brevitas.graph.calibrate import calibration_mode
 from brevitas.graph.quantize import layerwise_quantize
-from brevitas.quant import fixed_point, scaled_int
+from brevitas.quant import fixed_point, scaled_int, shifted_scaled_int
 from brevitas.quant.ternary import SignedTernaryWeightPerTensorConst
 from torch import Tensor, nn
 
@@ -32,10 +32,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 CONSTANT = "SignedTernaryWeightPerTensorConst"
 TIMED = ("stats", "learned, full range")
+SHORTLIST = ("learned", "learned, full range", "learned from the mean", "learned from the mean, full range")
 POWERS = "powers of two"
 
 
-def recipes(bits: float, granularity: str) -> tuple[str, ...]:
+def recipes(bits: float, granularity: str, activation_bits: int | None = None) -> tuple[str, ...]:
     narrow = tuple(name for name in SETTINGS if "full range" not in name)
     full = tuple(name for name in SETTINGS if "full range" in name)
     if bits == TERNARY_BITS:
@@ -43,7 +44,11 @@ def recipes(bits: float, granularity: str) -> tuple[str, ...]:
     return ("stats", *full)
 
 
-def build(model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor) -> nn.Module:
+def build(
+    model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor, activation_bits: int | None = None
+) -> nn.Module:
+    """Scales of activations are learned, from what a calibration on the example says."""
+    settings: dict[str, Any]
     if scale == CONSTANT:
         settings = {"weight_quant": SignedTernaryWeightPerTensorConst}
     else:
@@ -53,8 +58,19 @@ def build(model: nn.Module, bits: float, granularity: str, scale: str, example: 
             "weight_bit_width": 2 if bits == TERNARY_BITS else bits,
             **SETTINGS[scale],
         }
+    if activation_bits is not None:
+        inputs = shifted_scaled_int.ShiftedUint8ActPerTensorFloat
+        settings |= {"input_quant": inputs, "input_bit_width": activation_bits}
     layers = {nn.Linear: qnn.QuantLinear, nn.Conv2d: qnn.QuantConv2d}
-    return layerwise_quantize(model, {kind: (quantized, settings) for kind, quantized in layers.items()})
+    model = layerwise_quantize(model, {kind: (quantized, settings) for kind, quantized in layers.items()})
+    if activation_bits is not None:
+        _calibrate(model, example)
+    return model
+
+
+def _calibrate(model: nn.Module, example: Tensor) -> None:
+    with torch.no_grad(), calibration_mode(model):
+        model(example)
 
 
 def forms(bits: int, activation_bits: int | None) -> tuple[str, ...]:
@@ -72,8 +88,7 @@ def to_file(
         activations = fixed_point.Int8ActPerTensorFixedPoint if powers else scaled_int.Int8ActPerTensorFloat
         settings |= {"input_quant": activations, "input_bit_width": activation_bits, "bias_quant": scaled_int.Int32Bias}
     quantized = layerwise_quantize(model, {nn.Linear: (qnn.QuantLinear, settings)}).eval()
-    with torch.no_grad(), calibration_mode(quantized):
-        quantized(example)
+    _calibrate(quantized, example)
     export_onnx_qcdq(
         quantized,
         args=example,

@@ -19,20 +19,26 @@ SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "dynamic": ({"type": "dynamic"}, "max"),
 }
 TIMED = ("max", "dynamic")
+SHORTLIST = ("dynamic",)
 
 
-def recipes(bits: float, granularity: str) -> tuple[str, ...]:
+def recipes(bits: float, granularity: str, activation_bits: int | None = None) -> tuple[str, ...]:
     return tuple(SETTINGS)
 
 
-def build(model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor) -> nn.Module:
+def build(
+    model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor, activation_bits: int | None = None
+) -> nn.Module:
     ternary = bits == TERNARY_BITS
     extra, algorithm = SETTINGS[scale]
     weights = {"num_bits": 2 if ternary else bits, "axis": AXES[granularity], "narrow_range": ternary, **extra}
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"quantizer_name": "*", "enable": False},
         {"quantizer_name": "*weight_quantizer", "cfg": weights, "enable": True},
     ]
+    if activation_bits is not None:
+        inputs = {"num_bits": activation_bits, "axis": None, **extra}
+        entries.append({"quantizer_name": "*input_quantizer", "cfg": inputs, "enable": True})
     return mtq.quantize(model, {"quant_cfg": entries, "algorithm": algorithm}, lambda m: m(example))
 
 

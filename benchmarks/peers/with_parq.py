@@ -17,13 +17,17 @@ PROX_MAPS: dict[str, Callable[[int], Any]] = {
     "annealed": lambda steps: ProxPARQ(anneal_start=0, anneal_end=steps * 6 // 10, steepness=40),
 }
 TIMED = ("straight-through",)
+SHORTLIST = ("straight-through", "annealed")
 
 
-def recipes(bits: float, granularity: str) -> tuple[str, ...]:
-    return tuple(PROX_MAPS)
+def recipes(bits: float, granularity: str, activation_bits: int | None = None) -> tuple[str, ...]:
+    """It has no activations: these never pass through an optimizer."""
+    return tuple(PROX_MAPS) if activation_bits is None else ()
 
 
-def build(model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor) -> nn.Module:
+def build(
+    model: nn.Module, bits: float, granularity: str, scale: str, example: Tensor, activation_bits: int | None = None
+) -> nn.Module:
     return model
 
 
