@@ -221,7 +221,9 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
     fix_threads()
     model, data = estimators.models["round"], estimators.data
     layers = dict(quantized_layers(model))
-    grids = {f"{name}.weight": layer.weight_quantizer(layer.latent("weight")).detach() for name, layer in layers.items()}
+    grids = {
+        f"{name}.weight": layer.weight_quantizer(layer.latent("weight")).detach() for name, layer in layers.items()
+    }
     values = {**copy_tensors(dict(model.named_parameters())), **grids}
     fp32, name = mlp(WIDTH, SEED), f"{LAYER}.weight"
     values = {key: values[key] for key, _ in fp32.named_parameters()}
