@@ -231,15 +231,16 @@ def slice_along(estimators: Estimators, row: int | None = None, col: int | None 
     free = values[name].clone().requires_grad_()
     loss = F.mse_loss(functional_call(fp32, {**values, name: free}, (data.x,)), data.y)
     (slopes,) = torch.autograd.grad(loss, free)
-    (true_slopes,) = torch.autograd.grad(F.mse_loss(model(data.x), data.y), layers[LAYER].latent("weight"))
+    latent = layers[LAYER].latent("weight")
+    (true_slopes,) = torch.autograd.grad(F.mse_loss(model(data.x), data.y), latent)
     if row is None or col is None:
         row, col = divmod(int(slopes.abs().argmax()), WIDTH)
     if not (0 <= row < WIDTH and 0 <= col < WIDTH):
         raise ValueError(f"row={row}, col={col}; expected whole numbers from 0 to {WIDTH - 1}")
 
     quantizer = layers[LAYER].weight_quantizer
-    weight = layers[LAYER].latent("weight").detach()[row, col]
-    scale = quantizer.source.qparams(layers[LAYER].latent("weight"))[0].detach()
+    weight = latent.detach()[row, col]
+    scale = quantizer.source.qparams(latent)[0].detach()
     spec = quantizer.spec
 
     def losses(entries: Tensor) -> Tensor:

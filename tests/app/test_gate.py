@@ -18,9 +18,9 @@ import pytest
 
 from app import gate
 from app.gate import Gate
-from app.runs.fair import Asked, address, is_here, know, on_behalf_of
-from app.runs.queue import NobodyWaits, exclusive, in_line
-from app.runs.run import is_running, leave
+from app.runs.fair import Asked, address, is_here, on_behalf_of
+from app.runs.queue import exclusive
+from app.runs.run import is_running
 from app.settings import DEFAULTS
 from benchmarks.hostile import hostile
 from benchmarks.server import Served
@@ -188,29 +188,6 @@ def test_whoever_asks_again_has_as_long_to_read_as_at_first(
     assert answers(client, asked["session_hash"])[-2]["success"]
 
 
-def test_a_newcomer_waits_for_one_turn_of_an_address_not_for_all_its_runs() -> None:
-    order: list[str] = []
-
-    def work(session: str) -> None:
-        with on_behalf_of(Asked(session)), exclusive():
-            order.append(session)
-            time.sleep(0.02)
-
-    for number in range(20):
-        know(f"crowd {number}", "their address")
-    know("newcomer", "another")
-    with ThreadPoolExecutor(21) as pool:
-        with exclusive():
-            crowd = [pool.submit(work, f"crowd {number}") for number in range(20)]
-            while in_line() < 2:
-                time.sleep(0.01)
-            newcomer = pool.submit(work, "newcomer")
-            time.sleep(0.1)
-        for one in (*crowd, newcomer):
-            one.result()
-    assert order.index("newcomer") <= 2
-
-
 def test_every_event_is_computed_in_the_name_of_who_asks(
     client: httpx.Client, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,25 +200,6 @@ def test_every_event_is_computed_in_the_name_of_who_asks(
         answers(client, asked["session_hash"])
     assert named
     assert set(named) == {"203.0.113.7"}
-
-
-def test_whoever_has_left_keeps_nobody_waiting() -> None:
-    def work() -> None:
-        with on_behalf_of(Asked("leaver")), exclusive():
-            raise AssertionError("computed for nobody")
-
-    know("leaver", "somewhere")
-    with ThreadPoolExecutor(1) as pool:
-        with exclusive():
-            waiting = pool.submit(work)
-            while in_line() < 2:
-                time.sleep(0.01)
-            leave("leaver")
-            with pytest.raises(NobodyWaits):
-                waiting.result(5)
-        know("leaver", "somewhere")  # back again
-        with on_behalf_of(Asked("leaver")), exclusive() as mine:
-            assert mine
 
 
 def test_a_reader_who_goes_is_missed(client: httpx.Client, page: gr.Blocks, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,52 @@
+"""Turns are shared among addresses, and nobody computes for who has left."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from app.runs.fair import Asked, know, on_behalf_of
+from app.runs.queue import NobodyWaits, exclusive, in_line
+from app.runs.run import leave
+
+
+def test_a_newcomer_waits_for_one_turn_of_an_address_not_for_all_its_runs() -> None:
+    order: list[str] = []
+
+    def work(session: str) -> None:
+        with on_behalf_of(Asked(session)), exclusive():
+            order.append(session)
+            time.sleep(0.02)
+
+    for number in range(20):
+        know(f"crowd {number}", "their address")
+    know("newcomer", "another")
+    with ThreadPoolExecutor(21) as pool:
+        with exclusive():
+            crowd = [pool.submit(work, f"crowd {number}") for number in range(20)]
+            while in_line() < 2:
+                time.sleep(0.01)
+            newcomer = pool.submit(work, "newcomer")
+            time.sleep(0.1)
+        for one in (*crowd, newcomer):
+            one.result()
+    assert order.index("newcomer") <= 2
+
+
+def test_whoever_has_left_keeps_nobody_waiting() -> None:
+    def work() -> None:
+        with on_behalf_of(Asked("leaver")), exclusive():
+            raise AssertionError("computed for nobody")
+
+    know("leaver", "somewhere")
+    with ThreadPoolExecutor(1) as pool:
+        with exclusive():
+            waiting = pool.submit(work)
+            while in_line() < 2:
+                time.sleep(0.01)
+            leave("leaver")
+            with pytest.raises(NobodyWaits):
+                waiting.result(5)
+        know("leaver", "somewhere")  # back again
+        with on_behalf_of(Asked("leaver")), exclusive() as mine:
+            assert mine
