@@ -77,6 +77,12 @@ class Oscillations:
         for weight in self.weights.values():
             weight.step(self.threshold, self.momentum, self.freeze)
 
+    def restart(self, steps: int = 0) -> None:
+        """Forget what was tracked and let go what is held: so many steps are done, and codes are what they are now."""
+        self.steps = steps
+        for weight in self.weights.values():
+            weight.restart()
+
     def report(self) -> list[LayerOscillation]:
         """A row for each parameter."""
         return [LayerOscillation(name, *weight.shares(self.threshold)) for name, weight in self.weights.items()]
@@ -143,6 +149,9 @@ class _WeightHistory:
 
     def __init__(self, layer: QuantLayer, name: str) -> None:
         self.layer, self.name = layer, name
+        self.restart()
+
+    def restart(self) -> None:
         self.codes = self._codes()
         self.mean_code = self.codes.clone()
         self.change = torch.zeros_like(self.codes)

@@ -1,17 +1,23 @@
 """When quantization and observers switch in the course of a training."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
 from qat_core.fake_quant import FakeQuantize
-from qat_core.layers import require_prepared
+from qat_core.layers import quantized_layers, require_prepared
 from qat_core.lsq import LearnedScale
 from qat_core.observer import MovingRange
+from qat_core.oscillations import Oscillations, annealed_threshold
+
+MOST_BITS = 4  # that a longer start in float is good for
 
 
 class Schedule:
     """Switch quantization on after some steps and observers off after some more; call `step()` after each step.
+
+    `Schedule.over(model, steps)` is the recipe for a training of so many steps.
 
     Early on, weights move far and ranges are those of an untrained network; late, a range that still moves keeps the
     weights from settling. Learned scales begin when quantization sets in.
@@ -20,6 +26,7 @@ class Schedule:
         model: prepared.
         quantize_after: steps in float before quantization sets in; observers watch all the while.
         freeze_observers_after: steps after which the ranges of activations stay; None is never.
+        oscillations: of the same model, tracked from when quantization sets in; do not step it as well.
 
     Attributes:
         steps: how many are done. Set it, or load the schedule's `state_dict`, when you go on from a checkpoint.
@@ -28,14 +35,45 @@ class Schedule:
     section 3.2 (delayed quantization); Jacob et al. 2018, section 3.1.
     """
 
-    def __init__(self, model: nn.Module, quantize_after: int = 0, freeze_observers_after: int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        quantize_after: int = 0,
+        freeze_observers_after: int | None = None,
+        oscillations: Oscillations | None = None,
+    ) -> None:
         for name, value in (("quantize_after", quantize_after), ("freeze_observers_after", freeze_observers_after)):
             if value is not None:
                 _check_steps(name, value)
         require_prepared(model)
         self.model = model
         self.quantize_after, self.freeze_observers_after = quantize_after, freeze_observers_after
+        self.oscillations = oscillations
         self.steps = 0
+
+    @classmethod
+    def over(cls, model: nn.Module, steps: int) -> "Schedule":
+        """The first part of a training in float, then quantized, and from then on weights that swing are held.
+
+        Quantized from its first step, a network that is trained from scratch stays behind one that has learned its task
+        in float and then learns its grid: the rougher the grid, the longer that takes. So an eighth of the steps is in
+        float for each bit of the narrowest weights, and half of them at most. Holding, as `Oscillations` does, takes
+        six numbers for each weight.
+
+        Args:
+            model: prepared, best with `scale="learned"`.
+            steps: of the optimizer, in the whole training.
+
+        Source: Krishnamoorthi 2018, section 3.2; Nagel et al. 2022, "Overcoming Oscillations in Quantization-Aware
+        Training", section 4.3.
+        """
+        _check_steps("steps", steps)
+        require_prepared(model)
+        bits = min(
+            quantizer.spec.bits for _, layer in quantized_layers(model) for *_, quantizer in layer.quantized_weights()
+        )
+        in_float = int(steps * min(bits, MOST_BITS) / 8)
+        return cls(model, in_float, oscillations=Oscillations(model, annealed_threshold(steps), freeze=True))
 
     @property
     def steps(self) -> int:
@@ -60,14 +98,22 @@ class Schedule:
             for module in self.model.modules():
                 if isinstance(module, LearnedScale):
                     module.restart()
+            if self.oscillations:
+                self.oscillations.restart(self.steps)
+        elif self.oscillations and self.steps > self.quantize_after:
+            self.oscillations.step()
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs beside the model's own."""
-        return {"steps": self.steps}
+        tracked = {"oscillations": self.oscillations.state_dict()} if self.oscillations else {}
+        return {"steps": self.steps} | tracked
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint of a schedule with the same arguments."""
         self.steps = state["steps"]
+        if self.oscillations:
+            self.oscillations.load_state_dict(state["oscillations"])
+            self.oscillations.steps = self.steps
 
 
 def _check_steps(name: str, value: object) -> None:

@@ -1,10 +1,12 @@
 """When quantization and observers switch."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
-from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, calibrate, prepare
+from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, annealed_threshold, calibrate, prepare
 
 
 def test_quantization_sets_in_after_the_steps_asked_for():
@@ -61,3 +63,85 @@ def test_observers_stay_after_the_steps_asked_for():
 def test_steps_are_whole_numbers(arguments):
     with pytest.raises(ValueError, match="expected a whole number of steps"):
         Schedule(prepare(nn.Linear(1, 1)), **arguments)
+
+
+def test_over_a_training_a_part_is_in_float_and_the_rest_held():
+    """Against a loop that writes the recipe out: scales that begin anew, a tracker that begins then, its threshold
+    that of the whole training."""
+    steps, in_float = 60, 15
+
+    def start():
+        torch.manual_seed(0)
+        model = prepare(
+            nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)), QATConfig(QuantSpec(2, scale="learned"))
+        )
+        return model, torch.optim.Adam(model.parameters(), lr=0.05)
+
+    def train(model, optimizer, number):
+        x = torch.randn(16, 3, generator=torch.Generator().manual_seed(number))
+        optimizer.zero_grad()
+        (model(x) - x.sum(1, keepdim=True).sin()).square().mean().backward()
+        optimizer.step()
+
+    recipe, optimizer = start()
+    schedule = Schedule.over(recipe, steps)
+    for number in range(steps):
+        assert recipe[0].weight_quantizer.enabled == (number >= in_float)
+        train(recipe, optimizer, number)
+        schedule.step()
+
+    written_out, optimizer = start()
+    first = Schedule(written_out, in_float)
+    for number in range(in_float):
+        train(written_out, optimizer, number)
+        first.step()
+    tracker = Oscillations(written_out, annealed_threshold(steps), freeze=True)
+    tracker.steps = in_float
+    for number in range(in_float, steps):
+        train(written_out, optimizer, number)
+        tracker.step()
+
+    for ours, expected in zip(recipe.state_dict().values(), written_out.state_dict().values(), strict=True):
+        assert torch.equal(ours, expected)
+    assert schedule.oscillations.report() == tracker.report()
+    assert any(row.frozen for row in tracker.report())
+
+
+@pytest.mark.parametrize("save_at", [10, 15, 40])
+def test_a_recipe_goes_on_from_a_checkpoint(save_at):
+    def start():
+        torch.manual_seed(0)
+        model = prepare(nn.Linear(4, 8), QATConfig(QuantSpec(2, scale="learned")))
+        return model, torch.optim.Adam(model.parameters(), lr=0.1), Schedule.over(model, 60)
+
+    def run(parts, numbers):
+        model, optimizer, schedule = parts
+        for number in numbers:
+            x = torch.randn(16, 4, generator=torch.Generator().manual_seed(number))
+            optimizer.zero_grad()
+            (model(x) - x.sin().sum(1, keepdim=True)).square().mean().backward()
+            optimizer.step()
+            schedule.step()
+
+    whole, stopped, resumed = start(), start(), start()
+    run(whole, range(60))
+    run(stopped, range(save_at))
+    for part, before in zip(resumed, stopped, strict=True):
+        part.load_state_dict(copy.deepcopy(before.state_dict()))
+    run(resumed, range(save_at, 60))
+    for ours, expected in zip(resumed[0].state_dict().values(), whole[0].state_dict().values(), strict=True):
+        assert torch.equal(ours, expected)
+    assert resumed[2].oscillations.report() == whole[2].oscillations.report()
+
+
+@pytest.mark.parametrize("steps", [-1, 2.5, True])
+def test_a_training_has_a_whole_number_of_steps(steps):
+    with pytest.raises(ValueError, match="expected a whole number of steps"):
+        Schedule.over(prepare(nn.Linear(1, 1)), steps)
+
+
+@pytest.mark.parametrize(("bits", "in_float"), [(8, 50), (4, 50), (3, 37), (2, 25), (1.58, 19)])
+def test_an_eighth_of_a_training_is_in_float_for_each_bit_of_the_narrowest_weights(bits, in_float):
+    layers = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    model = prepare(layers, QATConfig(QuantSpec(8), overrides={"1": QATConfig(QuantSpec(bits))}))
+    assert Schedule.over(model, 100).quantize_after == in_float
