@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from qat_core import Oscillations, QATConfig, QuantSpec, annealed_threshold, calibrate, convert, prepare
+from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, annealed_threshold, calibrate, convert, prepare
 
 TERNARY_BITS = 1.58
 WEIGHTS: dict[str, dict[str, Any]] = {
@@ -15,6 +15,7 @@ WEIGHTS: dict[str, dict[str, Any]] = {
     "learned, half-shifted": {"scale": "learned", "half_shift": True},
     "learned, oscillations frozen": {"scale": "learned"},
     "learned, half-shifted, oscillations frozen": {"scale": "learned", "half_shift": True},
+    "learned, scheduled": {"scale": "learned"},
     "min-max + 8-bit activations": {"scale": "minmax"},
     "learned + 8-bit activations": {"scale": "learned"},
 }
@@ -26,7 +27,12 @@ TIMED = (
     "min-max + 8-bit activations",
     "learned + 8-bit activations",
 )
-SHORTLIST = ("learned", "learned, oscillations frozen", "learned, half-shifted, oscillations frozen")
+SHORTLIST = (
+    "learned",
+    "learned, oscillations frozen",
+    "learned, half-shifted, oscillations frozen",
+    "learned, scheduled",
+)
 POWERS = "powers of two"
 FORMS: dict[str, dict[str, Any]] = {
     "qdq": {},
@@ -59,7 +65,9 @@ def _activation(bits: int, scale: Any) -> QuantSpec:
 
 
 def after_step(model: nn.Module, scale: str, steps: int) -> Callable[[], object]:
-    """Holding weights that swing between two codes."""
+    """Holding weights that swing between two codes, or all of the schedule that the library advises."""
+    if "scheduled" in scale:
+        return Schedule.over(model, steps).step
     if "oscillations frozen" not in scale:
         return lambda: None
     return Oscillations(model, annealed_threshold(steps), freeze=True).step
