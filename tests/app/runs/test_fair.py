@@ -4,7 +4,6 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from statistics import median
 
 import pytest
 
@@ -63,7 +62,8 @@ def test_an_address_with_many_runs_rests_after_each_turn_while_others_have_their
         ended.set()
         for one in single:
             one.result()
-    rest = median(after[0] - before[1] for before, after in pairwise(turns))
+    rests = [after[0] - before[1] for before, after in pairwise(turns)]
+    rest = min(rests[8:10])  # of the eight turns before, none was of another test, and two more wait
     assert rest >= 0.04 if others else rest < 0.02  # twice as long as a turn
 
 
