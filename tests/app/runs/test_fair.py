@@ -1,7 +1,9 @@
 """Turns are shared among addresses, and nobody computes for who has left."""
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 
@@ -31,6 +33,38 @@ def test_a_newcomer_waits_for_one_turn_of_an_address_not_for_all_its_runs() -> N
         for one in (*crowd, newcomer):
             one.result()
     assert order.index("newcomer") <= 2
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_an_address_with_many_runs_rests_after_each_turn_while_others_have_theirs(others: int) -> None:
+    turns: list[tuple[float, float]] = []
+    ended = threading.Event()
+
+    def work(number: int) -> None:
+        with on_behalf_of(Asked(f"many {number}")), exclusive():
+            begun = time.monotonic()
+            time.sleep(0.02)
+            turns.append((begun, time.monotonic()))
+
+    def steadily() -> None:
+        while not ended.is_set():
+            with on_behalf_of(Asked("single")), exclusive():
+                time.sleep(0.005)
+            time.sleep(0.005)
+
+    for number in range(12):
+        know(f"many {number}", "where many are")
+    know("single", "elsewhere")
+    with ThreadPoolExecutor(13) as pool:
+        single = [pool.submit(steadily) for _ in range(others)]
+        for one in [pool.submit(work, number) for number in range(12)]:
+            one.result()
+        ended.set()
+        for one in single:
+            one.result()
+    rests = [after[0] - before[1] for before, after in pairwise(turns)]
+    rest = min(rests[8:10])  # of the eight turns before, none was of another test, and two more wait
+    assert rest >= 0.04 if others else rest < 0.02  # twice as long as a turn
 
 
 def test_whoever_has_left_keeps_nobody_waiting() -> None:
