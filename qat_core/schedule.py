@@ -58,8 +58,8 @@ class Schedule:
         less, whose grid takes longer to learn. Holding, as `Oscillations` does, takes six numbers for each weight.
 
         With 3 and 4 bits curves come out far closer, and other tasks about as close. With 2 bits or less curves gain,
-        and smooth functions of several numbers lose as much: there, compare it with a training that is quantized from
-        its first step.
+        and smooth functions of several numbers lose more: there, compare it with a training that is quantized from its
+        first step.
 
         Args:
             model: prepared, best with `scale="learned"`.
