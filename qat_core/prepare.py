@@ -30,8 +30,8 @@ def prepare(
     """The same architecture with every layer that can be quantized fake-quantized.
 
     Train the result as any model: its weights stay as they are and learn through the straight-through estimator,
-    while each forward pass sees them on the grid. `plan(model, config)` says beforehand what will happen. From scratch
-    at 3 and 4 bits, take `scale="learned"` and `Schedule.over(model, steps)`, whose `step()` follows the optimizer's.
+    while each forward pass sees them on the grid. `plan(model, config)` says beforehand what will happen. Where few
+    steps from scratch leave it behind float32, try `scale="learned"` and `Schedule.over(model, steps)`.
 
     Whoever reads `layer.weight` while the model is called gets it on its grid, and outside of any call the parameter. A
     method that is no forward, or a loss that is given the weight of a head, reads it outside: it should take
