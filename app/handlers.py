@@ -55,9 +55,9 @@ class Handlers:
         """End the run; what may follow the event."""
         return button.click(pause, trigger_mode="multiple", show_progress="hidden", queue=False)
 
-    def change(self, triggers: Sequence[Any], act: Callable[..., Any]) -> None:
+    def change(self, listener: Callable[..., Any], act: Callable[..., Any]) -> None:
         """The last of many changes counts."""
-        gr.on(triggers, act, **self._common, trigger_mode="always_last")
+        listener(act, **self._common, trigger_mode="always_last")
 
     @property
     def _common(self) -> dict[str, Any]:

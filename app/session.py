@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from app.components.controls import choice
 from app.components.module import STATIC, module_view
@@ -18,6 +19,9 @@ HOUR = 3600
 
 Setting = gr.Radio | gr.Slider | gr.Number
 
+# The address in the browser follows the settings.
+PUBLISH = "(...values) => { window.dispatchEvent(new CustomEvent('settings', { detail: values })); }"
+
 
 @dataclass(frozen=True)
 class Session:
@@ -25,6 +29,8 @@ class Session:
 
     Attributes:
         settings: the inputs of `parse_settings`, in its order.
+        changed: the event of all of them. What follows it comes by its `then`: two handlers of one `change` that are
+            both late would call each other forever (docs/upstream.md).
         progress: a `Progress`, one a visitor.
         broken: another, which the chapter "QAT" breaks on purpose, or None.
         feed: frames of both, as JSON, which the browser keeps for all chapters.
@@ -32,15 +38,11 @@ class Session:
     """
 
     settings: Sequence[Setting]
+    changed: Dependency
     progress: gr.State
     broken: gr.State
     feed: gr.HTML
     exported: gr.State
-
-    @property
-    def changes(self) -> list[Any]:
-        """The events of the settings."""
-        return [setting.change for setting in self.settings]
 
 
 def build() -> Session:
@@ -69,8 +71,11 @@ def build() -> Session:
             ),
         ]
     progress = Progress.start(Settings())
+    settings = sorted(inputs, key=lambda setting: NAMES.index(setting.elem_id))
+    changes = [setting.change for setting in settings]
     return Session(
-        settings=sorted(inputs, key=lambda setting: NAMES.index(setting.elem_id)),
+        settings=settings,
+        changed=gr.on(changes, None, settings, js=PUBLISH, show_progress="hidden", api_visibility="private"),
         progress=gr.State(progress, time_to_live=HOUR),
         broken=gr.State(None, time_to_live=HOUR),
         feed=module_view(STATIC / "data" / "feed.js", frame(progress), elem_id="feed"),

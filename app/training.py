@@ -34,7 +34,7 @@ def build(session: Session, name: str, preset: gr.Radio | gr.State) -> Handlers:
     common.run(run, train)
     common.pause(pause)
     common.after_the_run(step, train_one_step, "step")
-    common.change([reset.click], start_anew)
+    common.change(reset.click, start_anew)
     return common
 
 

@@ -71,17 +71,12 @@ def build() -> gr.Blocks:
 
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         opened = page.load(open_address, None, [heading, *common.settings], **hidden)
-        opened.then(None, common.settings, js=PUBLISH, **hidden)
-        gr.on(common.changes, None, common.settings, js=PUBLISH, **hidden)
+        opened.then(None, common.settings, js=session.PUBLISH, **hidden)
         left = nav.select(leave_chapter, trigger_mode="multiple", queue=False, **hidden)
         left.then(training.catch_up, common.progress, common.feed, **hidden)
     told_in_a_line(page)
     page.queue(max_size=VISITORS_IN_LINE, default_concurrency_limit=None, api_open=False)
     return page
-
-
-# The address in the browser follows the settings.
-PUBLISH = "(...values) => { window.dispatchEvent(new CustomEvent('settings', { detail: values })); }"
 
 
 def open_address(request: gr.Request) -> tuple[Any, ...]:

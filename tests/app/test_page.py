@@ -51,6 +51,14 @@ def test_what_gradio_keeps_of_a_session(page: gr.Blocks) -> None:
     assert 100_000 < now - before < 500_000
 
 
+def test_no_event_has_two_handlers_that_wait_for_the_last(page: gr.Blocks) -> None:
+    """They would call each other forever: see docs/upstream.md."""
+    handlers = [d for d in page.config["dependencies"] if d["trigger_mode"] == "always_last" and d["backend_fn"]]
+    events = [tuple(target) for handler in handlers for target in handler["targets"] if target[0] is not None]
+    assert events
+    assert len(events) == len(set(events))
+
+
 def test_a_busy_machine_starts_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradio asks the page for itself at the start, and has no patience."""
     monkeypatch.setattr("gradio.networking.url_ok", lambda _: False)

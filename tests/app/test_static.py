@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app import ui
+from app import session
 from app.chapters import CHAPTERS, FOLDER
 from app.components.module import STATIC
 
@@ -39,7 +39,7 @@ def test_all_events_of_the_window_have_their_names_in_one_place() -> None:
                 "offline",
                 "online",
             }
-    (settings,) = re.findall(r"CustomEvent\('([\w-]+)'", ui.PUBLISH)
+    (settings,) = re.findall(r"CustomEvent\('([\w-]+)'", session.PUBLISH)
     names = dict(re.findall(r'^export const (\w+) = "([\w-]+)";', EVENTS.read_text(), re.MULTILINE))
     assert names["SETTINGS"] == settings
     told, heard = (

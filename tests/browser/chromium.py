@@ -22,19 +22,17 @@ def find() -> str | None:
 
 
 def install() -> None:
-    """Debian's package without a window, at half the cost of a page, or else playwright's build."""
-    if shutil.which("apt-get") and os.geteuid() == 0:
+    """Debian's package without a window, at half the cost of a page, or else playwright's build, if there is none."""
+    if not shutil.which(NAMES[0]) and shutil.which("apt-get") and os.geteuid() == 0:
         subprocess.run(["apt-get", "update", "-qq"], check=False)
         command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", NAMES[0]]
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        if subprocess.run(command, check=False, env=environment).returncode == 0:
-            return
-    subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
+        subprocess.run(command, check=False, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    if not find():
+        subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
 
 
 def main() -> int:
-    if not find():
-        install()
+    install()
     if path := find():
         print(f"browser tests use {path}")
         return 0

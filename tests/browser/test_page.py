@@ -12,6 +12,7 @@ def test_a_visit_trains(page: Page) -> None:
 
 
 def test_the_settings_answer_and_are_reached(page: Page) -> None:
+    what_is_typed_fast_is_followed_and_then_there_is_peace(page)
     what_is_not_a_number_gets_a_sentence(page)
     the_keyboard_reaches_every_control(page)
 
@@ -81,6 +82,17 @@ def every_click_counts(page: Page) -> None:
     page.unroute("**/run/**")
     wait_for_the_end(page)
     assert step(page) < 2000
+
+
+def what_is_typed_fast_is_followed_and_then_there_is_peace(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/queue/join" in request.url else None)
+    page.locator("#seed input").press_sequentially("123")
+    wait_for_label(page, "seed 123")
+    page.wait_for_timeout(WHILE_WE_LOOK)
+    before = len(asked)
+    page.wait_for_timeout(WHILE_WE_LOOK)
+    assert len(asked) == before
 
 
 def what_is_not_a_number_gets_a_sentence(page: Page) -> None:

@@ -35,9 +35,8 @@ def build(session: Session) -> None:
         with gr.Column(elem_classes="text"):
             prose(HERE / "text.md")
 
-    common.change([preset.input], training.follow_preset)
-    gr.on(
-        session.changes,
+    common.change(preset.input, training.follow_preset)
+    session.changed.then(
         training.follow_settings,
         [session.progress, *session.settings],
         [*common.outputs, preset],

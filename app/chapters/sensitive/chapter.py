@@ -56,7 +56,8 @@ def build(session: Session) -> None:
     common.run(examine, scan_layers)
     common.run(heal, heal_network)
     common.pause(pause)
-    common.change([task.change, *session.changes], follow_settings)
+    common.change(task.change, follow_settings)
+    common.change(session.changed.then, follow_settings)
 
 
 def scan_layers(

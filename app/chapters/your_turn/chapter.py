@@ -63,7 +63,7 @@ def build(session: Session) -> None:
     common = Handlers(KEY, [view, own, *session.settings], [view, own], js=from_view("your-turn", "points"))
     common.run(run, train)
     common.pause(pause)
-    common.change([reset.click], start_anew)
+    common.change(reset.click, start_anew)
     common.after_the_run(
         take_home, export_file, "export", outputs=[view, own, download], concurrency_id="export", concurrency_limit=1
     )
@@ -75,8 +75,8 @@ def build(session: Session) -> None:
         show_progress="hidden",
         api_visibility="private",
     )
-    common.change(session.changes, follow_settings)
-    gr.on(session.changes, module_frame, [*session.settings], module, **QUIET)
+    common.change(session.changed.then, follow_settings)
+    session.changed.then(module_frame, [*session.settings], module, **QUIET, trigger_mode="always_last")
 
 
 def train(request: gr.Request, points: Any, own: Progress | None, *settings: Any) -> Iterator[tuple[Any, ...]]:

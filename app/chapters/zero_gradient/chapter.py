@@ -137,9 +137,9 @@ def build(session: Session) -> None:
     common.run(run, train)
     common.pause(pause)
     common.after_the_run(step, train_one_step, "step")
-    common.change([reset.click], start_anew)
-    common.change([free.change], follow_choice)
-    common.change([view.select], cut)
+    common.change(reset.click, start_anew)
+    common.change(free.change, follow_choice)
+    common.change(view.select, cut)
 
 
 def train(request: gr.Request, lesson: Lesson, free: Any) -> Iterator[tuple[Any, ...]]:
