@@ -18,7 +18,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from export.read.files import Source, file_bytes, save
+from export.read.files import Source, file_bytes, write_in_two
 from export.read.graph import SHAPES, Graph
 from export.read.kernels import expected_kernels
 from export.read.latency import FOLD_WEIGHTS, as_float, rounds_of
@@ -64,7 +64,7 @@ def speed_of(
     in_float = Setup(setup.providers, setup.threads, FOLD_WEIGHTS)
     with tempfile.TemporaryDirectory() as folder:
         twin = Path(folder, "float32.onnx")
-        save(as_float(graph), twin)
+        write_in_two(as_float(graph), twin)  # a session that folds codes of one file holds them beside what it made
         networks: list[tuple[Source | onnx.ModelProto, Setup]] = [(twin, in_float), (file, setup)]
         seconds: list[list[float]] = []
         for part in [[network] for network in networks] if file_bytes(twin) > LARGE else [networks]:

@@ -38,7 +38,7 @@ from export.write.settings import as_settings
 from export.write.sizes import enlarged, longer, takes
 from export.write.storage import default_opset, stored_layers
 from export.write.stored import StoredLayer
-from export.write.tensors import free_copies, to_numpy
+from export.write.tensors import free_copies, lean, to_numpy
 from qat_core.batches import unwrapped
 
 
@@ -102,73 +102,74 @@ def export_onnx(
     model = unwrapped(model)
     call = Call.of(model, example_inputs)
     check_recurrence(model)
-    made, inputs = reference(model, call), call.tensors
-    converted, expected = made.model, list(made.expected.values())
-    check_numbers(model, made.expected)
-    check_mode(model, converted, inputs, expected)
-    names = names_in_file(call.names, list(made.expected), input_names, output_names)
-    arrays = [to_numpy(t) for t in inputs]
-    choices: list[Choice] = []
-    if flavor == "auto":
+    with lean(model):
+        made, inputs = reference(model, call), call.tensors
+        converted, expected = made.model, list(made.expected.values())
+        check_numbers(model, made.expected)
+        check_mode(model, converted, inputs, expected)
+        names = names_in_file(call.names, list(made.expected), input_names, output_names)
+        arrays = [to_numpy(t) for t in inputs]
+        choices: list[Choice] = []
+        if flavor == "auto":
 
-        def fixed(layers: Sequence[StoredLayer]) -> onnx.ModelProto:
-            opset = opset_version or default_opset(layers)
-            return to_qdq(converted, layers, inputs, *names, opset_version=opset)
+            def fixed(layers: Sequence[StoredLayer]) -> onnx.ModelProto:
+                opset = opset_version or default_opset(layers)
+                return to_qdq(converted, layers, inputs, *names, opset_version=opset)
 
-        choices = choose(made.model, arrays, fixed, opset_version, processor, made.read)
-    forms = {choice.layer: choice.form for choice in choices}
-    layers = stored_layers(made.model, flavor, storage, opset_version, processor, forms, made.read)
-    opset = opset_version or default_opset(layers)
+            choices = choose(made.model, arrays, fixed, opset_version, processor, made.read)
+        forms = {choice.layer: choice.form for choice in choices}
+        layers = stored_layers(made.model, flavor, storage, opset_version, processor, forms, made.read)
+        opset = opset_version or default_opset(layers)
 
-    def graph_of(example: Sequence[Tensor], shapes: Declared | None = None) -> onnx.ModelProto:
-        proto = to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
-        check_names(proto)
-        return proto
+        def graph_of(example: Sequence[Tensor], shapes: Declared | None = None) -> onnx.ModelProto:
+            proto = to_qdq(converted, layers, example, *names, opset_version=opset, shapes=shapes)
+            check_names(proto)
+            return proto
 
-    def problem(proto: onnx.ModelProto, other: Sequence[Tensor]) -> str:
-        return why_not_alike(converted, proto, other)
+        def problem(proto: onnx.ModelProto, other: Sequence[Tensor]) -> str:
+            return why_not_alike(converted, proto, other)
 
-    works = takes(converted)
-    if dynamic_shapes is not None:
-        shapes = declared(call, dynamic_shapes)
-        proto, why_fixed = settle_declared(inputs, shapes, works, graph_of, problem)
-    elif dynamic_batch:
-        example = enlarged(inputs, works)
-        proto, why_fixed = settle_longest((longer(example, works), example), inputs, works, graph_of, problem)
-    else:
-        proto, why_fixed = graph_of(inputs), ""
-    graph = Graph(proto)
-    assert_same_values(graph, layers)
-    settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
-    reasons = {layer.name: layer.reason for layer in layers if layer.reason}
-    layers = []  # they hold their codes, a byte each
-    free_copies(converted)
-    with writing(path) as target, same_axes_of_one_row(model):
-        write(proto, target)
-        kernels = _kernels_of(graph, reasons, target) if flavor != "qdq" or storage else None
-        lacking = unmet(graph)
-        setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
-        try:
-            found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
-        except InputsError as error:
-            raise ValueError(f"what torch made of {type(model).__name__} does not run: {error}") from error
-        report = replace(found, unmet=lacking)
-        report.raise_if_broken()
+        works = takes(converted)
         if dynamic_shapes is not None:
-            check_declared(shapes, graph, why_fixed)
+            shapes = declared(call, dynamic_shapes)
+            proto, why_fixed = settle_declared(inputs, shapes, works, graph_of, problem)
         elif dynamic_batch:
-            check_batch(converted, graph, why_fixed)
-        if kernels is not None:
-            kernels.raise_if_missing()
-        if choices:
-            settings["choices"] = [asdict(choice) for choice in choices]
-        if processor != "any":
-            settings["processor"] = processor
-        speed = speed_of(target, graph, arrays, setup, ROUNDS if min_speedup is None else MANY_ROUNDS)
-        speed.raise_if_below(min_speedup)
-        attach_receipt(graph, target, converted, inputs, expected, report, settings, setup)
-        write(proto, target)
-    return replace(report, speed=speed, choices=choices)
+            example = enlarged(inputs, works)
+            proto, why_fixed = settle_longest((longer(example, works), example), inputs, works, graph_of, problem)
+        else:
+            proto, why_fixed = graph_of(inputs), ""
+        graph = Graph(proto)
+        free_copies(converted)
+        assert_same_values(graph, layers)
+        settings = {"flavor": flavor, "storage": storage, "opset_version": opset, **as_settings(layers)}
+        reasons = {layer.name: layer.reason for layer in layers if layer.reason}
+        layers = []  # they hold their codes, a byte each
+        with writing(path) as target, same_axes_of_one_row(model):
+            write(proto, target)
+            kernels = _kernels_of(graph, reasons, target) if flavor != "qdq" or storage else None
+            lacking = unmet(graph)
+            setup = Setup(config=NO_INTEGER_KERNELS) if lacking else None
+            try:
+                found = parity_of(converted, graph, target, inputs, expected, setup, kernels, made.left)
+            except InputsError as error:
+                raise ValueError(f"what torch made of {type(model).__name__} does not run: {error}") from error
+            report = replace(found, unmet=lacking)
+            report.raise_if_broken()
+            if dynamic_shapes is not None:
+                check_declared(shapes, graph, why_fixed)
+            elif dynamic_batch:
+                check_batch(converted, graph, why_fixed)
+            if kernels is not None:
+                kernels.raise_if_missing()
+            if choices:
+                settings["choices"] = [asdict(choice) for choice in choices]
+            if processor != "any":
+                settings["processor"] = processor
+            speed = speed_of(target, graph, arrays, setup, ROUNDS if min_speedup is None else MANY_ROUNDS)
+            speed.raise_if_below(min_speedup)
+            attach_receipt(graph, target, converted, inputs, expected, report, settings, setup)
+            write(proto, target)
+        return replace(report, speed=speed, choices=choices)
 
 
 def _kernels_of(graph: Graph, reasons: Mapping[str, str], target: Path) -> Kernels:

@@ -8,7 +8,6 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -33,7 +32,7 @@ ONE_BYTE = BYTES | {ir.DataType.BOOL}
 CODES = ("codes", "bytes")  # roles of what holds codes
 ABBREVIATIONS = {"QuantizeLinear": "Q", "DequantizeLinear": "DQ"}
 
-Buffers: TypeAlias = Mapping[str, tuple[StoredTensor, str]]  # as traced -> what it is of, and its role there
+Buffers = Mapping[str, tuple[StoredTensor, str]]  # as traced -> what it is of, and its role there
 
 
 def to_qdq(
@@ -73,6 +72,7 @@ def to_qdq(
         _simplify(model, buffers)
     _store_activations(model, buffers)
     _name(model, buffers, input_names, output_names, opset_version)
+    _unpack_first(model.graph)
     if lost := needed - model.graph.initializers.keys():
         raise ParityError(f"the codes {min(lost)!r} of the forward pass are not in the file")
     model.ir_version = IR_VERSIONS[opset_version]
@@ -252,6 +252,22 @@ def _name(
         value.metadata_props.clear()
     model.graph.metadata_props.clear()
     model.metadata_props.clear()
+
+
+def _unpack_first(graph: ir.Graph) -> None:
+    """Operators that read initializers alone stand before all others.
+
+    onnxruntime runs what an operator needs from the last in the file to the first: weights that stand behind the layer
+    before theirs are unpacked before that layer runs, and those of a row of layers lie in memory in float at once.
+    """
+    constant, others = {*graph.initializers.values()}, []
+    for node in graph:
+        if node.inputs and constant.issuperset(filter(None, node.inputs)):
+            constant.update(node.outputs)
+        else:
+            others.append(node)
+    graph.remove(others)
+    graph.extend(others)
 
 
 def _node_name(node: ir.Node) -> str:

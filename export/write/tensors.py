@@ -2,13 +2,14 @@
 
 import gc
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.read.memory import give_back
+from export.read.memory import blocks_given_back, give_back
 from qat_core.layers import quantized_layers
 from qat_core.prepare import copied
 
@@ -37,9 +38,18 @@ def twin(model: nn.Module) -> nn.Module:
 
 def free_copies(model: nn.Module) -> None:
     """Let go of what copies of a large model hold: they refer to themselves, so they wait for the garbage collector."""
-    if sum(p.numel() * p.element_size() for p in model.parameters()) > LARGE:
+    if _is_large(model):
         gc.collect()
         give_back()
+
+
+def lean(model: nn.Module) -> AbstractContextManager[None]:
+    """While a large model is exported, nothing that was freed is kept for later."""
+    return blocks_given_back() if _is_large(model) else nullcontext()
+
+
+def _is_large(model: nn.Module) -> bool:
+    return sum(p.numel() * p.element_size() for p in model.parameters()) > LARGE
 
 
 def to_numpy(tensor: Tensor) -> NDArray[np.generic]:

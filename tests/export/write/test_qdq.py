@@ -1,5 +1,8 @@
 """The file: integer codes of the forward pass, no float copy, any batch, the same answers at all levels."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -10,6 +13,7 @@ from torch import nn
 
 from export import audit, check, check_parity, export_onnx
 from export.read.distance import output_range
+from export.read.runtime import LEVELS, run, session
 from qat_core import QATConfig, QuantSpec, calibrate, convert, prepare
 from tests.export.models import Around, TakesOutput, lab_model
 
@@ -228,6 +232,18 @@ def test_tiny_activations_keep_their_limits_at_every_level(tmp_path, limit, bits
     assert export_onnx(prepared, x[:4], tmp_path / "model.onnx").proof.proven
     report = check_parity(prepared, tmp_path / "model.onnx", 4 * x)
     assert [level.max_abs_diff for level in report.levels] == [0, 0, 0, 0]
+
+
+def test_weights_are_unpacked_one_after_the_other(tmp_path):
+    """Those of a row of layers would lie in memory in float at once."""
+    network = nn.Sequential(*(nn.Linear(16, 16) for _ in range(4)))
+    export_onnx(prepare(network).eval(), torch.randn(2, 16), tmp_path / "model.onnx")
+    for level in LEVELS:
+        runtime = session(tmp_path / "model.onnx", level, profile=tmp_path / level)
+        run(runtime, [np.ones((2, 16), np.float32)])
+        events = json.loads(Path(runtime.end_profiling()).read_text())
+        ran = [e["name"].removesuffix("_kernel_time") for e in events if e["name"].endswith("_kernel_time")]
+        assert ran == [operator for index in range(4) for operator in (f"{index}.weight/DQ", f"{index}/Gemm")]
 
 
 def test_a_layer_whose_input_is_dead_answers_zero_at_every_level(tmp_path):
