@@ -4,7 +4,8 @@ import contextlib
 import ctypes
 from collections.abc import Iterator
 
-M_MMAP_THRESHOLD, LARGE_BLOCK, LARGEST_THRESHOLD = -3, 2**20, 2**25  # the last is as far as glibc goes by itself
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+LARGE_BLOCK, LARGEST_KEPT = 2**20, 2**25  # bytes; glibc goes as far as the latter by itself
 
 
 def give_back() -> None:
@@ -21,13 +22,14 @@ def blocks_given_back() -> Iterator[None]:
     It begins so and learns from what is freed to keep blocks of up to 32 MB for later, as it does afterwards. A session
     that loads a large file has freed its codes twice over before its weights are made of them.
     """
-    _set_threshold(LARGE_BLOCK)
+    _tell_malloc(M_MMAP_THRESHOLD, LARGE_BLOCK)
     try:
         yield
     finally:
-        _set_threshold(LARGEST_THRESHOLD)
+        _tell_malloc(M_MMAP_THRESHOLD, LARGEST_KEPT)
+        _tell_malloc(M_TRIM_THRESHOLD, 2 * LARGEST_KEPT)
 
 
-def _set_threshold(size: int) -> None:
+def _tell_malloc(parameter: int, size: int) -> None:
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, size)
+        ctypes.CDLL(None).mallopt(parameter, size)
