@@ -124,6 +124,10 @@ class FakeQuantize(nn.Module):
         scale, zero_point = self.source.qparams(self._groups(x))
         return from_groups(dequantize(self._groups(codes), scale, zero_point, self.spec.shift), x.shape).to(x.dtype)
 
+    def observe(self, x: Tensor) -> None:
+        """Take x in, as the forward pass does before it quantizes it."""
+        self.source.observe(self._groups(x))
+
     def stop_growing(self, x: Tensor) -> None:
         """Parts of x are written from its scale from now on, which must not grow with it."""
         self.source.stop_growing(self._groups(x))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from qat_core.fake_quant import FakeQuantize
-from qat_core.layers import require_prepared
+from qat_core.layers import quantized_layers, require_prepared
 from qat_core.lsq import LearnedScale
 from qat_core.observer import MovingRange
 
@@ -60,6 +60,8 @@ class Schedule:
             for module in self.model.modules():
                 if isinstance(module, LearnedScale):
                     module.restart()
+            for _, layer in quantized_layers(self.model):
+                layer.begin_scales()
 
     def state_dict(self) -> dict[str, int]:
         """What a checkpoint needs beside the model's own."""

@@ -158,7 +158,6 @@ class StatefulSource(Source):
     A checkpoint that has nothing for it leaves it as it is.
 
     Attributes:
-        settled: what it remembers is known to be complete, and need not be asked each time; nothing else hangs on it.
         seen: how much it remembers.
     """
 
@@ -166,7 +165,31 @@ class StatefulSource(Source):
 
     def __init__(self) -> None:
         super().__init__()
-        self.settled = False
+        self._settled = False
+        self._settled_with: tuple[float, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Is what it remembers known to be complete, so that it need not be asked each time?
+
+        No longer where something was written to `seen` since, as averages are, or another tensor is in its place.
+        """
+        if not self._settled or without_numbers():
+            return self._settled
+        return self._settled_with == self._state_of_seen()
+
+    @settled.setter
+    def settled(self, value: bool) -> None:
+        self._settled = value
+        if value and not without_numbers():
+            self._settled_with = self._state_of_seen()
+
+    def _state_of_seen(self) -> tuple[float, ...]:
+        """What changes when it does; elsewhere than on the CPU, asking for a number is waiting for it."""
+        seen = self.seen
+        if seen.is_cpu and seen.numel() == 1:
+            return id(seen), seen.item()
+        return id(seen), 0 if seen.is_inference() else seen._version
 
     def without_numbers(self) -> bool:
         """Can no number be asked for now?"""
@@ -182,7 +205,7 @@ class StatefulSource(Source):
             return otherwise
 
     def train(self, mode: bool = True) -> "StatefulSource":
-        self.settled = False  # averages may have been copied into it
+        self.settled = False
         return super().train(mode)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -204,9 +227,6 @@ class FromTensor(Source):
 
     def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
         return self.choose_qparams(x.detach(), self.spec, self.axis)
-
-    def observe(self, x: Tensor) -> None:
-        """x is about to be quantized: take it in, if now is the time for it."""
 
     def covering(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         return minmax_qparams(x.detach(), self.spec, self.axis)
@@ -261,6 +281,7 @@ class SmallestError(StatefulSource):
         if passes == 0 or self.passes >= SEARCH_EVERY - 1:
             self._search(x)
         self.seen.fill_(self.passes)
+        self.settled = not in_trace()
 
     def _search(self, x: Tensor) -> None:
         """Not twice for one step of the optimizer: forward passes with the same weights have the same scale."""

@@ -61,3 +61,22 @@ def test_observers_stay_after_the_steps_asked_for():
 def test_steps_are_whole_numbers(arguments):
     with pytest.raises(ValueError, match="expected a whole number of steps"):
         Schedule(prepare(nn.Linear(1, 1)), **arguments)
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
+def test_learned_scales_begin_in_a_compiled_model_where_they_do_in_any(granularity):
+    losses = []
+    for compiled in (lambda model: model, lambda model: torch.compile(model, backend="eager")):
+        torch.manual_seed(0)
+        weight = QuantSpec(bits=4, scale="learned", granularity=granularity)
+        model = prepare(nn.Linear(6, 3), QATConfig(weight, QuantSpec.activation(scale="learned")))
+        schedule, optimizer = Schedule(model, quantize_after=2), torch.optim.SGD(model.parameters(), 0.05)
+        forward, x = compiled(model), torch.randn(16, 6)
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = forward(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+    assert losses[5:] == pytest.approx(losses[:5], rel=1e-6)
