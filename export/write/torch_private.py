@@ -115,8 +115,8 @@ def _needs_decomposing(program: torch.export.ExportedProgram, registry: Any) -> 
 
 
 def _is_rewritten(operator: Any) -> bool:
-    """Operators that write into their input, and views that torch makes of others, such as flatten of view."""
-    if not isinstance(operator, torch._ops.OpOverload):
+    """Operators that write into their input, and views that torch makes of others, such as chunk of split."""
+    if operator in TRANSLATIONS or not isinstance(operator, torch._ops.OpOverload):
         return False
     shares_memory = any(value.alias_info for value in [*operator._schema.arguments, *operator._schema.returns])
     return operator._schema.is_mutable or (shares_memory and operator._can_decompose())

@@ -4,6 +4,7 @@ torch.export carries a marker through untouched; one line of onnxscript turns it
 DequantizeLinear. Training never sees a marker, and none can be run on numbers.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -128,6 +129,18 @@ def _view_onnx(x: Any, size: Any) -> Any:
     return op.Reshape(x, op.Concat(*parts, axis=0), allowzero=int(-1 not in size))  # beside -1 no size may be zero
 
 
+def _flatten_onnx(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+    """As torch does by a view, without a second trace to make one of it."""
+    sizes = list(x.shape) or [1]
+    first, last = start_dim % len(sizes), end_dim % len(sizes)
+    ends = [(i, i + 1) for i in range(first)], [(first, last + 1)], [(i, i + 1) for i in range(last + 1, len(sizes))]
+    whole = [(a, b, all(isinstance(n, int) for n in sizes[a:b])) for part in ends for a, b in part]
+    if sum(not is_known for *_, is_known in whole) < 2:
+        return op.Reshape(x, [math.prod(sizes[a:b]) if is_known else -1 for a, b, is_known in whole])
+    parts = [op.ReduceProd(op.Shape(x, start=a, end=b), keepdims=1) for a, b, _ in whole]
+    return op.Reshape(x, op.Concat(*parts, axis=0), allowzero=1)
+
+
 def _squeeze_onnx(x: Any, dim: Any) -> Any:
     """Axes of another size than one stay; torch.export takes one that varies for such."""
     axes = [axis for axis in (dim if isinstance(dim, Sequence) else [dim]) if x.shape and x.shape[axis] == 1]
@@ -147,6 +160,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.linear.default: _linear_onnx,
     # A partial has no signature, so torch takes it unasked: torch 2.8 cannot compare one with sizes that vary.
     torch.ops.aten.view.default: partial(_view_onnx),
+    torch.ops.aten.flatten.using_ints: _flatten_onnx,
     torch.ops.aten.squeeze.dim: _squeeze_onnx,
     torch.ops.aten.squeeze.dims: _squeeze_onnx,
     torch.ops.aten.reciprocal.default: _reciprocal_onnx,

@@ -206,3 +206,23 @@ def test_a_stack_with_a_mask_takes_sequences_of_any_length(tmp_path, causal):
 
     export_onnx(model, given(5) | {"tgt_is_causal": causal}, tmp_path / "model.onnx")
     check_parity(model, tmp_path / "model.onnx", given(6)).raise_if_broken()
+
+
+FLATTENED = {(1, -1): 120, (0, 2): 6, (0, 1): 6, (-3, -2): 6, (2, 3): 30, (3, 3): 6, (0, -1): None}
+
+
+@pytest.mark.parametrize("axes", FLATTENED, ids=str)
+def test_flattened_axes_of_any_size(tmp_path, axes):
+    class Flattened(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Conv2d(3, 4, 1), nn.Linear(FLATTENED[axes] or 6, 2)
+
+        def forward(self, x):
+            y = self.first(x).flatten(*axes)
+            return self.last(y if FLATTENED[axes] else y.unflatten(0, (-1, 6)))
+
+    example, other = torch.randn(2, 3, 5, 6), torch.randn(3, 3, 5, 6)
+    model = export_and_compare(Flattened(), W4, (example,), tmp_path / "m.onnx", (other,))
+    if axes == (1, -1):
+        check_parity(model, tmp_path / "m.onnx", (example[:0],)).raise_if_broken()
