@@ -57,12 +57,14 @@ def _share(sources: Sequence[MovingRange | LearnedScale]) -> None:
         if isinstance(source, MovingRange):
             source.low.copy_(torch.where(some[place], low[place], source.low))
             source.high.copy_(torch.where(some[place], high[place], source.high))
-            source.seen.copy_(some[place])
+            seen_by_all = some[place]
         else:
             source.begin.copy_(chosen[place, 0])
-            source.seen.copy_(chosen[place, 2])
+            seen_by_all = chosen[place, 2]
             if source.zero_point is not None:
                 source.zero_point.copy_(chosen[place, 1])
+        if not source.settled:  # where it is, nothing is written that would have to be asked again
+            source.seen.copy_(seen_by_all)
 
 
 def _numbers(source: MovingRange | LearnedScale) -> Tensor:

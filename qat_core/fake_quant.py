@@ -10,7 +10,8 @@ from qat_core.lsq import LearnedScale, LearnedScaleOfWeight, LSQuantize, gradien
 from qat_core.nested import on_values
 from qat_core.observer import Fixed, MovingRange, NoDataError, fix
 from qat_core.processes import in_trace, in_transform
-from qat_core.source import FromTensor, SmallestError, Source, Take
+from qat_core.search import SmallestError
+from qat_core.source import FromTensor, Source, Take
 from qat_core.spec import QuantSpec
 from qat_core.ste import STEQuantize, ste_round, ste_round_by, straight_through
 
@@ -123,6 +124,10 @@ class FakeQuantize(nn.Module):
         """What codes of x's shape stand for on the grid that holds for x now."""
         scale, zero_point = self.source.qparams(self._groups(x))
         return from_groups(dequantize(self._groups(codes), scale, zero_point, self.spec.shift), x.shape).to(x.dtype)
+
+    def observe(self, x: Tensor) -> None:
+        """Take x in, as the forward pass does before it quantizes it."""
+        self.source.observe(self._groups(x))
 
     def stop_growing(self, x: Tensor) -> None:
         """Parts of x are written from its scale from now on, which must not grow with it."""

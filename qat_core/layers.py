@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from qat_core.affine import widened
 from qat_core.fake_quant import FakeQuantize
+from qat_core.lsq import LearnedScale
 from qat_core.permanent import make_permanent
 from qat_core.processes import on_grid_in_calls, parameter_in_calls
 from qat_core.spec import QATConfig, QuantSpec
@@ -110,20 +111,42 @@ class QuantLayer(nn.Module):
             return False
         return self.weight_quantizer.spec.granularity != "per_group" and not self.weight_quantizer.spec.half_shift
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        metadata: dict[str, Any],
+        strict: bool,
+        missing: list[str],
+        *args: Any,
+    ) -> None:
         """A checkpoint that has a weight and nothing for its quantizer is one of FP32: the scale of the weight that
-        was here says nothing about the one that comes. Where it takes the layer off the meta device, its quantizers,
+        was here says nothing about the one that comes. One that has neither is missing both: of layers that share a
+        weight, formats without shared tensors keep one. Where it takes the layer off the meta device, its quantizers,
         which it may have nothing for, come along."""
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *args)
         weight = self.latent(self.weight_names()[0])
         for quantizer in [] if weight.is_meta else [q for q in self.children() if isinstance(q, FakeQuantize)]:
             if any(tensor.is_meta for tensor in quantizer.state_dict().values()):
                 quantizer.to_empty(device=weight.device)
         for name, weight, quantizer in self.quantized_weights():
             own = f"{prefix}{name}_quantizer."
-            if prefix + name in state_dict and not any(key.startswith(own) for key in state_dict):
-                quantizer.source.restart()
+            if not any(key.startswith(own) for key in state_dict):
+                if prefix + name in state_dict:
+                    quantizer.source.restart()
+                elif name in self._parameters:
+                    missing += quantizer.state_dict(prefix=own)
             quantizer.upgrade(state_dict, own, weight)
+
+    @torch.no_grad()
+    def begin_scales(self) -> None:
+        """Find where learned scales of weights begin now, which a compiled forward pass has no time for.
+
+        What is computed before each call, and what is sharded, is there in the next call only.
+        """
+        for name, weight, quantizer in self.quantized_weights():
+            if name in self._parameters and type(weight) is nn.Parameter and isinstance(quantizer.source, LearnedScale):
+                quantizer.observe(weight)
 
     @torch.no_grad()
     def fix_scales(self) -> None:

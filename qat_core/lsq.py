@@ -172,6 +172,7 @@ class LearnedScale(StatefulSource):
             return
         with torch.no_grad():
             self._begin(x, on_zeros=waited)
+        self._has_begun()
 
     def _begin(self, x: Tensor, on_zeros: bool) -> None:
         begin, zero_point, seen = self._found(x)

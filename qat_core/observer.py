@@ -9,7 +9,8 @@ from torch import Tensor
 
 from qat_core.affine import qparams_of_range
 from qat_core.processes import in_backward, in_trace, in_transform
-from qat_core.source import SmallestError, Source, StatefulSource, Take, whole
+from qat_core.search import SmallestError
+from qat_core.source import Source, StatefulSource, Take, whole
 from qat_core.spec import QuantSpec
 
 MOMENTUM = 0.05

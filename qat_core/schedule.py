@@ -100,6 +100,8 @@ class Schedule:
             for module in self.model.modules():
                 if isinstance(module, LearnedScale):
                     module.restart()
+            for _, layer in quantized_layers(self.model):
+                layer.begin_scales()
             if self.oscillations:
                 self.oscillations.restart(self.steps)
         elif self.oscillations and self.steps > self.quantize_after:

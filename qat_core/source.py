@@ -14,11 +14,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import minmax_qparams, mse_fraction, mse_qparams, shrunk
-from qat_core.processes import in_trace, only_looks, without_numbers
+from qat_core.affine import minmax_qparams, mse_qparams
+from qat_core.processes import without_numbers
 from qat_core.spec import QuantSpec
-
-SEARCH_EVERY = 16  # forward passes
 
 Take = Callable[[Tensor], Tensor]  # of a tensor with a number or more for each row, those of some rows
 
@@ -158,7 +156,6 @@ class StatefulSource(Source):
     A checkpoint that has nothing for it leaves it as it is.
 
     Attributes:
-        settled: what it remembers is known to be complete, and need not be asked each time; nothing else hangs on it.
         seen: how much it remembers.
     """
 
@@ -166,7 +163,31 @@ class StatefulSource(Source):
 
     def __init__(self) -> None:
         super().__init__()
-        self.settled = False
+        self._settled = False
+        self._settled_with: tuple[float, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Is what it remembers known to be complete, so that it need not be asked each time?
+
+        No longer where something was written to `seen` since, as averages are, or another tensor is in its place.
+        """
+        if not self._settled or without_numbers():
+            return self._settled
+        return self._settled_with == self._state_of_seen()
+
+    @settled.setter
+    def settled(self, value: bool) -> None:
+        self._settled = value
+        if value and not without_numbers():
+            self._settled_with = self._state_of_seen()
+
+    def _state_of_seen(self) -> tuple[float, ...]:
+        """What changes when it does; elsewhere than on the CPU, asking for a number is waiting for it."""
+        seen = self.seen
+        if seen.is_cpu and seen.numel() == 1:
+            return id(seen), seen.item()
+        return id(seen), 0 if seen.is_inference() else seen._version
 
     def without_numbers(self) -> bool:
         """Can no number be asked for now?"""
@@ -182,7 +203,7 @@ class StatefulSource(Source):
             return otherwise
 
     def train(self, mode: bool = True) -> "StatefulSource":
-        self.settled = False  # averages may have been copied into it
+        self.settled = False
         return super().train(mode)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -205,84 +226,5 @@ class FromTensor(Source):
     def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
         return self.choose_qparams(x.detach(), self.spec, self.axis)
 
-    def observe(self, x: Tensor) -> None:
-        """x is about to be quantized: take it in, if now is the time for it."""
-
     def covering(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         return minmax_qparams(x.detach(), self.spec, self.axis)
-
-
-class SmallestError(StatefulSource):
-    """Min-max scales, each times the fraction that gives the smallest squared error.
-
-    The fraction stays from one forward pass to the next: all are tried on the first tensor, and while training the
-    neighbours of the last on every 16th. In between the scale moves with the extremes alone, as it does all along where
-    a compiler looks at the forward pass: call the model, or calibrate it, before it is compiled.
-
-    Args:
-        spec: of the tensors.
-        axis: of the output channels.
-        shape: of the scale.
-    """
-
-    each_row = True
-
-    fraction: Tensor
-    seen: Tensor  # tensors since the last search; 0 is never
-
-    def __init__(self, spec: QuantSpec, axis: int = 0, shape: tuple[int, ...] = ()) -> None:
-        super().__init__()
-        self.spec, self.axis = spec, axis
-        self.passes = 0
-        self.last_scale: Tensor | None = None
-        self.holds_for(spec)
-        self.register_buffer("fraction", torch.ones(shape, dtype=torch.float32))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.float32))
-
-    def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
-        full_scale, zero_point = minmax_qparams(x.detach(), self.spec, self.axis)
-        return self.scale(x.detach(), full_scale, zero_point, take), zero_point
-
-    def scale(self, x: Tensor, full_scale: Tensor, zero_point: Tensor | None, take: Take = whole) -> Tensor:
-        """The scale for x, given that of min-max."""
-        fraction = take(self.fraction)
-        if not (self.without_numbers() or self._passes()):
-            fraction = mse_fraction(x, full_scale, zero_point, self.spec, self.axis)
-        return shrunk(full_scale, fraction, self.spec)
-
-    @torch.no_grad()
-    def observe(self, x: Tensor) -> None:
-        if self.without_numbers() or only_looks() or not x.numel():
-            return
-        passes = self._passes()
-        if passes and not self.training:
-            return
-        self.passes = passes + 1
-        if passes == 0 or self.passes >= SEARCH_EVERY - 1:
-            self._search(x)
-        self.seen.fill_(self.passes)
-
-    def _search(self, x: Tensor) -> None:
-        """Not twice for one step of the optimizer: forward passes with the same weights have the same scale."""
-        full_scale, zero_point = minmax_qparams(x, self.spec, self.axis)
-        first, last = self.passes == 1, self.last_scale
-        same = last is not None and last.device == full_scale.device and torch.equal(full_scale, last)
-        self.last_scale = full_scale
-        if not full_scale.isfinite().all():
-            self.passes -= 1
-        elif first or (self.passes >= SEARCH_EVERY and not same):
-            around = None if first else self.fraction
-            self.fraction.copy_(mse_fraction(x, full_scale, zero_point, self.spec, self.axis, around))
-            self.passes = 1
-
-    def _passes(self) -> int:
-        if not self.settled:
-            self.passes, self.settled = int(self.seen), not in_trace()
-        return self.passes
-
-    def restart(self) -> None:
-        self.seen.zero_()
-        self.settled = False
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"last_scale": None}

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, calibrate, convert, prepare
 from qat_core.affine import mse_qparams
-from qat_core.source import SEARCH_EVERY
+from qat_core.search import SEARCH_EVERY
 
 SCALES = ("minmax", "mse", "learned")
 

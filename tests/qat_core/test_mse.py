@@ -6,7 +6,7 @@ from torch import nn
 
 from qat_core import QATConfig, QuantSpec, prepare
 from qat_core.affine import minmax_qparams, mse_fraction, mse_qparams, to_groups
-from qat_core.source import SEARCH_EVERY
+from qat_core.search import SEARCH_EVERY
 
 
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])

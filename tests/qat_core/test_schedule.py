@@ -145,3 +145,22 @@ def test_how_much_of_a_training_is_in_float_hangs_on_the_narrowest_weights(bits,
     layers = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
     model = prepare(layers, QATConfig(QuantSpec(8), overrides={"1": QATConfig(QuantSpec(bits))}))
     assert Schedule.over(model, 100).quantize_after == in_float
+
+
+@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
+def test_learned_scales_begin_in_a_compiled_model_where_they_do_in_any(granularity):
+    losses = []
+    for compiled in (lambda model: model, lambda model: torch.compile(model, backend="eager")):
+        torch.manual_seed(0)
+        weight = QuantSpec(bits=4, scale="learned", granularity=granularity)
+        model = prepare(nn.Linear(6, 3), QATConfig(weight, QuantSpec.activation(scale="learned")))
+        schedule, optimizer = Schedule(model, quantize_after=2), torch.optim.SGD(model.parameters(), 0.05)
+        forward, x = compiled(model), torch.randn(16, 6)
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = forward(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+    assert losses[5:] == pytest.approx(losses[:5], rel=1e-6)
