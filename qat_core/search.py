@@ -62,7 +62,8 @@ class SmallestError(StatefulSource):
         if passes == 0 or self.passes >= SEARCH_EVERY - 1:
             self._search(x)
         self.seen.fill_(self.passes)
-        self.settled = not in_trace()
+        if not self.seen.is_cpu:
+            self.settled = not in_trace()
 
     def _search(self, x: Tensor) -> None:
         """Not twice for one step of the optimizer: forward passes with the same weights have the same scale."""
@@ -78,8 +79,11 @@ class SmallestError(StatefulSource):
             self.passes = 1
 
     def _passes(self) -> int:
-        if not self.settled:
-            self.passes, self.settled = int(self.seen), not in_trace()
+        seen = self.seen
+        if seen.is_cpu:  # where a number need not be waited for
+            self.passes = int(seen.item())
+        elif not self.settled:
+            self.passes, self.settled = int(seen.item()), not in_trace()
         return self.passes
 
     def restart(self) -> None:
