@@ -11,8 +11,7 @@ LARGE_BLOCK, LARGEST_KEPT = 2**20, 2**25  # bytes; glibc goes as far as the latt
 def give_back() -> None:
     """With glibc, which keeps what was freed between pieces that are in use: after a large graph, as much as its
     weights take in float. Elsewhere nothing happens."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    _call_libc("malloc_trim", 0)
 
 
 @contextlib.contextmanager
@@ -22,14 +21,14 @@ def blocks_given_back() -> Iterator[None]:
     It begins so and learns from what is freed to keep blocks of up to 32 MB for later, as it does afterwards. A session
     that loads a large file has freed its codes twice over before its weights are made of them.
     """
-    _tell_malloc(M_MMAP_THRESHOLD, LARGE_BLOCK)
+    _call_libc("mallopt", M_MMAP_THRESHOLD, LARGE_BLOCK)
     try:
         yield
     finally:
-        _tell_malloc(M_MMAP_THRESHOLD, LARGEST_KEPT)
-        _tell_malloc(M_TRIM_THRESHOLD, 2 * LARGEST_KEPT)
+        _call_libc("mallopt", M_MMAP_THRESHOLD, LARGEST_KEPT)
+        _call_libc("mallopt", M_TRIM_THRESHOLD, 2 * LARGEST_KEPT)
 
 
-def _tell_malloc(parameter: int, size: int) -> None:
+def _call_libc(name: str, *arguments: int) -> None:
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(parameter, size)
+        getattr(ctypes.CDLL(None), name)(*arguments)

@@ -13,6 +13,7 @@ from app.lab.fit import Experiment, Settings, TrainingDiverged
 from app.lab.trace import StepTrace, trace_step, traceable
 from qat_core.layers import quantized_layers
 from qat_core.lsq import RATE
+from tests.app.same import assert_same
 
 CASES: tuple[dict[str, Any], ...] = (
     {"granularity": "per_tensor"},
@@ -284,19 +285,3 @@ def float_twin(experiment: Experiment, dtype: torch.dtype) -> tuple[dict[str, Te
         return F.mse_loss(prediction, task.data.y.to(dtype)), prediction.detach()  # type: ignore[attr-defined]
 
     return weights, loss
-
-
-def assert_same(one: Any, other: Any) -> None:
-    """The same plain data, tensors bit for bit."""
-    assert type(one) is type(other)
-    if isinstance(one, Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list):
-        for mine, yours in zip(one, other, strict=True):
-            assert_same(mine, yours)
-    else:
-        assert one == other

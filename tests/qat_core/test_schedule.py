@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from qat_core import Oscillations, QATConfig, QuantSpec, Schedule, annealed_threshold, calibrate, prepare
+from qat_core.observer import MovingRange
+from tests.qat_core.test_state import adam, config, network, train
 
 
 def test_quantization_sets_in_after_the_steps_asked_for():
@@ -63,6 +65,21 @@ def test_observers_stay_after_the_steps_asked_for():
 def test_steps_are_whole_numbers(arguments):
     with pytest.raises(ValueError, match="expected a whole number of steps"):
         Schedule(prepare(nn.Linear(1, 1)), **arguments)
+
+
+def test_observers_freeze_and_go_on():
+    model = prepare(network(), config("minmax"))
+    train(model, adam(model), range(3))
+    schedule = Schedule(model, freeze_observers_after=0)
+    before = {n: b.clone() for n, b in model.named_buffers()}
+    train(model, adam(model), range(3, 6))
+    assert all(torch.equal(b, before[n]) for n, b in model.named_buffers())
+    schedule.freeze_observers_after = None
+    schedule.step()
+    train(model, adam(model), range(3, 6))
+    for name, module in model.named_modules():
+        if isinstance(module, MovingRange):
+            assert not torch.equal(module.high, before[f"{name}.high"])
 
 
 def test_over_a_training_a_part_is_in_float_and_the_rest_held():

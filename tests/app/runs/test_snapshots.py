@@ -15,6 +15,7 @@ from app.runs import queue
 from app.runs.cache import held_bytes
 from app.runs.progress import STEPS_A_FRAME, Progress
 from app.runs.snapshots import STEPS_A_SNAPSHOT, Snapshots, snapshots
+from tests.app.same import assert_same
 
 SHORT = Settings(steps=4 * STEPS_A_FRAME, width=8, seed=11)
 POINTS = ((-1.0, 0.5), (0.0, 0.0), (1.0, 0.5), (2.0, -1.0))
@@ -120,14 +121,3 @@ def test_what_was_asked_for_last_stays() -> None:
         kept.keep(run, 0, one)
         kept.nearest(0, 0)
     assert [run for run in range(4) if kept.nearest(run, 0)] == [0, 3]
-
-
-def assert_same(found: Any, expected: Any) -> None:
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
-        for key, value in expected.items():
-            assert_same(found[key], value)
-    elif isinstance(expected, Tensor):
-        assert torch.equal(found, expected)
-    else:
-        assert found == expected

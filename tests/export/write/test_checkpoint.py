@@ -9,36 +9,26 @@ from torch import nn
 from export import FileError
 from export.write.checkpoint import CONFIG, WEIGHTS, load_checkpoint, save_checkpoint
 from qat_core import QATConfig, QuantSpec, prepare
-
-
-class Tied(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.embed, self.head = nn.Embedding(11, 6), nn.Linear(6, 11, bias=False)
-        self.head.weight = self.embed.weight
-
-    def forward(self, words):
-        return self.head(self.embed(words))
-
+from tests.export.models import Tied
 
 LEARNED = QATConfig(QuantSpec(bits=3, scale="learned"), QuantSpec.activation(8, scale="learned"))
 MIXED = QATConfig(
     QuantSpec(granularity="per_group", group_size=3),
     QuantSpec.activation(8),
-    overrides={"embed": None, "head": QATConfig(QuantSpec(bits=8))},
+    overrides={"words": None, "head": QATConfig(QuantSpec(bits=8))},
 )
 
 
 @pytest.mark.parametrize("config", [LEARNED, MIXED])
 def test_a_checkpoint_answers_as_the_model_did(tmp_path, config):
-    model, words = Tied(), torch.randint(0, 11, (3, 4))
+    model, words = Tied(), torch.randint(0, 10, (3, 4))
     prepared = prepare(model, config)
     prepared(words).square().sum().backward()
     torch.optim.SGD(prepared.parameters(), lr=0.1).step()
     save_checkpoint(prepared, config, tmp_path / "deep" / "er")
     loaded, same = load_checkpoint(Tied(), tmp_path / "deep" / "er")
     assert same == config
-    assert loaded.head.weight is loaded.embed.weight
+    assert loaded.head.weight is loaded.words.weight
     assert torch.equal(loaded.eval()(words), prepared.eval()(words))
     assert sorted(p.name for p in (tmp_path / "deep" / "er").iterdir()) == [WEIGHTS, CONFIG]
 
