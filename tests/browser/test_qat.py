@@ -14,10 +14,16 @@ CELLS = "[...document.querySelector('#qat canvas').getContext('2d').getImageData
 
 
 def run_to(page: Page, step: int) -> int:
+    """Run to a step that is not reached yet, pause, and say where the run has ended."""
+    assert step > step_shown(page)  # or else the frame from before Run would count as the one after Pause
     page.locator("#qat-run").click()
     page.wait_for_function(f"Number(document.querySelector('#qat .view').dataset.step) >= {step}")
     page.locator("#qat-pause").click()
     page.locator("#qat .view[data-running=false]").wait_for()
+    return step_shown(page)
+
+
+def step_shown(page: Page) -> int:
     return int(page.locator("#qat .view").get_attribute("data-step"))
 
 
@@ -72,7 +78,7 @@ def the_histogram_holds_every_weight(page: Page) -> None:
 
 
 def what_is_broken_is_diagnosed_and_stays_here(page: Page) -> None:
-    newest = run_to(page, 100)
+    newest = step_shown(page)
     expect(page.locator("#qat .diagnosis p")).to_contain_text("0% of the weights clipped")
     page.locator("#preset").get_by_label("Scale 50 times too small").check()
     page.wait_for_function("document.querySelector('#qat .view').dataset.preset === 'fine'")
