@@ -24,6 +24,7 @@ from qat_core.spec import QuantSpec
 SMALLEST_SCALE = 2.0**-60
 MSE_STEPS = 80
 MSE_NEIGHBOURS = 2
+Axis = int | tuple[int, ...]  # of the output channels in a weight; of experts two, theirs and that of their outputs
 PIECE = 2**17  # elements: small enough for a processor's cache, in which ten passes over them cost little
 
 
@@ -72,13 +73,13 @@ def dequantize_(codes: Tensor, scale: Tensor, zero_point: Tensor | None, shift: 
     return codes.mul_(scale)
 
 
-def minmax_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, Tensor | None]:
+def minmax_qparams(x: Tensor, spec: QuantSpec, axis: Axis = 0) -> tuple[Tensor, Tensor | None]:
     """Scale and zero point that cover the whole range of a tensor.
 
     Args:
         x: the tensor, as `to_groups` returns it.
         spec: its spec.
-        axis: the dimension of the output channels, for "per_channel".
+        axis: the dimension of the output channels, or the dimensions, for "per_channel".
 
     Returns:
         scale and zero_point (None when symmetric), shaped to broadcast against x.
@@ -90,7 +91,7 @@ def minmax_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, T
     return qparams_of_range(x.amin(dims, bool(dims)), x.amax(dims, bool(dims)), spec)
 
 
-def mse_qparams(x: Tensor, spec: QuantSpec, axis: int = 0) -> tuple[Tensor, Tensor | None]:
+def mse_qparams(x: Tensor, spec: QuantSpec, axis: Axis = 0) -> tuple[Tensor, Tensor | None]:
     """Scale and zero point with the smallest squared error of rounding plus clamping.
 
     The range of min-max is shrunk to 1, 79/80, 78/80 ... of itself, and each scale keeps its best fraction.
@@ -107,7 +108,7 @@ def mse_fraction(
     full_scale: Tensor,
     zero_point: Tensor | None,
     spec: QuantSpec,
-    axis: int = 0,
+    axis: Axis = 0,
     around: Tensor | None = None,
 ) -> Tensor:
     """The fraction of each min-max scale, in steps of 1/80, with the smallest squared error; the larger of equals.
@@ -129,7 +130,7 @@ def mse_fraction(
 
 
 def best_fraction(
-    x: Tensor, full_scale: Tensor, zero_point: Tensor | None, around: Tensor | None, spec: QuantSpec, axis: int
+    x: Tensor, full_scale: Tensor, zero_point: Tensor | None, around: Tensor | None, spec: QuantSpec, axis: Axis
 ) -> Tensor:
     """`mse_fraction` of one piece."""
     dims = reduced_dims(x, spec, axis)
@@ -210,15 +211,14 @@ def from_groups(groups: Tensor, shape: torch.Size) -> Tensor:
     return groups.flatten(1)[:, :elements].reshape(shape)
 
 
-def reduced_dims(x: Tensor, spec: QuantSpec, axis: int) -> tuple[int, ...]:
+def reduced_dims(x: Tensor, spec: QuantSpec, axis: Axis) -> tuple[int, ...]:
     """The dimensions that share one scale; none named means all of them."""
     if spec.granularity == "per_tensor":
         return ()
     if spec.granularity == "per_group":
         return (x.dim() - 1,)
-    dims = list(range(x.dim()))
-    del dims[axis]
-    return tuple(dims)
+    kept = axis if isinstance(axis, tuple) else (axis,)
+    return tuple(dim for dim in range(x.dim()) if dim not in kept)
 
 
 def _finish(scale: Tensor, spec: QuantSpec) -> Tensor:

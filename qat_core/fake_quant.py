@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups, widened
+from qat_core.affine import Axis, dequantize, dynamic_qparams, from_groups, quantize, reduced_dims, to_groups, widened
 from qat_core.lsq import LearnedScale, LearnedScaleOfWeight, LSQuantize, gradient_factor
 from qat_core.nested import on_values
 from qat_core.observer import Fixed, MovingRange, NoDataError, fix
@@ -31,7 +31,7 @@ class FakeQuantize(nn.Module):
         self.enabled = True
 
     @classmethod
-    def for_weight(cls, spec: QuantSpec, weight: Tensor, axis: int = 0) -> "FakeQuantize":
+    def for_weight(cls, spec: QuantSpec, weight: Tensor, axis: Axis = 0) -> "FakeQuantize":
         """For a weight whose output channels lie along `axis`; learned scales begin near its best ones."""
         if spec.scale == "minmax":
             return cls(spec, FromTensor(spec, axis))

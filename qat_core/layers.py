@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qat_core.affine import widened
+from qat_core.affine import Axis, widened
 from qat_core.fake_quant import FakeQuantize
 from qat_core.lsq import LearnedScale
 from qat_core.permanent import make_permanent
@@ -33,7 +33,7 @@ class QuantLayer(nn.Module):
     `embedding.weight`, a model that returns it. Outside of any call, and for the layer itself, it is the parameter.
     """
 
-    axis: ClassVar[int] = 0  # of the output channels in a weight
+    axis: ClassVar[Axis] = 0
     weight = on_grid_in_calls("weight")
     bias: Tensor | None
     weight_quantizer: FakeQuantize

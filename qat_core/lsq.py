@@ -39,7 +39,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import SMALLEST_SCALE, dequantize_, round_to_codes
+from qat_core.affine import SMALLEST_SCALE, Axis, dequantize_, round_to_codes
 from qat_core.processes import in_trace, only_looks
 from qat_core.room import WithRoom, norm
 from qat_core.source import Source, StatefulSource, Take, whole
@@ -244,7 +244,7 @@ class LearnedScaleOfWeight(LearnedScale):
     grows: Tensor | None  # 1, or 0 once it stays by itself
     pace: Tensor | None  # how far descent moves `log2_growth` beside where autograd's gradient would
 
-    def __init__(self, spec: QuantSpec, axis: int, dims: tuple[int, ...], shape: torch.Size) -> None:
+    def __init__(self, spec: QuantSpec, axis: Axis, dims: tuple[int, ...], shape: torch.Size) -> None:
         grows = shape.numel() > 1
         room = WithRoom(spec, axis, SMALLEST_NORM if grows else 0.0)
         super().__init__(room, shape, spec)

@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from qat_core.batches import call, in_evaluation
+from qat_core.experts import is_experts
 from qat_core.layers import is_conv1d
 
 
@@ -51,6 +52,9 @@ def multiplications(model: nn.Module, batch: Any) -> tuple[Counter[str], Counter
         for handle in handles:
             handle.remove()
     products = _products(model, {name: sum(of.values()) // 2 for name, of in counter.get_flop_counts().items()}, layers)
+    for name, module in model.named_modules():
+        if is_experts(module):  # whose own forward multiplies by their weights
+            layers[name] += products.pop(name, 0)
     return layers, products, counter.get_total_flops() // 2 + recurrent
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qat_core.affine import Axis, reduced_dims
+from qat_core.experts import QuantExperts, is_experts, quantized_experts
 from qat_core.layers import (
     QuantConv1D,
     QuantConv1d,
@@ -94,6 +96,8 @@ def quantized_class(module: nn.Module) -> type[QuantLayer] | None:
     """The quantized class for a module: its own type's, or a base's whose forward it has not replaced."""
     if is_conv1d(module):
         return QuantConv1D
+    if is_experts(module) and not isinstance(module, QuantLayer):
+        return quantized_experts(module)
     for kind, twin in QUANTIZED.items():
         if type(module) is kind or (isinstance(module, kind) and type(module).forward is kind.forward):
             return twin
@@ -105,7 +109,10 @@ def in_float(layer: QuantLayer) -> None:
     for part in ("input", *layer.weight_names()):
         layer._modules.pop(f"{part}_quantizer", None)
         layer.__dict__.pop(f"{part}_quantizer", None)
-    layer.__class__ = next((kind for kind, twin in QUANTIZED.items() if type(layer) is twin), nn.Module)  # type: ignore[assignment]
+    if isinstance(layer, QuantExperts):
+        layer.__class__ = layer.kind  # type: ignore[assignment]
+    else:
+        layer.__class__ = next((kind for kind, twin in QUANTIZED.items() if type(layer) is twin), nn.Module)  # type: ignore[assignment]
 
 
 class _Stored:
@@ -159,11 +166,12 @@ def _in_float(layer: PlannedLayer, module: nn.Module, stored: _Stored) -> Planne
     return replace(layer, reason=f"{layer.reason}; it reads the weight of {others[0]!r} in float")
 
 
-def weight_bytes(weight: Tensor, spec: QuantSpec, axis: int) -> int:
+def weight_bytes(weight: Tensor, spec: QuantSpec, axis: Axis) -> int:
     """What a weight takes in a file: codes of its storage width, and a float32 scale with a code as zero point each."""
+    shared = reduced_dims(weight, spec, axis)
     scales = {
         "per_tensor": 1,
-        "per_channel": weight.shape[axis],
+        "per_channel": math.prod(size for dim, size in enumerate(weight.shape) if dim not in shared),
         "per_group": weight.shape[0] * math.ceil(weight[0].numel() / spec.group_size),
     }[spec.granularity]
     return math.ceil(weight.numel() * spec.storage_bits / 8) + 4 * scales + math.ceil(scales * spec.storage_bits / 8)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qat_core.affine import Axis
 from qat_core.agreement import agree_after_calls, is_of_activations
 from qat_core.batches import call, in_evaluation
 from qat_core.fake_quant import FakeQuantize
@@ -253,7 +254,7 @@ def _check_ranges(name: str, layer: QuantLayer) -> None:
 
 def _share_quantizers(twins: Iterable[QuantLayer]) -> None:
     """Tied weights have one quantizer: one scale, one set of codes."""
-    first: dict[int, tuple[FakeQuantize, int]] = {}
+    first: dict[int, tuple[FakeQuantize, Axis]] = {}
     for twin in twins:
         for name, weight, quantizer in twin.quantized_weights():
             shared, axis = first.setdefault(id(weight), (quantizer, twin.axis))

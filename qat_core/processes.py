@@ -69,6 +69,8 @@ def on_grid_in_calls(name: str) -> property:
     def read(layer: Any) -> Any:
         if name not in layer._parameters and name not in layer.__dict__:
             raise AttributeError(f"{type(layer).__name__} has no {name!r} now")
+        if name in (ready := layer.__dict__.get("on_grid_now", {})):
+            return ready[name]
         weight = layer.latent(name)
         if in_call():
             return layer.get_submodule(f"{name}_quantizer")(weight)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qat_core.affine import mse_qparams, reduced_dims
+from qat_core.affine import Axis, mse_qparams, reduced_dims
 from qat_core.source import FromTensor, Take, whole
 from qat_core.spec import QuantSpec
 
@@ -25,7 +25,7 @@ class WithRoom(FromTensor):
         smallest: norm that zeros are taken for, as numbers that have not grown yet.
     """
 
-    def __init__(self, spec: QuantSpec, axis: int, smallest: float) -> None:
+    def __init__(self, spec: QuantSpec, axis: Axis, smallest: float) -> None:
         super().__init__(spec, axis)
         self.smallest = smallest
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qat_core.affine import minmax_qparams, mse_fraction, shrunk
+from qat_core.affine import Axis, minmax_qparams, mse_fraction, shrunk
 from qat_core.processes import in_trace, only_looks
 from qat_core.source import StatefulSource, Take, whole
 from qat_core.spec import QuantSpec
@@ -31,7 +31,7 @@ class SmallestError(StatefulSource):
     fraction: Tensor
     seen: Tensor  # tensors since the last search; 0 is never
 
-    def __init__(self, spec: QuantSpec, axis: int = 0, shape: tuple[int, ...] = ()) -> None:
+    def __init__(self, spec: QuantSpec, axis: Axis = 0, shape: tuple[int, ...] = ()) -> None:
         super().__init__()
         self.spec, self.axis = spec, axis
         self.passes = 0

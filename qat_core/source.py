@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from qat_core.affine import minmax_qparams, mse_qparams
+from qat_core.affine import Axis, minmax_qparams, mse_qparams
 from qat_core.processes import without_numbers
 from qat_core.spec import QuantSpec
 
@@ -217,7 +217,7 @@ class FromTensor(Source):
 
     each_row = True
 
-    def __init__(self, spec: QuantSpec, axis: int) -> None:
+    def __init__(self, spec: QuantSpec, axis: Axis) -> None:
         super().__init__()
         self.spec, self.axis = spec, axis
         self.covers_all = spec.symmetric and spec.scale == "minmax"

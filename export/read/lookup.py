@@ -70,8 +70,7 @@ def find_lookup(graph: "Graph", node: onnx.NodeProto) -> Lookup | None:
     columns = int(np.prod(shape[1:]))
     if len(shape) == 3 and not walk.passes("Reshape"):
         return None
-    if walk.passes("Slice"):
-        columns = int(graph.array(walk.last.input[2])[0])
+    columns = walk.kept_columns() or columns
 
     def dequantize(numbers: NDArray[np.int32]) -> NDArray[np.float32]:
         values: Any = numbers.reshape(shape).astype(np.float32)
@@ -108,6 +107,17 @@ class _Walk:
             return False
         self._pass(node)
         return True
+
+    def kept_columns(self) -> int | None:
+        """Go on if the first columns of each row are kept and no others, and answer how many."""
+        node = self._next("Slice")
+        if node is None or len(node.input) != 4 or any(name not in self.graph.tensors for name in node.input[1:]):
+            return None
+        start, end, axis = (self.graph.array(name).tolist() for name in node.input[1:])
+        if (start, axis) != ([0], [-1]):  # a model's own Slice of the rows
+            return None
+        self._pass(node)
+        return int(end[0])
 
     def read_by_index(self) -> NDArray[Any] | None:
         """Go on if the result is an index into a table, and answer the table."""

@@ -23,6 +23,7 @@ from export.write.storage import input_name
 from export.write.tensors import to_numpy, twin
 from qat_core import FakeQuantize
 from qat_core.layers import QuantLayer, QuantLinear
+from qat_core.processes import in_transform
 
 TIE_ULPS = 16  # of the tensor's largest number: what a few hundred additions in another order can move a sum
 
@@ -189,7 +190,10 @@ def _values(
 
 @torch.no_grad()
 def watch(converted: nn.Module, inputs: Sequence[Tensor]) -> list[Probe]:
-    """Codes of every activation quantizer and outputs of every module that ran once, in the order of the forward."""
+    """Codes of every activation quantizer and outputs of every module that ran once, in the order of the forward.
+
+    Inside of a transform of torch.func a tensor is a row of a batch, and has no numbers of its own.
+    """
     model = twin(converted).eval()
     seen: list[Probe] = []
     for name, module in model.named_modules():
@@ -216,6 +220,8 @@ def _watch_codes(name: str, quantizer: FakeQuantize, seen: list[Probe]) -> None:
         return codes(torch.from_numpy(found))
 
     def watch(x: Tensor, at_least: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if in_transform():
+            return with_scale(x, at_least)
         ties = _ulps_from_tie(to_numpy(x), to_numpy(_scale(quantizer, x)), quantizer.spec.shift)
         seen.append(Probe(name, codes(x), ties, encode))
         return with_scale(x, at_least)
@@ -235,7 +241,7 @@ def _ulps_from_tie(x: NDArray[np.generic], scale: NDArray[np.generic], shift: fl
 
 def _watch_output(name: str, seen: list[Probe]):  # type: ignore[no-untyped-def]
     def watch(module: nn.Module, inputs: object, output: object) -> None:
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and not in_transform():
             seen.append(Probe(name, to_numpy(output).copy()))  # what follows may write into it
 
     return watch

@@ -27,7 +27,10 @@ GRU_GATES = (1, 0, 2)
 def recurrence(layer: QuantLSTM | QuantGRU, input: Tensor, hx: Any = None) -> Any:
     """The forward of a layer while exporting: batches of sequences, with or without a first state."""
     if not isinstance(input, Tensor) or input.dim() != 3:
-        raise ValueError(f"{type(layer).__name__} is exported for batches of sequences; expected 3 dimensions")
+        got = f"{input.dim()} dimensions" if isinstance(input, Tensor) else type(input).__name__
+        raise ValueError(
+            f"{type(layer).__name__} is given {got}; in a file it takes batches of padded sequences, of 3 dimensions"
+        )
     quantizers = {name: quantizer for name, _, quantizer in layer.quantized_weights()}
     params = [
         quantizers[name](weight) if name in quantizers else weight

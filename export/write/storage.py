@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from export.write.matmul_nbits import MatMulNBits, in_blocks, kernel_of, pack_rows
 from export.write.stored import StoredLayer, StoredTensor
 from qat_core import FakeQuantize, QuantSpec
-from qat_core.affine import quantize, to_groups
+from qat_core.affine import Axis, quantize, to_groups
 from qat_core.layers import (
     QuantConvTranspose1d,
     QuantConvTranspose2d,
@@ -160,7 +160,7 @@ def _weight_type(
 
 
 def _weight(
-    name: str, quantizer: FakeQuantize, weight: Tensor, axis: int, dtype: ir.DataType, kernel: MatMulNBits | None
+    name: str, quantizer: FakeQuantize, weight: Tensor, axis: Axis, dtype: ir.DataType, kernel: MatMulNBits | None
 ) -> StoredTensor:
     """The codes that the forward pass computes from a weight, in the blocks of a kernel or for DequantizeLinear.
 
@@ -172,6 +172,8 @@ def _weight(
         parts = in_blocks(kernel, quantizer, weight)
         return StoredTensor(name, spec, parts, ir.DataType.UINT8, weight.shape, kernel=kernel)
     codes = quantizer.codes(weight)
+    of_experts = isinstance(axis, tuple)
+    axis = next(d for d in range(weight.dim()) if d not in axis) if isinstance(axis, tuple) else axis
     scale, zero_point = quantizer.source.qparams(to_groups(weight, spec))
     zero_point = torch.zeros_like(scale) if zero_point is None else zero_point  # none, and no integer kernel is found
     if spec.symmetric and dtype == ir.DataType.UINT8:
@@ -186,6 +188,8 @@ def _weight(
     if spec.granularity == "per_group":
         scale, zero_point = scale.squeeze(-1), zero_point.squeeze(-1)  # (rows, groups)
         codes, axis, block_size = codes.flatten(1), 1, spec.group_size
+    elif of_experts and scale.dim():  # a block is all that an output is made of
+        block_size = weight.shape[axis]
     elif scale.dim():
         scale, zero_point = scale.flatten(), zero_point.flatten()
     parts = {"codes": codes, "scale": scale, "zero_point": zero_point.to(codes.dtype)}

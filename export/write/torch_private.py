@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from export.write.axes import Declared
-from export.write.translations import TRANSLATIONS
+from export.write.translations import TRANSLATIONS, translations
 
 _building, _tracing = threading.Lock(), threading.Lock()
 
@@ -43,7 +43,7 @@ def quick_graph(
         program = capture(model, tuple(inputs), None, shapes).exported_program
         if program is None:
             return None
-        registry = _registry(opset_version)
+        registry = _registry(opset_version, frozenset(translations().items()))
         with _whole(None if _needs_decomposing(program, registry) else program), _listed_once():
             answer = export(program, registry=registry, opset_version=opset_version, optimize=False, verbose=False)
         if shapes is not None:
@@ -54,13 +54,13 @@ def quick_graph(
 
 
 @cache
-def _registry(opset_version: int) -> Any:
+def _registry(opset_version: int, ours: frozenset[tuple[Any, Any]]) -> Any:
     """torch's table of operators and their ONNX functions, ours among them."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
     with _building, _functions_unparsed():
         registry = ONNXRegistry.from_torchlib(opset_version=opset_version)
-    for operator, function in TRANSLATIONS.items():
+    for operator, function in ours:
         registry.register_op(operator, function)
     return registry
 

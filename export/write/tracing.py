@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from export.write.axes import Declared
 from export.write.torch_private import quick_graph
-from export.write.translations import TRANSLATIONS
+from export.write.translations import translations
 
 QUIET = ("torch.onnx", "onnxscript", "onnx_ir", "torch.fx.experimental.symbolic_shapes")  # whose reason is raised, too
 
@@ -39,7 +39,7 @@ def trace(model: nn.Module, inputs: Sequence[Tensor], *, opset_version: int, sha
                     dynamo=True,
                     optimize=False,
                     opset_version=opset_version,
-                    custom_translation_table=TRANSLATIONS,
+                    custom_translation_table=translations(),
                     dynamic_shapes=shapes,
                     verbose=False,
                 )

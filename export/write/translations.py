@@ -111,10 +111,25 @@ def _rows_onnx(
 
 def _linear_onnx(x: Any, weight: Any, bias: Any = None) -> Any:
     """Gemm for any rank: a default session would turn DequantizeLinear -> MatMul into a kernel that rounds x."""
-    if len(x.shape) == 2:
-        return op.Gemm(x, weight, bias, transB=1)
     features_out, features_in = weight.shape
-    y = op.Gemm(op.Reshape(x, [-1, features_in]), weight, bias, transB=1)
+    return _gemm(x, weight, bias, features_in, features_out, transB=1)
+
+
+def _matmul_onnx(x: Any, other: Any) -> Any:
+    """The same where a model multiplies by a weight itself: `x @ layer.weight.T`, or a linear layer under vmap."""
+    producer = other.producer()
+    if producer is not None and producer.op_type == "Transpose":
+        producer = producer.inputs[0].producer()
+    if producer is None or producer.op_type != "DequantizeLinear" or len(x.shape) < 2 or len(other.shape) != 2:
+        return op.MatMul(x, other)
+    features_in, features_out = other.shape
+    return _gemm(x, other, None, features_in, features_out, transB=0)
+
+
+def _gemm(x: Any, weight: Any, bias: Any, features_in: int, features_out: int, transB: int) -> Any:
+    if len(x.shape) == 2:
+        return op.Gemm(x, weight, bias, transB=transB)
+    y = op.Gemm(op.Reshape(x, [-1, features_in]), weight, bias, transB=transB)
     leading = list(x.shape[:-1])
     if sum(not isinstance(size, int) for size in leading) < 2:
         return op.Reshape(y, [*(size if isinstance(size, int) else -1 for size in leading), features_out])
@@ -141,6 +156,16 @@ def _flatten_onnx(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     return op.Reshape(x, op.Concat(*parts, axis=0), allowzero=1)
 
 
+def _grouped_mm_onnx(x: Any, weight: Any, offs: Any) -> Any:
+    """The rows (rows, in) of each group, which end where offs (groups,) says, by its matrix (in, out)."""
+    ends, start, answers = op.Cast(offs, to=ir.DataType.INT64), op.Constant(value_ints=[0]), []
+    for group in range(weight.shape[0]):
+        end = op.Slice(ends, [group], [group + 1])
+        answers.append(op.Gemm(op.Slice(x, start, end, [0]), op.Gather(weight, group, axis=0)))
+        start = end
+    return op.Concat(*answers, axis=0)
+
+
 def _squeeze_onnx(x: Any, dim: Any) -> Any:
     """Axes of another size than one stay; torch.export takes one that varies for such."""
     axes = [axis for axis in (dim if isinstance(dim, Sequence) else [dim]) if x.shape and x.shape[axis] == 1]
@@ -158,6 +183,8 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.qat.rows.default: _rows_onnx,
     torch.ops.qat.unpack.default: _unpack_onnx,
     torch.ops.aten.linear.default: _linear_onnx,
+    torch.ops.aten.matmul.default: _matmul_onnx,
+    torch.ops.aten.mm.default: _matmul_onnx,
     # A partial has no signature, so torch takes it unasked: torch 2.8 cannot compare one with sizes that vary.
     torch.ops.aten.view.default: partial(_view_onnx),
     torch.ops.aten.flatten.using_ints: _flatten_onnx,
@@ -166,3 +193,9 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.reciprocal.default: _reciprocal_onnx,
     torch.ops.qat.recurrence.default: recurrence_onnx,
 }
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Ours, and those of operators that other libraries have registered by now."""
+    experts = getattr(torch.ops.transformers, "grouped_mm_fallback", None)
+    return TRANSLATIONS | ({experts.default: _grouped_mm_onnx} if experts else {})

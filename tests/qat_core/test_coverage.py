@@ -40,7 +40,7 @@ class Block(nn.Module):
         return h + self.c_proj(F.gelu(self.c_fc(h)))
 
 
-class Experts(nn.Module):
+class Stacked(nn.Module):
     """Several matrices kept as one parameter."""
 
     def __init__(self):
@@ -111,15 +111,15 @@ def test_classes_are_chosen_as_names_are():
 
 
 def test_what_stays_in_float_is_listed_with_its_shares():
-    planned = plan(Experts(), batch=torch.randn(5, 8))
-    experts, gate = planned.layers
-    assert (experts.reason, gate.reason) == ("no quantized Experts", "")
-    assert planned.share_of_parameters(experts) == pytest.approx(3 * 64 / (3 * 64 + 27))
+    planned = plan(Stacked(), batch=torch.randn(5, 8))
+    stacked, gate = planned.layers
+    assert (stacked.reason, gate.reason) == ("no quantized Stacked", "")
+    assert planned.share_of_parameters(stacked) == pytest.approx(3 * 64 / (3 * 64 + 27))
     assert gate.multiplications == 5 * 3 * 8
     assert "(87.7% of the parameters, 0.0% of the multiplications)" in str(planned)
     assert any(line.startswith("(no weights)") for line in str(planned).splitlines())
     assert planned.share_of_multiplications(gate) < 0.2
-    assert plan(Experts()).share_of_multiplications(gate) is None
+    assert plan(Stacked()).share_of_multiplications(gate) is None
 
 
 COUNTED = {

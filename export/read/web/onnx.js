@@ -147,6 +147,12 @@ function lookedUp(gather, tensors, readers, producers) {
     last = behind[0];
     return true;
   };
+  const keptColumns = () => {
+    const [next] = readers.get(last.outputs[0]) ?? [];
+    const numbers = next?.inputs.slice(1).map((name) => tensors.has(name) && unpacked(tensors.get(name).data, 64, true, 1)[0]);
+    const isOurs = numbers?.length === 3 && numbers[0] === 0 && numbers[2] === -1; // a model's own is of rows
+    return isOurs && passes("Slice") ? numbers[1] : null;
+  };
   const source = (name) => (producers.has(name) ? source(producers.get(name).inputs[0]) : tensors.get(name));
   const shape = [...tensor.dims];
   let [bits, signed] = [8, !UNSIGNED.has(tensor.type)];
@@ -162,7 +168,7 @@ function lookedUp(gather, tensors, readers, producers) {
   passes("Add");
   if (!passes("Mul") || !source(last.inputs[1]) || (shape.length === 3 && !passes("Reshape"))) return null;
   const wide = shape.slice(1).reduce((product, size) => product * size, 1);
-  const columns = passes("Slice") ? unpacked(tensors.get(last.inputs[2]).data, 64, true, 1)[0] : wide;
+  const columns = keptColumns() ?? wide;
   const codes = unpacked(tensor.data, bits, signed, shape[0] * wide);
   if (columns === wide && shape.length === 2) return { shape, codes };
   return { shape: [shape[0], columns], codes: codes.filter((_, i) => i % wide < columns) };

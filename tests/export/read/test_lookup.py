@@ -129,6 +129,34 @@ def test_the_float_twin_looks_up_float_rows(tmp_path):
     assert {"words.weight/float", "places.weight/float"} <= {name for node in gathers for name in node.input[:1]}
 
 
+PARTS = {
+    "rows": (slice(0, 4), slice(None)),
+    "columns": (slice(None), slice(0, 5)),
+    "last": (slice(-3, None), slice(2, 6)),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_part_of_a_table_that_the_model_takes_is_its_own(tmp_path, bits, part):
+    class Part(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Embedding(ROWS, 6)
+
+        def forward(self, words):
+            return self.words(words), self.words.weight[PARTS[part]]
+
+    model = prepare(Part(), QATConfig(QuantSpec(bits=bits))).eval()
+    words = torch.randint(ROWS, (2, 3))
+    assert export_onnx(model, words, tmp_path / "m.onnx").ok
+    graph = Graph.open(tmp_path / "m.onnx")
+    assert {lookup.tensor.shape for lookup in graph.lookups.values()} == {(ROWS, 6)}
+    found = run(session(as_float(graph)), [words.numpy()])
+    for y, expected in zip(found, run(session(graph.model), [words.numpy()]), strict=True):
+        np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
+
+
 def test_a_proof_goes_through_a_lookup(tmp_path):
     spec = QuantSpec(bits=4, power_of_two=True)
     config = QATConfig(spec, QuantSpec.activation(power_of_two=True))

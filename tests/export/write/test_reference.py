@@ -37,6 +37,7 @@ WAYS = {
     "an answer": lambda m, x: (m.fc(x), m.fc.weight),
     "an answer, changed": lambda m, x: (m.fc(x), F.normalize(m.fc.weight)),
     "a table as head": lambda m, x: m.fc(x) @ m.words.weight.t(),
+    "a product beside it": lambda m, x: m.fc(m.fc(x) @ m.fc.weight.T),
     "a bias": lambda m, x: m.fc(x) + m.fc.bias,
 }
 

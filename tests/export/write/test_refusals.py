@@ -216,3 +216,20 @@ def test_a_projection_behind_an_lstm_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match="the LSTM 'lstm' has proj_size=3, which ONNX's LSTM has not; expected"):
         export_onnx(prepare(Projected()).eval(), torch.randn(2, 3, 4), tmp_path / "m.onnx")
+
+
+def test_a_packed_sequence_is_refused(tmp_path):
+    class Packs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = nn.LSTM(4, 6, batch_first=True)
+
+        def forward(self, x, lengths):
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            return self.lstm(packed)[1][0]
+
+    example = torch.randn(3, 5, 4), torch.tensor([5, 2, 3])
+    with pytest.raises(
+        ValueError, match="QuantLSTM is given PackedSequence; in a file it takes batches of padded sequen"
+    ):
+        export_onnx(prepare(Packs()).eval(), example, tmp_path / "m.onnx")
