@@ -31,7 +31,7 @@ from qat_core.layers import QuantLayer, quantized_layers
 
 WORTH = 0.95  # a larger form has to take less than so much of a smaller one's time
 PASSES = 2  # over all forms, so that whatever slows the machine down for a while slows no form alone
-SMALL_SHARE = 0.02  # of the call: what is small, a table above all, stays so where that costs no more
+SMALL_SHARE = 0.05  # of the call: what is small, a table above all, stays so where that costs no more
 MakeGraph = Callable[[Sequence[StoredLayer]], onnx.ModelProto]
 
 

@@ -16,9 +16,21 @@ from onnxscript import opset21
 from torch import Tensor
 
 from export.read.lookup import codes_in_bytes
+from export.write.attention import attention_onnx
 from export.write.recurrent import recurrence_onnx
 
 op: Any = opset21
+OF_ITS_SHAPE = {
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "LayerNormalization",
+    "Gelu",
+    "Relu",
+    "Tanh",
+    "Sigmoid",
+    "Softmax",
+}
+OF_EQUAL_SHAPES = {"Add", "Sub", "Mul"}
 
 
 torch.library.define(
@@ -133,11 +145,31 @@ def _gemm(x: Any, weight: Any, bias: Any, features_in: int, features_out: int, t
     leading = list(x.shape[:-1])
     if sum(not isinstance(size, int) for size in leading) < 2:
         return op.Reshape(y, [*(size if isinstance(size, int) else -1 for size in leading), features_out])
-    return op.Reshape(y, op.Concat(op.Shape(x, start=0, end=-1), op.Constant(value_ints=[features_out]), axis=0))
+    return op.Reshape(y, op.Concat(_leading(x), op.Constant(value_ints=[features_out]), axis=0))
+
+
+def _leading(x: Any) -> Any:
+    """The sizes of all axes but the last: of the first tensor from which x has them, so that nothing is computed to be
+    measured alone, and all layers ask but once."""
+    while (node := x.producer()) is not None:
+        sizes = node.inputs[1].producer() if node.op_type == "Reshape" else None
+        if sizes is not None and sizes.op_type == "Concat" and len(sizes.inputs) == 2:
+            first = sizes.inputs[0].producer()
+            if first is not None and first.op_type == "Shape" and first.attributes.get_int("end", 0) == -1:
+                return sizes.inputs[0]
+        source = node.inputs[0] if node.op_type in OF_ITS_SHAPE else None
+        if node.op_type in OF_EQUAL_SHAPES and x.shape is not None:
+            source = next((y for y in node.inputs if y.shape == x.shape), None)
+        if source is None:
+            break
+        x = source
+    return op.Shape(x, start=0, end=-1)
 
 
 def _view_onnx(x: Any, size: Any) -> Any:
     """One size that varies is -1 in a Reshape, which takes a single -1; of more, all have to be computed."""
+    if (node := x.producer()) is not None and node.op_type == "Reshape":
+        x = node.inputs[0]
     if -1 not in size and sum(not isinstance(n, int) for n in size) == 1:
         return op.Reshape(x, [n if isinstance(n, int) else -1 for n in size])
     parts = [op.Constant(value_ints=[n]) if isinstance(n, int) else op.Reshape(n, [-1]) for n in size]
@@ -184,6 +216,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.qat.unpack.default: _unpack_onnx,
     torch.ops.aten.linear.default: _linear_onnx,
     torch.ops.aten.matmul.default: _matmul_onnx,
+    torch.ops.aten.scaled_dot_product_attention.default: attention_onnx,
     torch.ops.aten.mm.default: _matmul_onnx,
     # A partial has no signature, so torch takes it unasked: torch 2.8 cannot compare one with sizes that vary.
     torch.ops.aten.view.default: partial(_view_onnx),
