@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def call(model: nn.Module, batch: Any) -> Any:
@@ -31,6 +31,16 @@ def call(model: nn.Module, batch: Any) -> Any:
         raise ValueError(
             f"{type(model).__name__} cannot be called with a batch of ({given}): {said}; expected {expected}"
         ) from error
+
+
+def check_batches(batches: Any) -> None:
+    """A tensor would be taken for its rows, and a mapping for its keys.
+
+    Raises:
+        ValueError: they are one batch, or nothing that can be gone through.
+    """
+    if isinstance(batches, Mapping | Tensor | str) or not hasattr(batches, "__iter__"):
+        raise ValueError(f"batches is a {type(batches).__name__}; expected an iterable of batches, such as [batch]")
 
 
 def arguments(batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

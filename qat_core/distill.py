@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qat_core.batches import call, in_evaluation
+from qat_core.batches import call, check_batches, in_evaluation
 from qat_core.fake_quant import FakeQuantize
 from qat_core.layers import quantized_layers, require_prepared
 
@@ -96,6 +96,7 @@ def distill(
     """
     names = [name for name, _ in quantized_layers(student)] if layers is True else list(layers or ())
     _check(student, teacher, names, steps=steps, every=every, patience=patience)
+    check_batches(batches)
     measured = list(itertools.islice(batches, 8)) if held_out is None else list(held_out)
     if not measured:
         raise ValueError("distill was given no batch; expected at least one")

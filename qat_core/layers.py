@@ -291,6 +291,12 @@ def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
             yield name, module
 
 
+def require_module(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
+
+
 def require_prepared(model: nn.Module) -> None:
+    require_module(model)
     if next(quantized_layers(model), None) is None:
         raise ValueError(f"{type(model).__name__} was not prepared: expected a model from prepare(model, config)")

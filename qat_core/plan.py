@@ -21,6 +21,7 @@ from qat_core.layers import (
     QuantLayer,
     QuantLinear,
     is_conv1d,
+    require_module,
 )
 from qat_core.multiplications import multiplications
 from qat_core.planned import Plan, PlannedLayer
@@ -54,6 +55,7 @@ def plan(model: nn.Module, config: QATConfig | None = None, batch: Any = None) -
     Raises:
         ValueError: config is no QATConfig, an override matches no layer, or the batch is not what the model takes.
     """
+    require_module(model)
     config = QATConfig() if config is None else config
     if not isinstance(config, QATConfig):
         raise ValueError(f"config={config!r}; expected a QATConfig, such as QATConfig(weight=QuantSpec(bits=4))")

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from qat_core.affine import Axis
 from qat_core.agreement import agree_after_calls, is_of_activations
-from qat_core.batches import call, in_evaluation
+from qat_core.batches import call, check_batches, in_evaluation
 from qat_core.fake_quant import FakeQuantize
 from qat_core.fold import fold_batch_norm
-from qat_core.layers import QuantLayer, quantized_layers, require_prepared
+from qat_core.layers import QuantLayer, quantized_layers, require_module, require_prepared
 from qat_core.observer import MovingRange
 from qat_core.plan import QUANTIZED, check_finite, plan, quantized_class
 from qat_core.processes import tell_calls
@@ -49,6 +49,7 @@ def prepare(
         ValueError: nothing in the model would be quantized, an override matches no layer, a weight is not finite,
             tied weights are to be quantized in two ways, or the model cannot be copied.
     """
+    require_module(model)
     if any(True for _ in quantized_layers(model)):
         raise ValueError("the model is prepared already; call prepare on the FP32 model")
     if not inplace:
@@ -181,8 +182,7 @@ def calibrate(model: nn.Module, batches: Iterable[Any]) -> nn.Module:
             finite.
     """
     require_prepared(model)
-    if isinstance(batches, Mapping) or not hasattr(batches, "__iter__"):
-        raise ValueError(f"batches is a {type(batches).__name__}; expected an iterable of batches, such as [batch]")
+    check_batches(batches)
     ranges = [module for module in model.modules() if isinstance(module, StatefulSource) and is_of_activations(module)]
     for observer in ranges:
         observer.restart()

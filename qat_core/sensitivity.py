@@ -216,10 +216,13 @@ def _literal(name: str) -> str:
 
 
 def _finite(metric: float, what: str) -> float:
-    metric = float(metric)
-    if not math.isfinite(metric):
-        raise ValueError(f"evaluate gave {metric} for {what}; expected a finite number")
-    return metric
+    try:
+        found = float(metric)
+    except (TypeError, ValueError, RuntimeError):  # of a tensor with several numbers
+        found = math.nan
+    if not math.isfinite(found):
+        raise ValueError(f"evaluate gave {metric!r:.60} for {what}; expected a finite number")
+    return found
 
 
 def _show(done: int, total: int, name: str, enabled: bool) -> None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from qat_core.batches import arguments
+from qat_core.layers import require_module
 
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
 Visit = Callable[[Path, Tensor], Any]
@@ -63,8 +64,7 @@ class Call:
         Raises:
             ValueError: it is no model, there is no tensor among them, or its forward does not take them.
         """
-        if not isinstance(model, nn.Module):
-            raise ValueError(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
+        require_module(model)
         args, kwargs = arguments(example_inputs)
         try:
             bound = inspect.signature(model.forward).bind(*args, **kwargs)

@@ -28,7 +28,7 @@ def check_arguments(
         raise ValueError(f"flavor='auto' with storage={storage!r}; expected storage=None, which it chooses itself")
     if storage not in STORAGES:
         raise ValueError(f"storage={storage!r} is not supported; expected None, 'int8' or 'packed'")
-    if min_speedup is not None and not 0 < min_speedup < math.inf:
+    if min_speedup is not None and not (isinstance(min_speedup, int | float) and 0 < min_speedup < math.inf):
         raise ValueError(f"min_speedup={min_speedup!r}; expected a positive number, such as 1.0, or None")
     if opset_version is not None and opset_version not in range(FIRST_OPSET, LAST_OPSET + 1):
         raise ValueError(

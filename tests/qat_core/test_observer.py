@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from qat_core import NoDataError, QATConfig, QuantSpec, calibrate, convert, prepare
+from qat_core import NoDataError, QATConfig, QuantSpec, calibrate, convert, distill, prepare
 from qat_core.affine import SMALLEST_SCALE, dequantize, minmax_qparams, mse_qparams, quantize, to_groups
 from qat_core.fake_quant import FakeQuantize
 from qat_core.observer import MOMENTUM, OFF_TIES
@@ -97,9 +97,18 @@ def test_a_learned_scale_that_is_not_finite_is_refused():
         convert(model)
 
 
-def test_one_batch_is_not_taken_for_many():
-    with pytest.raises(ValueError, match=r"batches is a dict; expected an iterable of batches, such as \[batch\]"):
-        calibrate(prepare(nn.Linear(2, 1), W4A8), {"input": torch.ones(1, 2)})
+@pytest.mark.parametrize(
+    "batch", [{"input": torch.ones(1, 2)}, torch.ones(3, 2), "loader", 3], ids=lambda b: type(b).__name__
+)
+def test_one_batch_is_not_taken_for_many(batch):
+    model, said = (
+        prepare(nn.Linear(2, 1), W4A8),
+        rf"batches is a {type(batch).__name__}; expected an iterable of batches",
+    )
+    with pytest.raises(ValueError, match=said):
+        calibrate(model, batch)
+    with pytest.raises(ValueError, match=said):
+        distill(model, nn.Linear(2, 1), batch, steps=1)
 
 
 @pytest.mark.parametrize("scale", ["mse", "learned"])

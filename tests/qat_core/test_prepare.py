@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
-from qat_core import QATConfig, QuantLinear, QuantSpec, convert, plan, prepare, sensitivity
+from qat_core import QATConfig, QuantLinear, QuantSpec, calibrate, convert, plan, prepare, sensitivity
 from qat_core.affine import dequantize, minmax_qparams, quantize
 
 
@@ -233,5 +233,8 @@ def test_weights_that_are_not_finite_are_refused_by_name(value):
 def test_preparing_twice_and_converting_what_was_not_prepared_are_refused():
     with pytest.raises(ValueError, match="prepared already"):
         prepare(prepare(make_model()))
+    for act in (prepare, plan, convert, lambda model: calibrate(model, [])):
+        with pytest.raises(ValueError, match=r"the model is a list; expected a torch.nn.Module"):
+            act([nn.Linear(1, 1)])
     with pytest.raises(ValueError, match="was not prepared"):
         convert(make_model())

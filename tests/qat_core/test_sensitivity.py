@@ -1,6 +1,7 @@
 """One layer at a time, and what the budget buys."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -185,5 +186,6 @@ def test_what_cannot_be_done_gets_a_sentence():
         suggest([], 100)
     with pytest.raises(ValueError, match="nothing to quantize"):
         sensitivity(nn.ReLU(), lambda model: 0.0)
-    with pytest.raises(ValueError, match="evaluate gave nan for the FP32 model"):
-        sensitivity(nn.Linear(1, 1), lambda model: float("nan"))
+    for metric in (math.nan, "high", None, torch.ones(2)):
+        with pytest.raises(ValueError, match=r"evaluate gave .* for the FP32 model; expected a finite number"):
+            sensitivity(nn.Linear(1, 1), lambda model, metric=metric: metric)

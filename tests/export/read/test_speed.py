@@ -76,7 +76,7 @@ def test_a_file_that_is_fast_enough_is_written(tmp_path):
     assert report.speed.times > 0
 
 
-@pytest.mark.parametrize("least", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("least", [0, -1, float("nan"), float("inf"), "quick"])
 def test_a_speedup_is_a_positive_number(least, tmp_path):
     with pytest.raises(ValueError, match="min_speedup="):
         export_onnx(*unpacked_in_every_call(), tmp_path / "m.onnx", min_speedup=least)
