@@ -14,7 +14,13 @@ from export.write.axes import Declared
 from export.write.torch_private import quick_graph
 from export.write.translations import translations
 
-QUIET = ("torch.onnx", "onnxscript", "onnx_ir", "torch.fx.experimental.symbolic_shapes")  # whose reason is raised, too
+QUIET = (  # whose reason is raised, too
+    "torch.onnx",
+    "torch.fx.experimental.symbolic_shapes",
+    "torch._subclasses.fake_tensor",
+    "onnxscript",
+    "onnx_ir",
+)
 
 
 def trace(model: nn.Module, inputs: Sequence[Tensor], *, opset_version: int, shapes: Declared | None) -> ir.Model:
@@ -75,7 +81,7 @@ def quiet() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in QUIET]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
