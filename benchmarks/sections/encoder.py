@@ -26,9 +26,9 @@ READING = (
     "timed in turn in one process on one thread (seven rounds; medians of the rounds' ratios)."
 )
 NOTES = """\
-- Our files are what that example made on this machine: healing took less than five minutes of its two cores for the small
-  one, which won back 75% of the loss of rounding, and two for the quick one, which won back 80%. Nothing else ran while
-  they were timed.
+- Our files are what that example made on this machine: healing took less than five minutes of its two cores for the
+  small one, which won back 75% of the loss of rounding, and two for the quick one, which won back 80%. Nothing else
+  ran while they were timed.
 - On an older processor, with AVX2 and without VNNI, the quick file was 1.6 to 2.4 times as fast as float32, and
   onnxruntime's dynamic UINT8, which cuts nothing off there, 1.2 to 1.6 times.
 - onnxruntime's dynamic quantization is `quantize_dynamic` with `weight_type=QuantType.QUInt8`, and with its default,
