@@ -4,6 +4,7 @@ Within a call they would have to run the same layers in the same order. Where on
 expert, its numbers would meet those of another layer, and in the end it would wait for nobody.
 """
 
+import warnings
 import weakref
 from collections.abc import Sequence
 from typing import Any, cast
@@ -21,7 +22,8 @@ _met = weakref.WeakSet[nn.Module]()  # models of which one call was common
 
 def agree_after_calls(model: nn.Module) -> None:
     """From now on this module's processes agree whenever it was called by itself in all of them."""
-    model.register_forward_hook(_agree)
+    if any(is_of_activations(module) for module in model.modules()):
+        model.register_forward_hook(_agree)
 
 
 def is_of_activations(module: nn.Module) -> bool:
@@ -32,6 +34,8 @@ def is_of_activations(module: nn.Module) -> bool:
 
 
 def _agree(model: nn.Module, arguments: Any, answer: Any) -> None:
+    if torch.compiler.is_compiling() and model.training:
+        _tell_that_compiled_ones_do_not()
     if not model.training or in_call() or not in_step_with_others(model, model not in _met):
         return
     _met.add(model)
@@ -39,6 +43,18 @@ def _agree(model: nn.Module, arguments: Any, answer: Any) -> None:
     if sources:
         with torch.no_grad():
             _share(sources)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _tell_that_compiled_ones_do_not() -> bool:
+    """Python runs this as it stands while a compiler looks at the model, and not in its calls."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        warnings.warn(
+            "the ranges of activations of a compiled model follow the batches of each process alone, or those of the "
+            "first where buffers are broadcast: call synchronize(model) at the end of each epoch and before saving",
+            stacklevel=2,
+        )
+    return True
 
 
 def _share(sources: Sequence[MovingRange | LearnedScale]) -> None:

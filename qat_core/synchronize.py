@@ -14,7 +14,8 @@ def synchronize(model: nn.Module) -> nn.Module:
     """Give all processes the widest of their ranges of activations; every one of them must call it.
 
     `DistributedDataParallel` and FSDP2 need this only after a calibration of which each process had a part. Where calls
-    are not known to be common, as in loops of your own, it is for the end of an epoch, and before saving.
+    are not known to be common, as in loops of your own, and in compiled models, it is for the end of an epoch, and
+    before saving.
 
     Args:
         model: prepared; changed in place and returned. A process that has seen no data gets what the others saw.

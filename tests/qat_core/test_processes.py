@@ -43,7 +43,9 @@ def ranks(tmp_path_factory):
     return {scale: [json.loads((out / f"{scale}-{rank}.json").read_text()) for rank in (0, 1)] for scale in SCALES}
 
 
-@pytest.mark.parametrize("run", ["trained", "sharded", "synchronized", "joined", "accumulated", "uneven", "dropped"])
+@pytest.mark.parametrize(
+    "run", ["trained", "sharded", "synchronized", "joined", "compiled", "accumulated", "uneven", "dropped"]
+)
 @pytest.mark.parametrize("scale", SCALES)
 def test_two_processes_end_with_the_same_bits(ranks, scale, run):
     """Calibration in parts, uneven inputs in join(), uneven accumulation in no_sync(), other layers in each; none waits

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -74,6 +75,17 @@ def joined(scale: str, rank: int) -> State:
     return digits(ddp.module)
 
 
+def compiled(scale: str, rank: int) -> State:
+    """A compiled model in DDP, whose ranges are compared in the end."""
+    model = start(scale)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        train(DistributedDataParallel(torch.compile(model, backend="aot_eager")), rank, 5)
+    assert any("call synchronize(model)" in str(warning.message) for warning in told)
+    synchronize(model)
+    return digits(model)
+
+
 def accumulated(scale: str, rank: int) -> State:
     """Uneven numbers of batches in a step."""
     ddp = DistributedDataParallel(start(scale))
@@ -131,6 +143,7 @@ RUNS: tuple[Callable[[str, int], State], ...] = (
     sharded,
     synchronized,
     joined,
+    compiled,
     accumulated,
     uneven,
     dropped,
