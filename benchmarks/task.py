@@ -45,7 +45,7 @@ class Effort:
     starts: int = 5
     exports: int = 5
     rounds: int = 61
-    sizes: tuple[int, ...] = (10, 100, 500)
+    sizes: tuple[int, ...] = (10, 100, 500, 1000)
     files: int = 86
 
 

@@ -152,11 +152,8 @@ def _leading(x: Any) -> Any:
     """The sizes of all axes but the last: of the first tensor from which x has them, so that nothing is computed to be
     measured alone, and all layers ask but once."""
     while (node := x.producer()) is not None:
-        sizes = node.inputs[1].producer() if node.op_type == "Reshape" else None
-        if sizes is not None and sizes.op_type == "Concat" and len(sizes.inputs) == 2:
-            first = sizes.inputs[0].producer()
-            if first is not None and first.op_type == "Shape" and first.attributes.get_int("end", 0) == -1:
-                return sizes.inputs[0]
+        if node.op_type == "Reshape" and (known := _known_leading(x, node.inputs[1].producer())) is not None:
+            return known
         source = node.inputs[0] if node.op_type in OF_ITS_SHAPE else None
         if node.op_type in OF_EQUAL_SHAPES and x.shape is not None:
             source = next((y for y in node.inputs if y.shape == x.shape), None)
@@ -164,6 +161,18 @@ def _leading(x: Any) -> Any:
             break
         x = source
     return op.Shape(x, start=0, end=-1)
+
+
+def _known_leading(x: Any, sizes: Any) -> Any:
+    """What a Reshape to `sizes` was told of all axes of x but the last, if that is how they were put together."""
+    if sizes is None or sizes.op_type != "Concat" or len(sizes.inputs) != 2:
+        return None
+    shape = sizes.inputs[0].producer()
+    if shape is None or shape.op_type != "Shape" or shape.attributes.get_int("start", 0):
+        return None
+    measured = shape.inputs[0]
+    is_whole = shape.attributes.get_int("end", 0) == -1 and None not in (x.shape, measured.shape)
+    return sizes.inputs[0] if is_whole and len(measured.shape) == len(x.shape) else None
 
 
 def _view_onnx(x: Any, size: Any) -> Any:
