@@ -33,7 +33,7 @@ class QuantLayer(nn.Module):
     `embedding.weight`, a model that returns it. Outside of any call, and for the layer itself, it is the parameter.
     """
 
-    axis: ClassVar[Axis] = 0
+    axis: ClassVar[Axis] = 0  # of the output channels in a weight
     weight = on_grid_in_calls("weight")
     bias: Tensor | None
     weight_quantizer: FakeQuantize

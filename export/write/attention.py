@@ -25,22 +25,22 @@ def attention_onnx(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """softmax(query key^T scale + mask) value, of (N, heads, L or S, size) each; evaluation drops nothing out."""
-    heads, size = query.shape[1], query.shape[-1]
+    """softmax(query key^T scale + mask) value, of (..., L or S, size) each; evaluation drops nothing out."""
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    factor = math.sqrt(abs(scale))  # for both sides, as torch does, lest products overflow
+    *leading, sources, size = range(len(key.shape))
     if enable_gqa:
-        key, value = (_repeated(x, heads) for x in (key, value))
-    factor = math.sqrt(
-        1 / math.sqrt(size) if scale is None else scale
-    )  # for both, as torch does, lest products overflow
-    scores = op.MatMul(op.Mul(query, factor), op.Mul(op.Transpose(key, perm=[0, 1, 3, 2]), factor))  # (N, heads, L, S)
+        key, value = (_repeated(x, query.shape[-3]) for x in (key, value))
+    columns = op.Mul(op.Transpose(key, perm=[*leading, size, sources]), factor)
+    scores = op.MatMul(op.Mul(query, math.copysign(factor, scale)), columns)  # (..., L, S)
     if is_causal:
-        ends = [op.Range(0, op.Squeeze(op.Shape(x, start=2, end=3)), 1) for x in (query, key)]
-        scores = op.Where(op.LessOrEqual(ends[1], op.Unsqueeze(ends[0], [1])), scores, -math.inf)
+        rows, columns = (op.Range(0, op.Squeeze(op.Shape(x, start=-2, end=-1)), 1) for x in (query, key))
+        scores = op.Where(op.LessOrEqual(columns, op.Unsqueeze(rows, [1])), scores, -math.inf)
     if attn_mask is None:
         return op.MatMul(op.Softmax(scores, axis=-1), value)
     is_bool = attn_mask.dtype == ir.DataType.BOOL
     added = op.Where(attn_mask, 0.0, LOWEST) if is_bool else attn_mask
-    looks = op.Greater(op.ReduceMax(added, [-1], keepdims=1), LOWEST if is_bool else -math.inf)  # (.., L, 1)
+    looks = op.Greater(op.ReduceMax(added, [-1], keepdims=1), LOWEST if is_bool else -math.inf)  # (..., L, 1)
     y = op.MatMul(op.Softmax(op.Add(scores, added), axis=-1), value)
     return op.Mul(y, op.Cast(looks, to=ir.DataType.FLOAT)) if is_bool else op.Where(looks, y, 0.0)
 

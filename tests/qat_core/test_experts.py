@@ -175,6 +175,25 @@ def test_a_plan_counts_them_and_other_stacks_stay_in_float():
     assert type(left.experts) is Experts
 
 
+def test_experts_may_hold_layers_of_their_own():
+    class GatedMoE(TransposedMoE):
+        def __init__(self):
+            super().__init__()
+            self.gate = nn.Linear(WIDTH, EXPERTS)
+
+        def forward(self, x):
+            return super().forward(x, self.gate(x).argmax(-1)) + self.gate(x).sum(-1, keepdim=True)
+
+    torch.manual_seed(0)
+    model = prepare(GatedMoE(), QATConfig(QuantSpec(4, scale="learned"), QuantSpec.activation()))
+    assert [name for name, _ in quantized_layers(model)] == ["", "gate"]
+    model(X).square().sum().backward()
+    assert all(p.grad is not None for p in (model.latent("w"), model.gate.latent("weight")))
+    answers = model.eval()(X)
+    assert torch.equal(convert(model)(X), answers)
+    assert torch.equal(copy.deepcopy(model)(X), answers)
+
+
 def test_whole_graphs_are_compiled():
     torch.compiler.reset()
     model = prepare(made(TransposedMoE))

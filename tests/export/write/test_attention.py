@@ -73,6 +73,7 @@ def test_a_query_that_may_look_at_nothing_answers_as_in_torch(tmp_path, kind):
         ({"is_causal": True}, {}),
         ({"is_causal": True}, {"length": 6, "sources": 3}),
         ({"scale": 0.3}, {}),
+        ({"scale": -0.3}, {}),
         ({"enable_gqa": True}, {"groups": 2}),
         ({"enable_gqa": True, "is_causal": True, "scale": 2.0}, {"groups": 1}),
     ],
@@ -84,3 +85,18 @@ def test_every_option_means_what_it_means_in_torch(tmp_path, options, sizes):
     check_parity(model, path, inputs).raise_if_broken()
     (y,) = run(session(path), [x.numpy() for x in inputs])
     torch.testing.assert_close(torch.from_numpy(y), model(*inputs), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [2, 3, 5])
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_attention_has_any_number_of_axes(tmp_path, axes, is_causal):
+    def inputs(batch):
+        return tuple(torch.randn(*(batch, 2, 3)[: axes - 2], length, SIZE) for length in (L, S, S))
+
+    example = inputs(N)
+    torch.manual_seed(0)
+    model = prepare(Attends(is_causal=is_causal)).eval()
+    assert export_onnx(model, example, tmp_path / "m.onnx", dynamic_batch=axes > 2).ok
+    other = inputs(4)
+    (y,) = run(session(tmp_path / "m.onnx"), [x.numpy() for x in other])
+    torch.testing.assert_close(torch.from_numpy(y), model(*other), rtol=1e-5, atol=1e-5)
