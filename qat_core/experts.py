@@ -1,10 +1,11 @@
 """Experts: a module that keeps a matrix for each of them in one parameter, by which its own forward multiplies."""
 
 import re
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from qat_core.layers import QuantLayer
 from qat_core.processes import on_grid_in_calls
@@ -20,6 +21,7 @@ class QuantExperts(QuantLayer):
     """
 
     kind: ClassVar[type[nn.Module]]  # of the FP32 module
+    on_grid_now: dict[str, Tensor]  # while it is called
 
     @classmethod
     def input_spec(cls, config: QATConfig) -> None:
@@ -27,14 +29,6 @@ class QuantExperts(QuantLayer):
 
     def weight_names(self) -> tuple[str, ...]:
         return _stacks(self)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The module's own, which may read a stack once an expert: it is put on its grid once a call."""
-        self.on_grid_now = {name: quantizer(weight) for name, weight, quantizer in self.quantized_weights()}
-        try:
-            return super().forward(*args, **kwargs)
-        finally:
-            self.on_grid_now = {}
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """A class that is made while a program runs is found again by what it is made of."""
@@ -60,8 +54,23 @@ def _stacks(module: nn.Module) -> tuple[str, ...]:
 
 @cache
 def _made(kind: type[nn.Module], axis: tuple[int, ...], stacks: tuple[str, ...]) -> type[QuantExperts]:
-    own = {"kind": kind, "axis": axis} | {name: on_grid_in_calls(name) for name in stacks}
+    own = {"kind": kind, "axis": axis, "forward": _forward(kind.forward)}
+    own |= {name: on_grid_in_calls(name) for name in stacks}
     return type(f"Quant{kind.__name__}", (QuantExperts, kind), own)
+
+
+def _forward(own: Callable[..., Any]) -> Callable[..., Any]:
+    """The module's own, which may read a stack once an expert: it is put on its grid once a call."""
+
+    @wraps(own)  # whose arguments name the inputs of a file
+    def forward(self: QuantExperts, *args: Any, **kwargs: Any) -> Any:
+        self.on_grid_now = {name: quantizer(weight) for name, weight, quantizer in self.quantized_weights()}
+        try:
+            return own(self, *args, **kwargs)
+        finally:
+            self.on_grid_now = {}
+
+    return forward
 
 
 def _empty(kind: type[nn.Module], axis: tuple[int, ...], stacks: tuple[str, ...]) -> QuantExperts:

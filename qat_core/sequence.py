@@ -141,6 +141,9 @@ class _QuantRecurrent(QuantLayer, nn.RNNBase):  # type: ignore[misc]
             self._flat_weights, self.reads_itself = latent, False
 
 
+_QuantRecurrent.forward.__wrapped__ = nn.LSTM.forward  # type: ignore[attr-defined]  # whose arguments name a file's inputs
+
+
 class QuantLSTM(_QuantRecurrent, nn.LSTM):  # type: ignore[misc]
     """`nn.LSTM` with quantized weights: (batch, length, in) -> (batch, length, hidden) with batch_first."""
 

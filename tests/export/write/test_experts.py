@@ -1,5 +1,6 @@
 """Experts in a file: a scale for each output of each, and rows sorted by expert, each group by its own matrix."""
 
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -89,5 +90,16 @@ def test_the_file_answers_for_any_number_of_rows(tmp_path, kind, is_transposed, 
     stored = {row.name: row for row in audit(path).rows}
     assert {"experts.up", "experts.down"} <= stored.keys()
     assert stored["experts.up"].bytes == EXPERTS * WIDTH * INSIDE * spec.storage_bits // 8
+    assert [x.name for x in onnx.load(path).graph.input] == ["x"]
     for rows in (1, 2, 40):  # of one row two experts have nothing to do
         check_parity(model, path, some(rows)).raise_if_broken()
+
+
+def test_experts_and_recurrent_layers_alone_keep_the_names_of_their_arguments(tmp_path):
+    examples = {
+        ("x", "chosen"): (BatchedExperts(), (some(6), torch.arange(6) % EXPERTS)),
+        ("input", "hx"): (nn.GRU(4, 6, batch_first=True), (torch.randn(3, 5, 4), torch.randn(1, 3, 6))),
+    }
+    for names, (model, example) in examples.items():
+        assert export_onnx(prepare(model).eval(), example, tmp_path / "alone.onnx").ok
+        assert tuple(x.name for x in onnx.load(tmp_path / "alone.onnx").graph.input) == names
