@@ -33,6 +33,11 @@ def call(model: nn.Module, batch: Any) -> Any:
         ) from error
 
 
+def require_module(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
+
+
 def check_batches(batches: Any) -> None:
     """A tensor would be taken for its rows, and a mapping for its keys.
 

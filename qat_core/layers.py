@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qat_core.affine import Axis, widened
+from qat_core.batches import require_module
 from qat_core.fake_quant import FakeQuantize
 from qat_core.lsq import LearnedScale
 from qat_core.permanent import make_permanent
@@ -289,11 +290,6 @@ def quantized_layers(model: nn.Module) -> Iterator[tuple[str, QuantLayer]]:
     for name, module in model.named_modules():
         if isinstance(module, QuantLayer):
             yield name, module
-
-
-def require_module(model: Any) -> None:
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"the model is a {type(model).__name__}; expected a torch.nn.Module")
 
 
 def require_prepared(model: nn.Module) -> None:

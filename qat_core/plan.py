@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qat_core.affine import Axis, reduced_dims
+from qat_core.batches import require_module
 from qat_core.experts import QuantExperts, is_experts, quantized_experts
 from qat_core.layers import (
     QuantConv1D,
@@ -21,7 +22,6 @@ from qat_core.layers import (
     QuantLayer,
     QuantLinear,
     is_conv1d,
-    require_module,
 )
 from qat_core.multiplications import multiplications
 from qat_core.planned import Plan, PlannedLayer
@@ -111,10 +111,8 @@ def in_float(layer: QuantLayer) -> None:
     for part in ("input", *layer.weight_names()):
         layer._modules.pop(f"{part}_quantizer", None)
         layer.__dict__.pop(f"{part}_quantizer", None)
-    if isinstance(layer, QuantExperts):
-        layer.__class__ = layer.kind  # type: ignore[assignment]
-    else:
-        layer.__class__ = next((kind for kind, twin in QUANTIZED.items() if type(layer) is twin), nn.Module)  # type: ignore[assignment]
+    own = layer.kind if isinstance(layer, QuantExperts) else None
+    layer.__class__ = own or next((kind for kind, twin in QUANTIZED.items() if type(layer) is twin), nn.Module)  # type: ignore[assignment]
 
 
 class _Stored:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from qat_core.affine import Axis
 from qat_core.agreement import agree_after_calls, is_of_activations
-from qat_core.batches import call, check_batches, in_evaluation
+from qat_core.batches import call, check_batches, in_evaluation, require_module
 from qat_core.fake_quant import FakeQuantize
 from qat_core.fold import fold_batch_norm
-from qat_core.layers import QuantLayer, quantized_layers, require_module, require_prepared
+from qat_core.layers import QuantLayer, quantized_layers, require_prepared
 from qat_core.observer import MovingRange
 from qat_core.plan import QUANTIZED, check_finite, plan, quantized_class
 from qat_core.processes import tell_calls

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from qat_core.batches import arguments
-from qat_core.layers import require_module
+from qat_core.batches import arguments, require_module
 
 Path = tuple[Hashable, ...]  # keys and positions that lead to a tensor
 Visit = Callable[[Path, Tensor], Any]

@@ -101,10 +101,8 @@ def test_a_learned_scale_that_is_not_finite_is_refused():
     "batch", [{"input": torch.ones(1, 2)}, torch.ones(3, 2), "loader", 3], ids=lambda b: type(b).__name__
 )
 def test_one_batch_is_not_taken_for_many(batch):
-    model, said = (
-        prepare(nn.Linear(2, 1), W4A8),
-        rf"batches is a {type(batch).__name__}; expected an iterable of batches",
-    )
+    model = prepare(nn.Linear(2, 1), W4A8)
+    said = rf"batches is a {type(batch).__name__}; expected an iterable of batches, such as \[batch\]"
     with pytest.raises(ValueError, match=said):
         calibrate(model, batch)
     with pytest.raises(ValueError, match=said):
