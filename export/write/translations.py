@@ -229,6 +229,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.ops.aten.mm.default: _matmul_onnx,
     # A partial has no signature, so torch takes it unasked: torch 2.8 cannot compare one with sizes that vary.
     torch.ops.aten.view.default: partial(_view_onnx),
+    torch.ops.aten.reshape.default: partial(_view_onnx),
     torch.ops.aten.flatten.using_ints: _flatten_onnx,
     torch.ops.aten.squeeze.dim: _squeeze_onnx,
     torch.ops.aten.squeeze.dims: _squeeze_onnx,
