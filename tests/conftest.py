@@ -17,6 +17,7 @@ costs.BLOCK_SECONDS /= 10  # a hundred files are timed to be asked something els
 MOST_PROCESSES = 4
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many processes `-n auto` starts: one a core, and one more where some drive a browser, which mostly waits.
 

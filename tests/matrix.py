@@ -18,7 +18,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".venv-matrix"
 RESOLUTIONS = {"oldest": "lowest-direct", "newest": "highest"}
-TOOLS = ("pytest>=9", "pytest-timeout>=2.4", "hypothesis>=6.100", "httpx>=0.28", "setuptools>=77", "pip>=24")
+TOOLS = (
+    "pytest>=9",
+    "pytest-timeout>=2.4",
+    "pytest-xdist>=3.6",
+    "hypothesis>=6.100",
+    "httpx>=0.28",
+    "setuptools>=77",
+    "pip>=24",
+)
 EVERYTHING = ("tests", "--ignore=tests/browser")
 
 
@@ -65,7 +73,7 @@ def run(tests: Sequence[str]) -> str:
     versions = "import torch, onnx, onnxruntime as ort; print('torch', torch.__version__, 'onnx', onnx.__version__,"
     versions += " 'onnxruntime', ort.__version__)"
     said = subprocess.run([python, "-c", versions], stdout=subprocess.PIPE, text=True).stdout.strip()
-    failed = subprocess.run([python, "-m", "pytest", "-q", *tests], cwd=ROOT).returncode
+    failed = subprocess.run([python, "-m", "pytest", "-q", "-n", "auto", *tests], cwd=ROOT).returncode
     return f"{'FAILED' if failed else 'passed'} ({said})"
 
 
