@@ -11,30 +11,21 @@ gradient.
 
 What is trained is the logarithm of how far the scale has moved from where it began:
 
-    s = 2^(begin + RATE * log2_growth)                  of activations, and of a weight that has one scale
-    s = 2^(begin + RATE * log2_growth) * ||w||          of a channel or group: where it grows, so do its stairs
+    s = 2^(begin + RATE * log2_growth)                  of activations
+    s = 2^(begin + RATE * log2_growth) * ||w||          of weights: where they grow, so do their stairs
 
 The scale stays positive, an optimizer's step is a fraction of the scale whatever its size, and weight decay pulls it
 back to its beginning. Without ||w||, which has no gradient, a network that is trained from its first weights would
-outgrow its stairs: what is clamped no longer learns, and the scale comes after too late.
-
-With c = RATE * ln(2), and s_0 where the scale begins, `log2_growth` gets
-
-    c * s * dL/ds                         the gradient that autograd finds
-    c * s * dL/ds / (STAIRS * c * s_0)^2  of a weight that has one scale
-
-Descent at a rate moves w by rate * dL/dw, and w / s_0, counted in stairs, as if it were trained at rate / s_0^2. So it
-moves ln(s), at 1 / STAIRS^2 of that rate; by the gradient that autograd finds it would hardly move, since s_0 is small.
-Descent on s itself, as in the paper, would be one stair. Fewer than six were quicker, but at three momentum threw some
-scales so far up that all their weights became 0. Scales that grow with their weights have no need of it. Optimizers
-that divide gradients by their size, as Adam does, see no factor that stays as it is.
+outgrow its stairs: what is clamped no longer learns, and the scale comes after too late. With plain descent it would
+not come at all: `log2_growth` gets RATE * ln(2) * s times the gradient of the scale, and s is small. Taking that factor
+out again lets a steep loss throw scales to where all their weights are 0 or clamped.
 
 Source: Esser et al. 2020, "Learned Step Size Quantization", equations 3 and 5 and section 2.2. Logarithm: Jain et al.
 2020, "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference", section 4.
 """
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +38,7 @@ from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 
 RATE = 2.0  # octaves that a scale moves where its parameter moves by 1
-STAIRS = 6.0  # that descent moves weights by while it moves the logarithm of their scale by 1
 ZEROS, NOTHING, NUMBERS = -1.0, 0.0, 1.0
-SMALLEST_NORM = 2.0**-40
 
 
 class LSQuantize(torch.autograd.Function):
@@ -107,7 +96,7 @@ class LearnedScale(StatefulSource):
         spec: with `power_of_two` the scale in use is the power of two above the learned one, straight-through.
     """
 
-    former = ("log2_scale",)
+    former: ClassVar[tuple[str, ...]] = ("log2_scale",)
 
     zero_point: Tensor | None
     begin: Tensor  # log2 of the scale that was found
@@ -134,7 +123,7 @@ class LearnedScale(StatefulSource):
             begin, zero_point = self.begin, None if self.zero_point is None else take(self.zero_point)
         else:
             begin, zero_point, _ = self._found(x)
-        log2_ratio = begin.add(self.growth(), alpha=RATE)
+        log2_ratio = begin.add(self.log2_growth, alpha=RATE)
         if self.power_of_two:
             log2_scale = self.log2_begin(x, take(log2_ratio))
             return (log2_scale + (log2_scale.ceil() - log2_scale).detach()).exp2(), zero_point
@@ -145,10 +134,6 @@ class LearnedScale(StatefulSource):
     def each_row(self) -> bool:  # type: ignore[override]
         """Is what the scales begin from known by now, and not to be found in the whole tensor?"""
         return self.settled or self._has_begun() or (self.training and self._has_seen_all())
-
-    def growth(self) -> Tensor:
-        """`log2_growth`, with the gradient that it is to get."""
-        return self.log2_growth
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
         """Log2 of the scale of x that `begin` stands for."""
@@ -231,8 +216,8 @@ class LearnedScale(StatefulSource):
 class LearnedScaleOfWeight(LearnedScale):
     """Trainable scales that grow with the weight: `begin` is log2 of their ratio to the norm of the elements.
 
-    One scale for all elements stays by itself: errors are about as small, and a step costs less. Once the weight is
-    written from its scale, as held elements are, the scale stays by itself, too: each would drive the other up.
+    Once the weight is written from its scale, as held elements are, the scale stays by itself: each would drive the
+    other up.
 
     Args:
         spec: of the weight.
@@ -241,47 +226,35 @@ class LearnedScaleOfWeight(LearnedScale):
         shape: of the scale.
     """
 
-    grows: Tensor | None  # 1, or 0 once it stays by itself
-    pace: Tensor | None  # how far descent moves `log2_growth` beside where autograd's gradient would
+    former = (*LearnedScale.former, "pace")
+
+    grows: Tensor  # 1, or 0 once it stays by itself
 
     def __init__(self, spec: QuantSpec, axis: Axis, dims: tuple[int, ...], shape: torch.Size) -> None:
-        grows = shape.numel() > 1
-        room = WithRoom(spec, axis, SMALLEST_NORM if grows else 0.0)
-        super().__init__(room, shape, spec)
+        super().__init__(WithRoom(spec, axis), shape, spec)
         self.dims = dims
-        self.register_buffer("grows", torch.ones(1, dtype=torch.float32) if grows else None)
-        self.register_buffer("pace", None if grows else torch.ones_like(self.begin))
-
-    def growth(self) -> Tensor:
-        if self.pace is None:
-            return self.log2_growth
-        still = self.log2_growth.detach()
-        return torch.addcmul(still, self.log2_growth - still, self.pace)
+        self.register_buffer("grows", torch.ones(1, dtype=torch.float32))
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
-        if self.grows is None:
-            return begin
-        return torch.addcmul(begin, norm(x, self.dims, SMALLEST_NORM).log2_(), self.grows)
+        return torch.addcmul(begin, norm(x, self.dims).log2_(), self.grows)
 
     def times_begin(self, x: Tensor, ratio: Tensor) -> Tensor:
-        if self.grows is None:
-            return ratio
-        return ratio * torch.where(self.grows == 0, 1.0, norm(x, self.dims, SMALLEST_NORM))
-
-    def _begin(self, x: Tensor, on_zeros: bool) -> None:
-        super()._begin(x, on_zeros)
-        if self.pace is not None:
-            stairs = STAIRS * RATE * math.log(2) * self.begin.exp2()
-            self.pace.copy_(torch.where(self.seen == NUMBERS, stairs.square().reciprocal(), 1.0))
+        return ratio * torch.where(self.grows == 0, 1.0, norm(x, self.dims))
 
     @torch.no_grad()
     def stop_growing(self, x: Tensor) -> None:
-        if self.grows is not None and self.grows.any() and self._has_begun():
+        if self.grows.any() and self._has_begun():
             self.begin.copy_(self.log2_begin(x, self.begin))
             self.grows.zero_()
 
     @torch.no_grad()
     def restart(self) -> None:
         super().restart()
-        if self.grows is not None:
-            self.grows.fill_(1.0)
+        self.grows.fill_(1.0)
+
+    def upgrade(self, state: dict[str, Tensor]) -> None:
+        """In earlier versions one scale of a whole tensor stayed by itself."""
+        state.pop("pace", None)
+        if self.begin.numel() == 1 and "begin" in state and "grows" not in state:
+            state["grows"] = torch.zeros_like(self.grows)
+        super().upgrade(state)
