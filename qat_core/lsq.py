@@ -17,8 +17,11 @@ What is trained is the logarithm of how far the scale has moved from where it be
 The scale stays positive, an optimizer's step is a fraction of the scale whatever its size, and weight decay pulls it
 back to its beginning. Without ||w||, which has no gradient, a network that is trained from its first weights would
 outgrow its stairs: what is clamped no longer learns, and the scale comes after too late. With plain descent it would
-not come at all: `log2_growth` gets RATE * ln(2) * s times the gradient of the scale, and s is small. Taking that factor
-out again lets a steep loss throw scales to where all their weights are 0 or clamped.
+not come at all: `log2_growth` gets RATE * ln(2) * s times the gradient of the scale, and s is small.
+
+One scale of a whole weight with NARROW bits or fewer stays by itself, since with it curves came out further off under
+Adam. Descent moves its logarithm as it would move the weights counted in STAIRS stairs, which are large there: with
+more bits a steep loss would throw such a scale to where all its weights are 0 or clamped.
 
 Source: Esser et al. 2020, "Learned Step Size Quantization", equations 3 and 5 and section 2.2. Logarithm: Jain et al.
 2020, "Trained Quantization Thresholds for Accurate and Efficient Fixed-Point Inference", section 4.
@@ -37,8 +40,11 @@ from qat_core.source import Source, StatefulSource, Take, whole
 from qat_core.spec import QuantSpec
 from qat_core.ste import where_not_clamped
 
+NARROW = 3  # bits of a whole weight whose scale stays by itself
+STAIRS = 6.0  # that descent moves weights by while it moves the logarithm of such a scale by 1
 RATE = 2.0  # octaves that a scale moves where its parameter moves by 1
 ZEROS, NOTHING, NUMBERS = -1.0, 0.0, 1.0
+SMALLEST_NORM = 2.0**-40
 
 
 class LSQuantize(torch.autograd.Function):
@@ -123,7 +129,7 @@ class LearnedScale(StatefulSource):
             begin, zero_point = self.begin, None if self.zero_point is None else take(self.zero_point)
         else:
             begin, zero_point, _ = self._found(x)
-        log2_ratio = begin.add(self.log2_growth, alpha=RATE)
+        log2_ratio = begin.add(self.growth(), alpha=RATE)
         if self.power_of_two:
             log2_scale = self.log2_begin(x, take(log2_ratio))
             return (log2_scale + (log2_scale.ceil() - log2_scale).detach()).exp2(), zero_point
@@ -134,6 +140,10 @@ class LearnedScale(StatefulSource):
     def each_row(self) -> bool:  # type: ignore[override]
         """Is what the scales begin from known by now, and not to be found in the whole tensor?"""
         return self.settled or self._has_begun() or (self.training and self._has_seen_all())
+
+    def growth(self) -> Tensor:
+        """`log2_growth`, with the gradient that it is to get."""
+        return self.log2_growth
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
         """Log2 of the scale of x that `begin` stands for."""
@@ -216,8 +226,8 @@ class LearnedScale(StatefulSource):
 class LearnedScaleOfWeight(LearnedScale):
     """Trainable scales that grow with the weight: `begin` is log2 of their ratio to the norm of the elements.
 
-    Once the weight is written from its scale, as held elements are, the scale stays by itself: each would drive the
-    other up.
+    One of a whole weight with few bits stays by itself. So does each once the weight is written from its scale, as held
+    elements are: each would drive the other up.
 
     Args:
         spec: of the weight.
@@ -228,33 +238,54 @@ class LearnedScaleOfWeight(LearnedScale):
 
     former = (*LearnedScale.former, "pace")
 
-    grows: Tensor  # 1, or 0 once it stays by itself
+    grows: Tensor | None  # 1, or 0 once it stays by itself
+    pace: Tensor | None  # how far descent moves `log2_growth` beside where autograd's gradient would
 
     def __init__(self, spec: QuantSpec, axis: Axis, dims: tuple[int, ...], shape: torch.Size) -> None:
-        super().__init__(WithRoom(spec, axis), shape, spec)
+        grows = spec.granularity != "per_tensor" or spec.bits > NARROW
+        super().__init__(WithRoom(spec, axis, SMALLEST_NORM if grows else 0.0), shape, spec)
         self.dims = dims
-        self.register_buffer("grows", torch.ones(1, dtype=torch.float32))
+        self.register_buffer("grows", torch.ones(1, dtype=torch.float32) if grows else None)
+        self.register_buffer("pace", None if grows else torch.ones_like(self.begin))
+
+    def growth(self) -> Tensor:
+        if self.pace is None:
+            return self.log2_growth
+        still = self.log2_growth.detach()
+        return torch.addcmul(still, self.log2_growth - still, self.pace)
 
     def log2_begin(self, x: Tensor, begin: Tensor) -> Tensor:
-        return torch.addcmul(begin, norm(x, self.dims).log2_(), self.grows)
+        if self.grows is None:
+            return begin
+        return torch.addcmul(begin, norm(x, self.dims, SMALLEST_NORM).log2_(), self.grows)
 
     def times_begin(self, x: Tensor, ratio: Tensor) -> Tensor:
-        return ratio * torch.where(self.grows == 0, 1.0, norm(x, self.dims))
+        if self.grows is None:
+            return ratio
+        return ratio * torch.where(self.grows == 0, 1.0, norm(x, self.dims, SMALLEST_NORM))
+
+    def _begin(self, x: Tensor, on_zeros: bool) -> None:
+        super()._begin(x, on_zeros)
+        if self.pace is not None:
+            stairs = STAIRS * RATE * math.log(2) * self.begin.exp2()
+            self.pace.copy_(torch.where(self.seen == NUMBERS, stairs.square().reciprocal(), 1.0))
 
     @torch.no_grad()
     def stop_growing(self, x: Tensor) -> None:
-        if self.grows.any() and self._has_begun():
+        if self.grows is not None and self.grows.any() and self._has_begun():
             self.begin.copy_(self.log2_begin(x, self.begin))
             self.grows.zero_()
 
     @torch.no_grad()
     def restart(self) -> None:
         super().restart()
-        self.grows.fill_(1.0)
+        if self.grows is not None:
+            self.grows.fill_(1.0)
 
     def upgrade(self, state: dict[str, Tensor]) -> None:
-        """In earlier versions one scale of a whole tensor stayed by itself."""
-        state.pop("pace", None)
-        if self.begin.numel() == 1 and "begin" in state and "grows" not in state:
-            state["grows"] = torch.zeros_like(self.grows)
+        """In earlier versions any scale that was the only one of its weight stayed by itself."""
+        if self.grows is not None and self.begin.numel() == 1:
+            state.pop("pace", None)
+            if "begin" in state and "grows" not in state:
+                state["grows"] = torch.zeros_like(self.grows)
         super().upgrade(state)

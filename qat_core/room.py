@@ -7,12 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from qat_core.affine import mse_qparams, reduced_dims
+from qat_core.affine import Axis, mse_qparams, reduced_dims
 from qat_core.source import FromTensor, Take, whole
 from qat_core.spec import QuantSpec
 
 NORMAL_NUMBERS = 1024
-SMALLEST_NORM = 2.0**-40  # that zeros are taken for, as numbers that have not grown yet
 
 
 class WithRoom(FromTensor):
@@ -23,19 +22,24 @@ class WithRoom(FromTensor):
     Args:
         spec: of the weight.
         axis: of the output channels.
+        smallest: norm that zeros are taken for, as numbers that have not grown yet.
     """
+
+    def __init__(self, spec: QuantSpec, axis: Axis, smallest: float) -> None:
+        super().__init__(spec, axis)
+        self.smallest = smallest
 
     def qparams(self, x: Tensor, take: Take = whole) -> tuple[Tensor, Tensor | None]:
         scale, zero_point = super().qparams(x)
         elements = max(x.numel() // max(scale.numel(), 1), 1)
-        deviation = norm(x, reduced_dims(x, self.spec, self.axis)) / math.sqrt(elements)
+        deviation = norm(x, reduced_dims(x, self.spec, self.axis), self.smallest) / math.sqrt(elements)
         return torch.maximum(scale, scale_of_normal(self.spec) * deviation), zero_point
 
 
-def norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """Euclidean norm over some dimensions, or all if none is named, not below the smallest; without a gradient."""
+def norm(x: Tensor, dims: tuple[int, ...], smallest: float) -> Tensor:
+    """Euclidean norm over some dimensions, or all if none is named, `smallest` at least; without a gradient."""
     found: Tensor = torch.linalg.vector_norm(x.detach(), 2, dims or None, bool(dims))
-    return found.clamp_min_(SMALLEST_NORM)
+    return found.clamp_min_(smallest)
 
 
 @functools.cache

@@ -99,17 +99,21 @@ def test_a_learned_scale_begins_with_the_smallest_error_of_the_weight_or_of_a_no
     torch.testing.assert_close(scale[own], best[own], rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])
-def test_stairs_grow_with_the_weights(granularity):
-    """By powers of two, so that nothing is rounded: codes stay."""
-    layer = prepare(nn.Linear(70, 6), QATConfig(QuantSpec(granularity=granularity, scale="learned")))
+@pytest.mark.parametrize(
+    ("bits", "granularity", "out", "factor"),
+    [(3, "per_tensor", 6, 1), (4, "per_tensor", 6, 8), (8, "per_tensor", 6, 8), (2, "per_channel", 6, 8)]
+    + [(2, "per_channel", 1, 8), (2, "per_group", 6, 8)],
+)
+def test_stairs_grow_with_the_weights(bits, granularity, out, factor):
+    """By powers of two, so that nothing is rounded: codes stay. One narrow scale for all stays by itself."""
+    layer = prepare(nn.Linear(70, out), QATConfig(QuantSpec(bits, granularity, scale="learned")))
     codes = layer.weight_quantizer.codes(layer.weight)
     scale, _ = layer.weight_quantizer.source.qparams(layer.weight_quantizer._groups(layer.weight))
     with torch.no_grad():
         layer.weight.mul_(8)
     grown, _ = layer.weight_quantizer.source.qparams(layer.weight_quantizer._groups(layer.weight))
-    torch.testing.assert_close(grown, 8 * scale, rtol=1e-6, atol=0)
-    assert torch.equal(layer.weight_quantizer.codes(layer.weight), codes)
+    torch.testing.assert_close(grown, factor * scale, rtol=1e-6, atol=0)
+    assert torch.equal(layer.weight_quantizer.codes(layer.weight), codes) == (factor == 8)
 
 
 def test_one_scale_of_an_earlier_checkpoint_stays_by_itself():
@@ -145,16 +149,21 @@ def test_a_head_with_one_output_learns_by_descent_from_its_first_weights(bits):
 
 @pytest.mark.parametrize("begin", [0.2, 5.0])
 @pytest.mark.parametrize("size", [1, 2**-8])
-def test_a_scale_far_off_learns_its_way_back(begin, size):
-    """Too small a scale clamps nearly everything, too large a one rounds nearly everything to 0."""
+@pytest.mark.parametrize("optimizer", ["Adam", "SGD"])
+def test_a_scale_far_off_learns_its_way_back(begin, size, optimizer):
+    """Too small a scale clamps nearly everything, too large a one rounds nearly everything to 0.
+
+    With a rate at which the weights themselves, were they to learn, would go all their way in a step.
+    """
     torch.manual_seed(0)
     layer = nn.Linear(32, 32, bias=False)
     target = layer.weight.detach().mul_(size)
-    prepared = prepare(layer, QATConfig(QuantSpec(granularity="per_tensor", scale="learned")))
+    prepared = prepare(layer, QATConfig(QuantSpec(3, granularity="per_tensor", scale="learned")))
     best = (prepared.weight_quantizer(target) - target).square().sum().item()
     source = prepared.weight_quantizer.source
     source.begin.add_(torch.tensor(begin).log2())
-    optimizer = torch.optim.Adam([source.log2_growth], lr=0.05 / RATE)
+    lr = {"Adam": 0.05 / RATE, "SGD": 0.5}[optimizer]
+    optimizer = getattr(torch.optim, optimizer)([source.log2_growth], lr=lr)
     for _ in range(300):
         optimizer.zero_grad()
         error = (prepared.weight_quantizer(target) - target).square().sum()
@@ -164,15 +173,20 @@ def test_a_scale_far_off_learns_its_way_back(begin, size):
 
 
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel", "per_group"])
-def test_descent_moves_the_logarithm_of_a_scale_by_its_gradient(granularity):
-    """Autograd in float64, in the natural logarithm."""
+def test_descent_moves_the_logarithm_of_a_scale_as_it_would_a_weight_counted_in_stairs(granularity):
+    """Autograd in float64, in the natural logarithm, at the weights' rate / (six of the stairs it began with)^2.
+
+    Of a weight that has one scale.
+    """
     torch.manual_seed(0)
     spec = QuantSpec(3, granularity, group_size=8, scale="learned")
     prepared = prepare(nn.Linear(16, 6, bias=False), QATConfig(spec))
     upstream, rate = torch.randn(6, 16), 0.3
     growth = prepared.weight_quantizer.source.log2_growth
     groups = prepared.weight_quantizer._groups(prepared.weight.detach())
-    unit = 1 / (RATE * math.log(2))
+    unit = 1 / (RATE * math.log(2))  # of channels and groups: what autograd finds
+    if granularity == "per_tensor":
+        unit = 6 * prepared.weight_quantizer.source.qparams(groups)[0].item()
     with torch.no_grad():
         growth.normal_(std=0.2)
     before = growth.detach().double()
@@ -191,6 +205,56 @@ def test_descent_moves_the_logarithm_of_a_scale_by_its_gradient(granularity):
     torch.testing.assert_close(
         (growth.detach().double() - before) * RATE * math.log(2), moved.reshape(growth.shape), rtol=1e-4, atol=1e-6
     )
+
+
+def test_sixteen_times_the_rate_is_right_for_weights_four_times_as_large():
+    """Codes are then the same, and what scales have learned but for the rounding of the logarithms they begin with."""
+    x, found = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), []
+    for times in (1, 4):
+        torch.manual_seed(0)
+        layer = nn.Linear(16, 6, bias=False)
+        layer.weight.data.mul_(times)
+        prepared = prepare(layer, QATConfig(QuantSpec(3, "per_tensor", scale="learned")))
+        optimizer = torch.optim.SGD(prepared.parameters(), lr=0.1 * times**2, momentum=0.9)
+        for _ in range(20):
+            optimizer.zero_grad()
+            (prepared(x) / times).sin().sum(1).square().mean().backward()
+            optimizer.step()
+        found.append((prepared.weight_quantizer.source.log2_growth, prepared.weight_quantizer.codes(prepared.weight)))
+    (growth, codes), (of_large, codes_of_large) = found
+    assert growth.abs().max() > 1e-3
+    torch.testing.assert_close(growth, of_large, rtol=1e-4, atol=1e-6)
+    assert torch.equal(codes, codes_of_large)
+
+
+def test_adam_moves_scales_as_by_the_gradient_that_autograd_finds():
+    """Where gradients are large beside its epsilon."""
+    x, found = torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), []
+    for own in (False, True):
+        torch.manual_seed(0)
+        prepared = prepare(nn.Linear(16, 6), QATConfig(QuantSpec(3, "per_tensor", scale="learned")))
+        source = prepared.weight_quantizer.source
+        assert (source.pace > 1).all()
+        if own:
+            source.pace.fill_(1)
+        optimizer = torch.optim.Adam([source.log2_growth], lr=0.01, eps=1e-20)
+        for _ in range(20):
+            optimizer.zero_grad()
+            prepared(x).sin().sum(1).square().mean().backward()
+            optimizer.step()
+        found.append(source.log2_growth.detach())
+    assert found[0].abs().max() > 0.05
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-5)
+
+
+def test_a_scale_that_begins_on_zeros_keeps_the_gradient_that_autograd_finds():
+    """There is no stair to count in, until the model is prepared anew."""
+    layer = nn.Linear(16, 6, bias=False)
+    nn.init.zeros_(layer.weight)
+    prepared = prepare(layer, QATConfig(QuantSpec(3, granularity="per_tensor", scale="learned")))
+    nn.init.ones_(prepared.weight)
+    prepared(torch.ones(1, 16))
+    assert prepared.weight_quantizer.source.pace == 1
 
 
 def test_an_activations_scale_has_the_gradient_of_its_formula():
