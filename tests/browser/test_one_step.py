@@ -109,6 +109,7 @@ def learned_scales_block_the_gradient_of_what_they_clamp(chapter: Page) -> None:
     wait_for_step(chapter, 0)
     button(chapter, "25 steps").click()
     wait_for_step(chapter, 25)
+    button(chapter, "64 → 64").click()
     expect(button(chapter, "Clamped hardest")).to_be_enabled()
     settled(chapter)
     button(chapter, "Clamped hardest").click()
