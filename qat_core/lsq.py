@@ -286,6 +286,6 @@ class LearnedScaleOfWeight(LearnedScale):
         """In earlier versions any scale that was the only one of its weight stayed by itself."""
         if self.grows is not None and self.begin.numel() == 1:
             state.pop("pace", None)
-            if "begin" in state and "grows" not in state:
+            if "begin" in state and not {"grows", "log2_scale"} & state.keys():  # the latter is a ratio by now
                 state["grows"] = torch.zeros_like(self.grows)
         super().upgrade(state)
